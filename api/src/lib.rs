@@ -1,0 +1,1 @@
+//! REST on a unix socket: wire types in, vmm requests out.

@@ -1,0 +1,1 @@
+//! Devices that every PC has: serial port, keyboard controller, ACPI power registers.

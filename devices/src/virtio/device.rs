@@ -1,0 +1,94 @@
+//! What every virtio device is, whichever transport shows it to the guest.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use virtio_queue::Queue;
+
+use crate::GuestMemory;
+
+/// What woke a device up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceEvent {
+    /// The driver notified this virtqueue.
+    Queue(u16),
+    /// The host side is ready: the descriptor that [`VirtioDevice::backend_fds`] gave with this token is readable.
+    Backend(u32),
+}
+
+/// How a device tells the driver that it used buffers or changed its configuration. The transport implements it.
+pub trait DeviceInterrupt: Send + Sync {
+    /// Used-buffer notification of virtqueue `queue` (virtio 1.3, 2.3).
+    fn signal_queue(&self, queue: u16);
+    /// Configuration-change notification.
+    fn signal_config_change(&self);
+}
+
+/// What a device gets when the driver sets DRIVER_OK.
+pub struct Activation {
+    /// Guest memory that the queues and their buffers live in.
+    pub memory: GuestMemory,
+    /// How to notify the driver.
+    pub interrupt: Arc<dyn DeviceInterrupt>,
+    /// The virtqueues as the driver set them up, in order; one that the driver left disabled is not ready.
+    pub queues: Vec<Queue>,
+    /// The features that both sides agreed on.
+    pub features: u64,
+}
+
+/// A device cannot go on: the transport sets DEVICE_NEEDS_RESET (virtio 1.3, 2.1.2). It never ends the VMM.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The driver broke the rules of a virtqueue.
+    #[error("virtqueue {queue}: {message}")]
+    Queue {
+        /// Index of the virtqueue.
+        queue: u16,
+        /// What is wrong.
+        message: String,
+    },
+    /// The host side failed in a way that no request can report.
+    #[error("{what}")]
+    Backend {
+        /// What was tried.
+        what: &'static str,
+        /// What the host said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// One virtio device.
+///
+/// Order of calls: `activate` (driver set DRIVER_OK), any number of `process`, `deactivate` (driver reset the device, or
+/// the VM pauses to be saved), then perhaps `activate` again. `process` outside of that is not called.
+pub trait VirtioDevice: Send {
+    /// Device type number (virtio 1.3, section 5).
+    fn device_type(&self) -> u32;
+
+    /// Feature bits that the device offers, `VIRTIO_F_VERSION_1` among them.
+    fn features(&self) -> u64;
+
+    /// Largest size of each virtqueue, in descriptors; its length is the number of virtqueues.
+    fn queue_max_sizes(&self) -> &[u16];
+
+    /// Fills `data` from the configuration space at `offset`; what lies past its end reads as zeros.
+    fn read_config(&self, offset: u64, data: &mut [u8]);
+
+    /// Takes a write to the configuration space. Most devices have nothing that can be written.
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    /// Descriptors that the event loop watches for this device, each with the token that `process` then gets.
+    fn backend_fds(&self) -> Vec<(u32, RawFd)> {
+        Vec::new()
+    }
+
+    /// The driver is ready. Rings, threads and sockets are made here, not before.
+    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError>;
+
+    /// Does what the event asks for, a bounded amount at a time.
+    fn process(&mut self, event: DeviceEvent) -> Result<(), DeviceError>;
+
+    /// Finishes or drops what is in flight and gives the queues back.
+    fn deactivate(&mut self) -> Vec<Queue>;
+}

@@ -1,0 +1,3 @@
+//! Virtio devices (virtio 1.3) and the transports that show them to a guest.
+
+pub mod device;

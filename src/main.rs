@@ -1,0 +1,2 @@
+//! rvmm
+fn main() {}

@@ -1,0 +1,1 @@
+//! What a virtual CPU is: its CPUID leaves and its model-specific registers.

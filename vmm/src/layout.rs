@@ -1,0 +1,64 @@
+//! Where things are in the guest's address spaces. Every fixed address of the machine is in this file.
+
+/// Global descriptor table and, behind it, an empty interrupt descriptor table, for the 64-bit entry.
+pub const GDT_START: u64 = 0x500;
+/// Interrupt descriptor table (empty).
+pub const IDT_START: u64 = 0x520;
+/// `hvm_start_info` of the PVH boot protocol; its memory map and module list follow.
+pub const PVH_INFO_START: u64 = 0x6000;
+/// `boot_params` ("zero page") of the Linux boot protocol.
+pub const ZERO_PAGE_START: u64 = 0x7000;
+/// Stack pointer at entry, growing down.
+pub const BOOT_STACK_POINTER: u64 = 0x8ff0;
+/// First page table (PML4) for the 64-bit entry; the PDPT and one page directory follow it.
+pub const PAGE_TABLES_START: u64 = 0x9000;
+/// Kernel command line, NUL-terminated.
+pub const CMDLINE_START: u64 = 0x2_0000;
+/// Room for the command line, the NUL included, in bytes.
+pub const CMDLINE_MAX_SIZE: usize = 0x1_0000;
+/// End of conventional memory: what lies from here to [`HIMEM_START`] is not given to the guest as RAM.
+pub const LOW_RAM_END: u64 = 0x9_fc00;
+/// ACPI tables, the RSDP first; within the area that ACPI 6.5, 5.2.5.1 names for it.
+pub const ACPI_START: u64 = 0xe_0000;
+/// End of the room for ACPI tables.
+pub const ACPI_END: u64 = 0x10_0000;
+/// First byte above 1 MiB: kernels are loaded from here on.
+pub const HIMEM_START: u64 = 0x10_0000;
+
+/// Guest RAM stops here and goes on at [`HIGH_RAM_START`]: devices live in between.
+pub const MMIO_GAP_START: u64 = 0xc000_0000;
+/// Guest RAM goes on here.
+pub const HIGH_RAM_START: u64 = 0x1_0000_0000;
+
+/// First virtio-mmio device.
+pub const VIRTIO_MMIO_START: u64 = MMIO_GAP_START;
+/// Size of each virtio-mmio device's registers and configuration space, in bytes.
+pub const VIRTIO_MMIO_SIZE: u64 = 0x1000;
+/// First interrupt of the virtio-mmio devices (global system interrupt).
+pub const VIRTIO_GSI_FIRST: u32 = 5;
+/// Last interrupt of the virtio-mmio devices: the I/O APIC has 24 pins.
+pub const VIRTIO_GSI_LAST: u32 = 23;
+
+/// I/O APIC registers.
+pub const IOAPIC_ADDRESS: u32 = 0xfec0_0000;
+/// Local APIC registers.
+pub const LOCAL_APIC_ADDRESS: u32 = 0xfee0_0000;
+/// Three pages for KVM's own use on Intel (`KVM_SET_TSS_ADDR`); outside of RAM.
+pub const KVM_TSS_ADDRESS: u64 = 0xfffb_d000;
+
+/// First port of the 16550 serial port COM1.
+pub const SERIAL_PORT: u16 = 0x3f8;
+/// Number of the serial port's registers.
+pub const SERIAL_PORT_SIZE: u16 = 8;
+/// Interrupt of the serial port.
+pub const SERIAL_GSI: u32 = 4;
+/// First port of the i8042 keyboard controller (data); its command port is at + 4.
+pub const I8042_PORT: u16 = 0x60;
+/// Ports from the data port to the command port.
+pub const I8042_PORT_SIZE: u16 = 5;
+/// Interrupt of the keyboard.
+pub const I8042_GSI: u32 = 1;
+/// ACPI sleep control register; sleep status at + 1 and reset register at + 2 (hardware-reduced ACPI 6.5, 4.8.3.7).
+pub const ACPI_POWER_PORT: u16 = 0x600;
+/// Number of the ACPI power registers.
+pub const ACPI_POWER_PORT_SIZE: u16 = 3;
