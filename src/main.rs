@@ -1,2 +1,54 @@
-//! rvmm
-fn main() {}
+//! rvmm: Linux guests in microVMs, with the ergonomics of a container.
+//!
+//! Parses the command line, hands over to the verb and turns what it returns into the exit code.
+
+mod args;
+mod commands;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use args::{Invocation, Stop, Verb};
+
+/// The exit code for a command line that is wrong; failures of any other kind exit with 1.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let result = match args::parse(&argv) {
+        Ok(invocation) => dispatch(&invocation),
+        Err(Stop::Text(text)) => commands::print(text.as_bytes()),
+        Err(Stop::Usage(message)) => {
+            complain(&format!("rvmm: {message}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    result.unwrap_or_else(|error| {
+        complain(&format!("rvmm: error: {}", chain(error.as_ref())));
+        ExitCode::FAILURE
+    })
+}
+
+fn dispatch(invocation: &Invocation) -> commands::Outcome {
+    match invocation {
+        Invocation::Run(args) => commands::run::run(args),
+        Invocation::Verb(Verb::Doctor(_)) => Err("not yet".into()),
+        Invocation::Verb(Verb::Completions(args)) => commands::completions::run(args),
+        Invocation::Verb(Verb::Man) => commands::man::run(),
+    }
+}
+
+/// An error with its causes, outermost first.
+fn chain(error: &dyn Error) -> String {
+    std::iter::successors(Some(error), |error| (*error).source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// One line on stderr. Nobody is left to tell when that fails.
+fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
