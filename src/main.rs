@@ -4,13 +4,17 @@
 
 mod args;
 mod commands;
+mod escape;
+mod logging;
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use args::{Invocation, Stop, Verb};
+use escape::Escape;
 
 /// The exit code for a command line that is wrong; failures of any other kind exit with 1.
 const EXIT_USAGE: u8 = 2;
@@ -33,7 +37,14 @@ fn main() -> ExitCode {
 
 fn dispatch(invocation: &Invocation) -> commands::Outcome {
     match invocation {
-        Invocation::Run(args) => commands::run::run(args),
+        Invocation::Run(args) => {
+            logging::start(&logging::Settings {
+                level: args.log_level.into(),
+                id: args.id.as_deref().unwrap_or("rvmm"),
+                file: args.log_file.as_deref(),
+            })?;
+            commands::run::run(args)
+        }
         Invocation::Verb(Verb::Doctor(_)) => Err("not yet".into()),
         Invocation::Verb(Verb::Completions(args)) => commands::completions::run(args),
         Invocation::Verb(Verb::Man) => commands::man::run(),
@@ -48,7 +59,10 @@ fn chain(error: &dyn Error) -> String {
         .join(": ")
 }
 
-/// One line on stderr. Nobody is left to tell when that fails.
+/// One line on stderr, written at once. Nobody is left to tell when that fails.
 fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{message}");
+    let mut line = String::new();
+    let _ = Escape(&mut line).write_str(message);
+    line.push('\n');
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
