@@ -45,7 +45,7 @@ fn dispatch(invocation: &Invocation) -> commands::Outcome {
             })?;
             commands::run::run(args)
         }
-        Invocation::Verb(Verb::Doctor(_)) => Err("not yet".into()),
+        Invocation::Verb(Verb::Doctor(args)) => commands::doctor::run(args),
         Invocation::Verb(Verb::Completions(args)) => commands::completions::run(args),
         Invocation::Verb(Verb::Man) => commands::man::run(),
     }

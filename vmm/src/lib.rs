@@ -3,4 +3,5 @@
 pub mod acpi;
 pub mod boot;
 pub mod cpu;
+pub mod kvm;
 pub mod layout;
