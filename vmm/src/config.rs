@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use devices::virtio::block::BlockConfig;
-use devices::virtio::rng::EntropyConfig;
+pub use devices::virtio::block::{BlockConfig, CacheType, IoEngine};
+pub use devices::virtio::rng::EntropyConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::layout;
@@ -191,6 +191,14 @@ pub enum ConfigError {
 }
 
 impl VmConfig {
+    /// Reads a configuration from JSON.
+    ///
+    /// # Errors
+    /// What is wrong, with its line and column: syntax, an unknown key, a value of the wrong type.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
     /// Checks everything that can be checked without opening a file.
     ///
     /// # Errors

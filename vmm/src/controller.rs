@@ -83,11 +83,11 @@ impl Controller {
         Ok(Self { config, options, signals: Rc::new(signals) })
     }
 
-    /// Runs the VM to its end, which is handed to `end` together with what is left of the VM.
+    /// Runs the VM to its end.
     ///
     /// # Errors
     /// [`ControllerError`]; the terminal is as it was, and nothing is left behind.
-    pub fn run<T>(self, end: impl Fn(Ending, Vm) -> T) -> Result<T, ControllerError> {
+    pub fn run(self) -> Result<Ending, ControllerError> {
         let output = Output::open(&self.options.console)?;
         loop {
             let mut vm = Vm::create(&self.config, output.clone())?;
@@ -113,7 +113,7 @@ impl Controller {
             };
             output.release();
             vm.stop();
-            return Ok(end(ending, vm));
+            return Ok(ending);
         }
     }
 

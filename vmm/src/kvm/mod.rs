@@ -1,6 +1,8 @@
 //! `/dev/kvm`: opening it, asking what it supports, and saying plainly what is wrong with it.
 
 mod cpuid_cache;
+pub mod host;
+pub mod probe;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
