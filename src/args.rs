@@ -152,9 +152,12 @@ pub(crate) struct RunArgs {
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| RootfsArg::parse(&value)))]
     pub(crate) rootfs: Option<RootfsArg>,
 
-    /// A further disk: path=FILE[,readonly][,engine=sync|io_uring][,id=NAME]; may be repeated. Without an engine,
-    /// io_uring is used where the host has it.
+    /// `--disk`; its help has brackets, which rustdoc would take for links.
     #[arg(long = "disk", value_name = "path=FILE[,…]", help_heading = "Disks", value_hint = ValueHint::FilePath)]
+    #[arg(
+        help = "A further disk: path=FILE[,readonly][,engine=sync|io_uring][,id=NAME]; may be repeated. Without \
+                  an engine, io_uring is used where the host has it"
+    )]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse(&value)))]
     pub(crate) disks: Vec<DiskArg>,
 
