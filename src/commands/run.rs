@@ -85,7 +85,10 @@ fn drive(id: &str, path: PathBuf, readonly: bool, root: bool) -> BlockConfig {
         path_on_host: Some(path),
         is_read_only: readonly,
         cache_type: CacheType::Writeback,
-        ..BlockConfig::default()
+        partuuid: None,
+        rate_limiter: None,
+        io_engine: None,
+        socket: None,
     }
 }
 
