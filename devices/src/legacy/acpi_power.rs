@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::bus::{BusAction, BusDevice};
+use crate::bus::{BusAction, BusDevice, byte_registers};
 
 /// Offset of the sleep control register (FADT: SLEEP_CONTROL_REG).
 pub const SLEEP_CONTROL_OFFSET: u64 = 0;
@@ -54,7 +54,7 @@ impl AcpiPower {
 
 impl BusDevice for AcpiPower {
     fn read(&self, offset: u64, data: &mut [u8]) {
-        for (register, byte) in (offset..).zip(data) {
+        for (register, byte) in byte_registers(offset).zip(data) {
             *byte = match register {
                 SLEEP_CONTROL_OFFSET => self.sleep_type.load(Ordering::Relaxed),
                 _ => 0,
@@ -63,7 +63,7 @@ impl BusDevice for AcpiPower {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> BusAction {
-        (offset..)
+        byte_registers(offset)
             .zip(data)
             .map(|(register, value)| self.write_register(register, *value))
             .find(|action| *action != BusAction::None)

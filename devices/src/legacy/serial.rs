@@ -6,10 +6,10 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use vm_superio::serial::{self, SerialEvents, SerialState};
+use vm_superio::serial::{self, SerialEvents};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::bus::{BusAction, BusDevice};
+use crate::bus::{BusAction, BusDevice, byte_registers};
 use crate::interrupt::Interrupt;
 use crate::lock;
 use crate::metrics::SerialMetrics;
@@ -98,7 +98,6 @@ impl Serial {
     pub fn new(interrupt: Arc<dyn Interrupt>, output: Box<dyn Write + Send>) -> Self {
         let metrics = Arc::new(SerialMetrics::default());
         let line = || Line { interrupt: interrupt.clone(), metrics: metrics.clone() };
-        debug_assert_eq!(SerialState::default().in_buffer.len(), 0);
         let model = Model::with_events(line(), line(), output);
         let port = Mutex::new(Port { model, starved: false, drain_notifier: None });
         Self { port, metrics }
@@ -133,24 +132,24 @@ impl Serial {
     }
 }
 
-/// The registers that an access of `len` bytes at `offset` touches, one byte each, as an ISA bus splits it.
-fn registers(offset: u64) -> impl Iterator<Item = Option<u8>> {
-    (offset..).map(|register| u8::try_from(register).ok().filter(|register| u64::from(*register) < SIZE))
+/// The port that an access means, among the eight of a 16550.
+fn port_register(register: u64) -> Option<u8> {
+    u8::try_from(register).ok().filter(|register| u64::from(*register) < SIZE)
 }
 
 impl BusDevice for Serial {
     fn read(&self, offset: u64, data: &mut [u8]) {
         let mut port = lock(&self.port);
-        for (register, byte) in registers(offset).zip(data) {
-            *byte = register.map_or(0xff, |register| port.model.read(register));
+        for (register, byte) in byte_registers(offset).zip(data) {
+            *byte = port_register(register).map_or(0xff, |register| port.model.read(register));
         }
         port.notify_drained();
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> BusAction {
         let mut port = lock(&self.port);
-        for (register, byte) in registers(offset).zip(data) {
-            if let Some(register) = register {
+        for (register, byte) in byte_registers(offset).zip(data) {
+            if let Some(register) = port_register(register) {
                 // The only error is that of `output`, which the model has counted.
                 let _ = port.model.write(register, *byte);
             }

@@ -3,7 +3,7 @@
 pub mod block;
 pub mod device;
 pub mod queue;
-#[cfg(any())]
+#[cfg(any(test, feature = "test-harness"))]
 pub mod queue_harness;
 pub mod rng;
 pub mod segments;

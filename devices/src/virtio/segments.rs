@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn memory() -> GuestMemory {
-        GuestMemory::from_ranges(&[(GuestAddress(0), 0x1000), (GuestAddress(0x1000), 0x1000)]).unwrap()
+        crate::virtio::queue_harness::guest_memory(&[(0, 0x1000), (0x1000, 0x1000)])
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod keyboard;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use crate::bus::{BusAction, BusDevice};
+use crate::bus::{BusAction, BusDevice, byte_registers};
 use crate::interrupt::Interrupt;
 use crate::lock;
 use keyboard::Keyboard;
@@ -235,7 +235,7 @@ impl I8042 {
 impl BusDevice for I8042 {
     fn read(&self, offset: u64, data: &mut [u8]) {
         let mut controller = lock(&self.controller);
-        for (register, byte) in (offset..).zip(data) {
+        for (register, byte) in byte_registers(offset).zip(data) {
             *byte = match register {
                 DATA => {
                     let value = controller.read_data();
@@ -250,7 +250,7 @@ impl BusDevice for I8042 {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> BusAction {
-        (offset..)
+        byte_registers(offset)
             .zip(data)
             .map(|(register, value)| self.write_register(register, *value))
             .find(|action| *action != BusAction::None)

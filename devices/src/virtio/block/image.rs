@@ -108,7 +108,6 @@ pub(super) enum Access {
 pub(super) struct DiskImage {
     file: File,
     sectors: u64,
-    access: Access,
     is_block_device: bool,
 }
 
@@ -164,7 +163,7 @@ impl DiskImage {
         if size % SECTOR_SIZE != 0 {
             return Err(BlockError::OddSize { path: path_buf(), size });
         }
-        Ok(Self { file, sectors: size / SECTOR_SIZE, access, is_block_device })
+        Ok(Self { file, sectors: size / SECTOR_SIZE, is_block_device })
     }
 
     /// The open file.
@@ -175,11 +174,6 @@ impl DiskImage {
     /// Size in sectors.
     pub(super) fn sectors(&self) -> u64 {
         self.sectors
-    }
-
-    /// Whether the guest may write.
-    pub(super) fn access(&self) -> Access {
-        self.access
     }
 
     /// Gives the storage of `len` bytes at `offset` back to the host. A host that cannot keeps it: discard is a hint.

@@ -15,7 +15,7 @@ mod engine;
 mod image;
 mod layout;
 mod request;
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 
 pub use config::{BlockConfig, BlockConfigError, CacheType, IoEngine};

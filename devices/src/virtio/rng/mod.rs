@@ -2,7 +2,7 @@
 
 mod config;
 mod device;
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 
 pub use config::{EntropyConfig, EntropyConfigError};
