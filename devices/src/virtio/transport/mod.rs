@@ -4,3 +4,5 @@ pub mod core;
 pub mod mmio;
 mod notifier;
 mod queue_config;
+#[cfg(test)]
+mod tests;
