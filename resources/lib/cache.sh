@@ -14,10 +14,14 @@ usage_error() { say "$* (see ${0##*/} --help)"; exit 2; }
 # The comment block under a script's first line is its help.
 show_help() { sed -n '2,/^$/ s/^# \{0,1\}//p' "$0"; }
 
+# Prints the cache's folder. Call it in a subshell.
 cache_root() {
     local root=${RVMM_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME or RVMM_CACHE}/.cache}/rvmm}
     mkdir -p "$root" || die "cannot write to $root; set RVMM_CACHE to a folder that you can write to"
-    (cd "$root" && pwd -P)
+    cd "$root" || return
+    # What a killed script could not remove itself.
+    find . -mindepth 1 -maxdepth 1 -type d -name '.*' -mtime +0 -exec rm -rf {} +
+    pwd -P
 }
 
 # need GROUP COMMAND...: dies, naming the set-up group to install, unless every COMMAND is there.

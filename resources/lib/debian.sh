@@ -1,21 +1,27 @@
 # shellcheck shell=bash
 # Sourced after cache.sh: Debian packages, fetched and unpacked without installing them.
 
-# newest_package REGEX: "NAME VERSION" of the newest package whose whole name matches the extended REGEX.
+# newest_package REGEX...: "NAME VERSION" of the newest package whose whole name matches the first extended REGEX that
+# any matches.
 newest_package() {
     local found
-    found=$(packages_matching "$1")
+    found=$(packages_matching "$@")
     if [[ -z $found && $(id -u) == 0 ]]; then
         say "refreshing apt's package lists"
         apt-get -qq update >&2
-        found=$(packages_matching "$1")
+        found=$(packages_matching "$@")
     fi
-    [[ -n $found ]] || die "apt knows no package $1; run 'apt-get update', or add the suite that has it (for 6.12 on Debian 12: bookworm-backports)"
+    [[ -n $found ]] || die "apt knows no package $*; run 'apt-get update', or add the suite that has it (for 6.12 on Debian 12: bookworm-backports)"
     sort -V <<<"$found" | tail -n 1
 }
 
 packages_matching() {
-    apt-cache search --full --names-only "^($1)\$" | awk '/^Package: /{name = $2} /^Version: /{print name, $2}'
+    local regex found
+    for regex in "$@"; do
+        found=$(apt-cache search --full --names-only "^($regex)\$" | awk '/^Package: /{name = $2} /^Version: /{print name, $2}')
+        [[ -z $found ]] || break
+    done
+    printf '%s' "$found"
 }
 
 # unpack_package NAME FOLDER
