@@ -109,6 +109,9 @@ fn segments_have_to_be_in_memory() {
     ] {
         assert!(outside.contains("not in the guest's RAM"), "{outside:?}");
     }
+    assert!(at(MIB - 1, 0).ends_with("link the kernel at 1 MiB or above"));
+    assert!(at(32 * MIB - 3, 0).ends_with("give the guest at least 33M of memory"));
+    assert!(at(0xd000_0000, 0).ends_with("link the kernel below 0xc0000000"));
 }
 
 #[test]
