@@ -63,3 +63,15 @@ pub const I8042_GSI: u32 = 1;
 pub const ACPI_POWER_PORT: u16 = 0x600;
 /// Number of the ACPI power registers.
 pub const ACPI_POWER_PORT_SIZE: u16 = 3;
+
+// What is written for the kernel's start lies in this order, and nothing reaches into the next.
+const _: () = {
+    const PAGE_SIZE: u64 = 0x1000;
+    assert!(ZERO_PAGE_START + PAGE_SIZE <= PVH_INFO_START);
+    assert!(PVH_INFO_START < GDT_START && GDT_START < CMDLINE_START);
+    assert!(CMDLINE_START + (CMDLINE_MAX_SIZE as u64) < BOOT_STACK_POINTER);
+    assert!(BOOT_STACK_POINTER < PAGE_TABLES_START);
+    // PML4, PDPT and a page directory for each GiB below the gap.
+    assert!(PAGE_TABLES_START + (2 + MMIO_GAP_START.div_ceil(1 << 30)) * PAGE_SIZE <= LOW_RAM_END);
+    assert!(LOW_RAM_END <= ACPI_START && ACPI_END <= HIMEM_START);
+};

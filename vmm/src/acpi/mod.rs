@@ -7,6 +7,9 @@
 mod dsdt;
 mod tables;
 
+#[cfg(test)]
+mod tests;
+
 use devices::GuestMemory;
 use vm_memory::{Bytes, GuestAddress};
 

@@ -130,8 +130,7 @@ fn file_header(head: &[u8], size: u64) -> Result<Elf64_Ehdr, ImageError> {
         ET_CORE => return Err(ImageError::Kind { what: "a core dump (ET_CORE)" }),
         kind => return Err(field("e_type", kind, "it has to be 2 (ET_EXEC) or 3 (ET_DYN)")),
     }
-    let [_, _, _, _, _, _, version, ..] = header.e_ident;
-    debug_assert_eq!(EI_VERSION, 6);
+    let version = header.e_ident[EI_VERSION];
     if version != EV_CURRENT {
         return Err(field("EI_VERSION", version, "it has to be 1"));
     }
@@ -157,22 +156,15 @@ fn program_headers<F: Read + Seek>(
     size: u64,
     header: &Elf64_Ehdr,
 ) -> Result<Vec<Elf64_Phdr>, ImageError> {
-    const WHAT: &str = "the program header table";
     let length = usize::from(header.e_phnum).saturating_mul(size_of::<Elf64_Phdr>());
     let start = usize::try_from(header.e_phoff).unwrap_or(usize::MAX);
     let mut elsewhere = Vec::new();
-    let table = match head.get(start..start.saturating_add(length)) {
-        Some(table) => table,
-        None => {
-            // Before anything is allocated: the table may be announced to be where no file can be.
-            let end = header.e_phoff.saturating_add(length as u64);
-            if end > size {
-                return Err(ImageError::Truncated { what: WHAT, end, size });
-            }
-            elsewhere.resize(length, 0);
-            read_exact_at(image, WHAT, header.e_phoff, &mut elsewhere, size)?;
-            &elsewhere
-        }
+    let table = if let Some(table) = head.get(start..start.saturating_add(length)) {
+        table
+    } else {
+        elsewhere.resize(length, 0);
+        read_exact_at(image, "the program header table", header.e_phoff, &mut elsewhere, size)?;
+        &elsewhere
     };
     Ok(table
         .chunks_exact(size_of::<Elf64_Phdr>())

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::format::Format;
+use crate::layout;
 
 /// The guest can't be booted from its [`BootSource`](super::BootSource).
 #[derive(Debug, thiserror::Error)]
@@ -130,8 +131,8 @@ pub enum ImageError {
     /// A part of the kernel lies outside of the guest's RAM.
     #[error(
         "needs {start:#x}..{end:#x} for {what}, which is not in the guest's RAM above {:#x} ({ram} bytes in all): {}",
-        crate::layout::HIMEM_START,
-        mend_for(*start)
+        layout::HIMEM_START,
+        mend_for(*start, *end)
     )]
     OutsideMemory {
         /// What is to lie there.
@@ -177,11 +178,13 @@ pub enum ImageError {
     Copy(vm_memory::GuestMemoryError),
 }
 
-/// A kernel that wants to lie low is built wrong; one that wants to lie high needs more memory.
-fn mend_for(start: u64) -> &'static str {
-    if start < crate::layout::HIMEM_START {
-        "link the kernel at 1 MiB or above"
+/// A kernel that wants to lie low is built wrong, or one that wants to lie in the gap; another needs more memory.
+fn mend_for(start: u64, end: u64) -> String {
+    if start < layout::HIMEM_START {
+        "link the kernel at 1 MiB or above".into()
+    } else if end > layout::MMIO_GAP_START {
+        format!("link the kernel below {:#x}", layout::MMIO_GAP_START)
     } else {
-        "give the guest more memory"
+        format!("give the guest at least {}M of memory", end.div_ceil(1 << 20))
     }
 }

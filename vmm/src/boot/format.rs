@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A file format as seen in the first [`HEAD_SIZE`] bytes of a file.
+/// A file format, as the first 4 KiB of a file show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// An ELF file of any class.
@@ -63,7 +63,7 @@ const MAGICS: &[(usize, &[u8], Format)] = &[
 ];
 
 impl Format {
-    /// Tells the format of a file by `head`, its first bytes (fewer than [`HEAD_SIZE`] when the file is shorter).
+    /// Tells the format of a file by `head`, its first 4 KiB (or all of it, when it is shorter).
     pub fn of(head: &[u8]) -> Self {
         for (offset, magic, format) in MAGICS {
             if head.get(*offset..).is_some_and(|rest| rest.starts_with(magic)) {

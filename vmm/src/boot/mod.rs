@@ -19,6 +19,11 @@ mod pvh;
 mod registers;
 mod zero_page;
 
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 
 use devices::GuestMemory;

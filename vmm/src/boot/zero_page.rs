@@ -23,6 +23,9 @@ const PAGE_SIZE_BIT: u64 = 1 << 7;
 /// Entries in a page table, and the size of one in bytes.
 const TABLE_ENTRIES: u64 = 512;
 const TABLE_SIZE: u64 = 4096;
+/// Page directory pointer table, and the first page directory.
+const PDPT_START: u64 = layout::PAGE_TABLES_START + TABLE_SIZE;
+const DIRECTORIES_START: u64 = PDPT_START + TABLE_SIZE;
 /// What a page directory entry maps, and what a whole page directory does, in bytes.
 const LARGE_PAGE: u64 = 2 << 20;
 const GIB: u64 = 1 << 30;
@@ -71,19 +74,19 @@ pub(super) fn write_tables(memory: &GuestMemory, map: &MemoryMap, end: u64) -> R
     let gdt: Vec<u8> = GDT.iter().flat_map(|entry| entry.to_le_bytes()).collect();
     write(memory, map, "the descriptor table", layout::GDT_START, &gdt)?;
 
-    const PDPT: u64 = layout::PAGE_TABLES_START + TABLE_SIZE;
-    const DIRECTORIES: u64 = PDPT + TABLE_SIZE;
     let gibs = end.div_ceil(GIB).clamp(1, layout::MMIO_GAP_START.div_ceil(GIB));
     let table =
         |entries: &mut dyn Iterator<Item = u64>| -> Vec<u8> { entries.flat_map(u64::to_le_bytes).collect() };
 
-    let pml4 = table(&mut [PDPT | PRESENT_WRITABLE].into_iter());
-    let pdpt = table(&mut (0..gibs).map(|gib| (DIRECTORIES + gib * TABLE_SIZE) | PRESENT_WRITABLE));
+    let pml4 = table(&mut [PDPT_START | PRESENT_WRITABLE].into_iter());
+    let pdpt = table(&mut (0..gibs).map(|gib| (DIRECTORIES_START + gib * TABLE_SIZE) | PRESENT_WRITABLE));
     let directories = table(
         &mut (0..gibs * TABLE_ENTRIES).map(|page| (page * LARGE_PAGE) | PRESENT_WRITABLE | PAGE_SIZE_BIT),
     );
-    const WHAT: &str = "the page tables";
-    write(memory, map, WHAT, layout::PAGE_TABLES_START, &pml4)?;
-    write(memory, map, WHAT, PDPT, &pdpt)?;
-    write(memory, map, WHAT, DIRECTORIES, &directories)
+    for (address, table) in
+        [(layout::PAGE_TABLES_START, pml4), (PDPT_START, pdpt), (DIRECTORIES_START, directories)]
+    {
+        write(memory, map, "the page tables", address, &table)?;
+    }
+    Ok(())
 }

@@ -139,6 +139,19 @@ fn set(value: &mut u32, bits: u32, on: bool) {
     *value = if on { *value | bits } else { *value & !bits };
 }
 
+/// Whether a leaf 4 (Intel) or 0x8000001D (AMD) describes a cache, by its type in EAX 4:0.
+fn is_cache(leaf: &kvm_cpuid_entry2) -> bool {
+    let kind = leaf.eax & 0x1f;
+    kind != 0
+}
+
+/// Writes down who shares a cache, less one, in EAX 25:14: `everyone` the last level, a core's one thread the others.
+fn share_cache(leaf: &mut kvm_cpuid_entry2, everyone: u32) {
+    let level = leaf.eax >> 5 & 7;
+    let sharing = if level >= 3 { everyone } else { 1 };
+    leaf.eax = with_field(leaf.eax, 0x03ff_c000, sharing.saturating_sub(1));
+}
+
 struct Vcpu {
     id: u32,
     count: u32,
@@ -163,7 +176,11 @@ impl Vcpu {
         match leaf.function {
             0 => leaf.eax = leaf.eax.max(TOPOLOGY),
             1 => self.edit_features(leaf),
-            4 => self.edit_intel_cache(leaf),
+            4 if is_cache(leaf) => {
+                share_cache(leaf, self.id_space());
+                // APIC ids for cores in the socket, less one.
+                leaf.eax = with_field(leaf.eax, 0xfc00_0000, self.id_space().saturating_sub(1));
+            }
             6 => (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (L6_EAX_ARAT, 0, 0, 0),
             7 if leaf.index == 0 => {
                 leaf.ebx &= !L7_EBX_REMOVED;
@@ -183,7 +200,7 @@ impl Vcpu {
                 leaf.ecx = with_field(leaf.ecx, 0x0000_00ff, self.count.saturating_sub(1));
                 leaf.ecx = with_field(leaf.ecx, 0x0000_f000, self.id_bits());
             }
-            0x8000_001d => self.edit_amd_cache(leaf),
+            0x8000_001d if is_cache(leaf) => share_cache(leaf, self.count),
             // Made anew in `add`.
             TOPOLOGY | TOPOLOGY_V2 | AMD_TOPOLOGY | HYPERVISOR_FREQUENCIES => clear(leaf),
             function if LEFT_OUT.contains(&function) => clear(leaf),
@@ -199,30 +216,6 @@ impl Vcpu {
         set(&mut leaf.ecx, L1_ECX_TSC_DEADLINE, self.tsc_deadline == TscDeadline::Offered);
         leaf.edx &= !L1_EDX_DS;
         set(&mut leaf.edx, L1_EDX_HTT, self.count > 1);
-    }
-
-    /// How many logical processors share a cache of `level`: the last level is the socket's, the others a core's.
-    fn sharing(&self, level: u32, socket: u32) -> u32 {
-        if level >= 3 { socket } else { 1 }
-    }
-
-    /// Leaf 4: APIC ids that share the cache in EAX 25:14, those of cores in the socket in 31:26, both less one.
-    fn edit_intel_cache(&self, leaf: &mut kvm_cpuid_entry2) {
-        if leaf.eax & 0x1f == 0 {
-            return;
-        }
-        let sharing = self.sharing(leaf.eax >> 5 & 7, self.id_space());
-        leaf.eax = with_field(leaf.eax, 0x03ff_c000, sharing.saturating_sub(1));
-        leaf.eax = with_field(leaf.eax, 0xfc00_0000, self.id_space().saturating_sub(1));
-    }
-
-    /// Leaf 0x8000001D: logical processors that share the cache in EAX 25:14, less one.
-    fn edit_amd_cache(&self, leaf: &mut kvm_cpuid_entry2) {
-        if leaf.eax & 0x1f == 0 {
-            return;
-        }
-        let sharing = self.sharing(leaf.eax >> 5 & 7, self.count);
-        leaf.eax = with_field(leaf.eax, 0x03ff_c000, sharing.saturating_sub(1));
     }
 
     /// Adds the leaves that say which vCPU this is and how fast it ticks.

@@ -6,5 +6,8 @@
 mod cpuid;
 mod msrs;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::cpuid::{CpuError, TscDeadline, guest_cpuid};
 pub use self::msrs::boot_msrs;
