@@ -1,5 +1,7 @@
 //! Guest RAM: anonymous memory on both sides of the MMIO gap, given to KVM slot by slot.
 
+mod alignment;
+
 use std::io;
 
 use devices::GuestMemory;
@@ -8,6 +10,7 @@ use vm_memory::bitmap::{AtomicBitmap, NewBitmap};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{GuestAddress, GuestRegionMmap};
 
+use self::alignment::Hole;
 use crate::layout;
 
 /// Bytes in a mebibyte.
@@ -85,6 +88,7 @@ fn region(
         }
         HugePages::None | HugePages::Transparent => (libc::MAP_NORESERVE, ""),
     };
+    let hole = Hole::new(size);
     let mapping = MmapRegionBuilder::new_with_bitmap(size, track_dirty.then(|| AtomicBitmap::with_len(size)))
         .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
         .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags)
@@ -96,6 +100,7 @@ fn region(
             };
             MemoryError::Map { mib, hint, source }
         })?;
+    drop(hole);
     if huge_pages == HugePages::Transparent {
         advise_huge(&mapping);
     }
@@ -134,6 +139,13 @@ mod tests {
             memory.write_obj(1u64, GuestAddress(address)).unwrap_err();
         }
         assert_eq!(memory.iter().map(GuestMemoryRegion::len).sum::<u64>(), (3072 + 16) * MIB);
+    }
+
+    #[test]
+    fn memory_starts_where_a_huge_page_can() {
+        for region in create(3072 + 16, HugePages::None, false).unwrap().iter() {
+            assert_eq!(region.as_ptr() as usize % (2 << 20), 0);
+        }
     }
 
     #[test]
