@@ -13,7 +13,7 @@ use super::config::BlockConfigError;
 use super::request::SECTOR_SIZE;
 
 /// Zeroes that are written at a time where the file system cannot zero a range.
-const ZERO_BLOCK: [u8; 64 << 10] = [0; 64 << 10];
+static ZERO_BLOCK: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Discards a range of bytes of a block device: `_IO(0x12, 119)` of linux/fs.h.
 const BLKDISCARD: libc::c_ulong = 0x1277;

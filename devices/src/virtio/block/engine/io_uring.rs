@@ -95,24 +95,23 @@ impl UringEngine {
         let slot = usize::try_from(head).ok().and_then(|head| self.in_flight.get_mut(head));
         let Some(mut flight) = slot.and_then(Option::take) else { return };
         self.in_flight_count -= 1;
-        let outcome = match usize::try_from(result) {
+        let error = match usize::try_from(result) {
             Ok(count) => match advance(&mut flight.iovecs, count) {
-                0 => Ok(()),
-                _ if count == 0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                0 => None,
+                // The file became shorter than it was when it was opened.
+                _ if count == 0 => Some(io::Error::from(io::ErrorKind::UnexpectedEof)),
                 _ => {
                     flight.offset += count as u64;
                     return self.start(flight);
                 }
             },
-            Err(_) => {
-                let again = matches!(-result, libc::EINTR | libc::EAGAIN);
-                if again && flight.retries < MAX_RETRIES {
-                    flight.retries += 1;
-                    return self.start(flight);
-                }
-                Err(io::Error::from_raw_os_error(-result).into())
+            Err(_) if matches!(-result, libc::EINTR | libc::EAGAIN) && flight.retries < MAX_RETRIES => {
+                flight.retries += 1;
+                return self.start(flight);
             }
+            Err(_) => Some(io::Error::from_raw_os_error(-result)),
         };
+        let outcome = error.map_or(Ok(()), |error| Err(error.into()));
         self.done.push((flight.job, outcome));
     }
 
