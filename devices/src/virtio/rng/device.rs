@@ -87,13 +87,15 @@ impl VirtioDevice for RngDevice {
                 queue.add_used(chain.head, written)?;
                 served += 1;
             }
-            if served == MAX_REQUESTS_PER_CALL {
+            if served >= MAX_REQUESTS_PER_CALL {
                 queue.continue_later();
                 break;
             }
             if !queue.enable_notifications()? {
                 break;
             }
+            // Counts as a request: a driver may move the index to and fro.
+            served += 1;
         }
         queue.notify_driver()
     }

@@ -52,7 +52,7 @@ enum Direction {
 
 /// Does one operation and returns when it is done.
 pub(super) fn perform(target: &Target, operation: &Operation) -> Result<(), JobError> {
-    let Target { image, memory: _, write_flags: _ } = target;
+    let Target { image, memory: _, write_flags } = target;
     match operation {
         Operation::Read { offset, data } => transfer(target, Direction::Read, *offset, data)?,
         Operation::Write { offset, data } => transfer(target, Direction::Write, *offset, data)?,
@@ -61,7 +61,12 @@ pub(super) fn perform(target: &Target, operation: &Operation) -> Result<(), JobE
         | Operation::WriteZeroes { len: 0, .. }
         | Operation::GetId { .. } => {}
         Operation::Discard { offset, len } => image.discard(*offset, *len)?,
-        Operation::WriteZeroes { offset, len, unmap } => image.write_zeroes(*offset, *len, *unmap)?,
+        Operation::WriteZeroes { offset, len, unmap } => {
+            image.write_zeroes(*offset, *len, *unmap)?;
+            if *write_flags & libc::RWF_DSYNC != 0 {
+                image.file().sync_data()?;
+            }
+        }
     }
     Ok(())
 }

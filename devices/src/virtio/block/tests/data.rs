@@ -12,7 +12,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::virtio::device::DeviceEvent;
-use crate::virtio::queue_harness::REGION_BOUNDARY;
+use crate::virtio::queue_harness::{REGION_BOUNDARY, VERSION_1};
 
 const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 
@@ -251,6 +251,21 @@ fn a_reset_in_flight_leaves_guest_memory_alone_afterwards() {
         }
         disk.harness.start(FLUSH, 64);
         assert_eq!(disk.read(5, 512), (OK, sector(5)), "and the device starts again");
+    }
+}
+
+#[test]
+fn a_queue_that_the_driver_left_out_does_nothing() {
+    for engine in ENGINES {
+        let mut disk = Disk::new(engine);
+        disk.harness.negotiate(VERSION_1 | FLUSH);
+        let memory = disk.harness.fetch(0, 4096);
+        disk.harness.write(mmio::VIRTIO_MMIO_STATUS, disk.harness.status() | 4);
+        disk.harness.memory().write_slice(&[0xff; 64], GuestAddress(0)).unwrap();
+        disk.harness.kick(0);
+        assert!(!disk.harness.needs_reset());
+        disk.harness.memory().write_slice(&memory[..64], GuestAddress(0)).unwrap();
+        assert_eq!(disk.harness.fetch(0, 4096), memory, "no ring is made up");
     }
 }
 

@@ -134,7 +134,7 @@ fn an_image_that_cannot_be_written_says_so() {
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
     // Root may write it all the same.
     if let Err(error) = BlockDevice::open(&config(&path, IoEngine::Sync)) {
-        assert!(error.to_string().contains("for writing (read-only may do)"), "{error}");
+        assert!(error.to_string().contains("for writing (get the right to write it"), "{error}");
     }
 }
 
