@@ -24,6 +24,7 @@ const MCR_OFFSET: u8 = 4;
 const MCR_LOOP: u8 = 1 << 4;
 
 /// Hands the model's trigger to the interrupt, and never fails: the guest must not notice what the host cannot deliver.
+#[derive(Clone)]
 struct Line {
     interrupt: Arc<dyn Interrupt>,
     metrics: Arc<SerialMetrics>,
@@ -97,8 +98,8 @@ impl Serial {
     /// dropped.
     pub fn new(interrupt: Arc<dyn Interrupt>, output: Box<dyn Write + Send>) -> Self {
         let metrics = Arc::new(SerialMetrics::default());
-        let line = || Line { interrupt: interrupt.clone(), metrics: metrics.clone() };
-        let model = Model::with_events(line(), line(), output);
+        let line = Line { interrupt, metrics: metrics.clone() };
+        let model = Model::with_events(line.clone(), line, output);
         let port = Mutex::new(Port { model, starved: false, drain_notifier: None });
         Self { port, metrics }
     }

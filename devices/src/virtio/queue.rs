@@ -64,7 +64,7 @@ impl VirtQueue {
     /// # Errors
     /// When the driver broke the ring or the chain.
     pub fn pop(&mut self) -> Result<Option<Chain>, DeviceError> {
-        if !self.queue.ready() {
+        if !self.ready() {
             return Ok(None);
         }
         let index = self.index;
@@ -109,11 +109,19 @@ impl VirtQueue {
         self.queue.add_used(&self.memory, head, written).map_err(|error| self.error(&error))
     }
 
+    /// Whether the driver set this queue up. One that it did not has no chains, and its rings are not touched.
+    fn ready(&self) -> bool {
+        self.queue.ready()
+    }
+
     /// Tells the driver of the chains that were given back since the last call, if it wants to hear of them.
     ///
     /// # Errors
     /// When the driver broke the ring.
     pub fn notify_driver(&mut self) -> Result<(), DeviceError> {
+        if !self.ready() {
+            return Ok(());
+        }
         let wanted = self.queue.needs_notification(&self.memory).map_err(|error| self.error(&error))?;
         if wanted && (self.queue.event_idx_enabled() || !self.interrupts_suppressed()) {
             self.interrupt.signal_queue(self.index);
@@ -126,6 +134,9 @@ impl VirtQueue {
     /// # Errors
     /// When the driver broke the ring.
     pub fn disable_notifications(&mut self) -> Result<(), DeviceError> {
+        if !self.ready() {
+            return Ok(());
+        }
         self.queue.disable_notification(&self.memory).map_err(|error| self.error(&error))
     }
 
@@ -134,6 +145,9 @@ impl VirtQueue {
     /// # Errors
     /// When the driver broke the ring.
     pub fn enable_notifications(&mut self) -> Result<bool, DeviceError> {
+        if !self.ready() {
+            return Ok(false);
+        }
         self.queue.enable_notification(&self.memory).map_err(|error| self.error(&error))
     }
 

@@ -9,6 +9,7 @@
     reason = "what cannot be ends the test that uses this"
 )]
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -298,7 +299,15 @@ impl Harness {
     /// Waits up to `timeout` for an event and has the device process it. False when none came.
     pub fn run_once(&mut self, timeout: Duration) -> bool {
         let mut events = [EpollEvent::default(); 8];
-        let count = self.epoll.wait(timeout.as_millis() as i32, &mut events).unwrap();
+        let timeout = i32::try_from(timeout.as_millis()).unwrap();
+        let count = loop {
+            match self.epoll.wait(timeout, &mut events) {
+                Ok(count) => break count,
+                // io_uring finishes its work in the thread that submitted it, which ends the thread's waits.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("epoll_wait: {error}"),
+            }
+        };
         for event in &events[..count] {
             let token = event.data() as u32;
             let event = if event.data() >> 32 == 0 {

@@ -51,6 +51,7 @@ impl Segments {
     }
 
     /// Takes up to `len` bytes off the front and returns them.
+    #[must_use]
     pub fn take_front(&mut self, len: u64) -> Segments {
         let mut front = Segments::default();
         let mut missing = len;

@@ -107,7 +107,6 @@ impl Controller {
         self.pending = None;
         match command {
             0x20 => self.push(&[self.control]),
-            0x21..=0x3f => self.push(&[0]),
             0x60 => self.pending = Some(Pending::WriteControl),
             0x61..=0x7f => self.pending = Some(Pending::Ignore),
             0xa7 => self.control |= CONTROL_MOUSE_DISABLED,
@@ -119,8 +118,8 @@ impl Controller {
                 self.control |= CONTROL_SYSTEM;
                 self.push(&[0x55]);
             }
-            // Keyboard interface test: no error.
-            0xab => self.push(&[0x00]),
+            // The rest of the memory, which is empty; and the keyboard interface test: no error.
+            0x21..=0x3f | 0xab => self.push(&[0x00]),
             0xad => self.control |= CONTROL_KEYBOARD_DISABLED,
             0xae => self.control &= !CONTROL_KEYBOARD_DISABLED,
             // Input port: the keyboard is not inhibited.

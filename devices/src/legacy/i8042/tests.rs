@@ -30,7 +30,9 @@ fn replies(device: &I8042) -> Vec<u8> {
 }
 
 fn keyboard(device: &I8042, bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().for_each(|byte| data(device, *byte));
+    for byte in bytes {
+        data(device, *byte);
+    }
     replies(device)
 }
 

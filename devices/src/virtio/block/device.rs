@@ -18,7 +18,7 @@ use super::engine::{Completion, Engine, Job, JobError, SyncEngine, Target, Uring
 use super::image::{Access, BlockError, DiskImage};
 use super::layout::ConfigSpace;
 use super::request::{self, Flush, ID_LEN, Limits, Operation, Reply};
-use crate::metrics::{BlockMetrics, Counter};
+use crate::metrics::BlockMetrics;
 use crate::virtio::device::{Activation, DeviceError, DeviceEvent, VirtioDevice};
 use crate::virtio::queue::VirtQueue;
 
@@ -152,6 +152,8 @@ impl BlockDevice {
             if !active.queue.enable_notifications()? {
                 break;
             }
+            // Counts as a request: a driver may move the index to and fro.
+            requests += 1;
         }
         active.queue.notify_driver()
     }
@@ -209,6 +211,23 @@ impl BlockDevice {
         Ok(())
     }
 
+    fn count(&self, done: &Operation) {
+        let metrics = &self.metrics;
+        match done {
+            Operation::Read { data, .. } => {
+                metrics.reads.increment();
+                metrics.read_bytes.add(data.len());
+            }
+            Operation::Write { data, .. } => {
+                metrics.writes.increment();
+                metrics.written_bytes.add(data.len());
+            }
+            Operation::Flush => metrics.flushes.increment(),
+            Operation::Discard { .. } | Operation::WriteZeroes { .. } => metrics.discards.increment(),
+            Operation::GetId { .. } => {}
+        }
+    }
+
     fn answer_job(
         &self,
         queue: &mut VirtQueue,
@@ -216,36 +235,19 @@ impl BlockDevice {
         result: &Result<(), JobError>,
     ) -> Result<(), DeviceError> {
         let Job { operation, reply } = job;
-        let metrics = &self.metrics;
-        let count = |requests: &Counter, bytes: Option<(&Counter, u64)>| {
-            requests.increment();
-            bytes.into_iter().for_each(|(counter, bytes)| counter.add(bytes));
-        };
         if let Operation::Read { data, .. } = operation {
             // Also of a read that failed: the host may have written a part.
             data.mark_dirty(queue.memory(), data.len());
         }
         let status = match result {
             Ok(()) => {
-                match operation {
-                    Operation::Read { data, .. } => {
-                        count(&metrics.reads, Some((&metrics.read_bytes, data.len())))
-                    }
-                    Operation::Write { data, .. } => {
-                        count(&metrics.writes, Some((&metrics.written_bytes, data.len())))
-                    }
-                    Operation::Flush => count(&metrics.flushes, None),
-                    Operation::Discard { .. } | Operation::WriteZeroes { .. } => {
-                        count(&metrics.discards, None)
-                    }
-                    Operation::GetId { .. } => {}
-                }
+                self.count(operation);
                 VIRTIO_BLK_S_OK
             }
             Err(error) => {
                 match error {
-                    JobError::Guest(_) => metrics.invalid_requests.increment(),
-                    JobError::Host(_) => metrics.host_errors.increment(),
+                    JobError::Guest(_) => self.metrics.invalid_requests.increment(),
+                    JobError::Host(_) => self.metrics.host_errors.increment(),
                 }
                 debug!("drive {}: request failed: {error}", self.drive_id);
                 VIRTIO_BLK_S_IOERR

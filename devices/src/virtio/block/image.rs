@@ -13,7 +13,7 @@ use super::config::BlockConfigError;
 use super::request::SECTOR_SIZE;
 
 /// Zeroes that are written at a time where the file system cannot zero a range.
-const ZERO_BLOCK: [u8; 64 << 10] = [0; 64 << 10];
+static ZERO_BLOCK: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Discards a range of bytes of a block device: `_IO(0x12, 119)` of linux/fs.h.
 const BLKDISCARD: libc::c_ulong = 0x1277;
@@ -25,12 +25,14 @@ pub enum BlockError {
     #[error(transparent)]
     Config(#[from] BlockConfigError),
     /// The host does not open the file.
-    #[error("cannot open disk image {} for {access}", path.display())]
+    #[error("cannot open disk image {} for {access}{mend}", path.display())]
     Open {
         /// The file.
         path: PathBuf,
         /// What for.
         access: &'static str,
+        /// What to do about it, where that can be told.
+        mend: &'static str,
         /// What the host said.
         #[source]
         source: io::Error,
@@ -131,8 +133,17 @@ impl DiskImage {
                     BlockError::NotADisk { path: path_buf(), kind: "socket or device without a driver" }
                 }
                 _ => {
-                    let access = if writable { "writing (read-only may do)" } else { "reading" };
-                    BlockError::Open { path: path_buf(), access, source }
+                    let access = if writable { "writing" } else { "reading" };
+                    let denied = matches!(
+                        source.raw_os_error(),
+                        Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ETXTBSY)
+                    );
+                    let mend = match (denied, writable) {
+                        (true, true) => " (get the right to write it, or make the drive read-only)",
+                        (true, false) => " (get the right to read it)",
+                        (false, _) => "",
+                    };
+                    BlockError::Open { path: path_buf(), access, mend, source }
                 }
             })?;
         let inspect = |what| move |source| BlockError::Inspect { path: path.to_path_buf(), what, source };

@@ -221,7 +221,7 @@ impl Limits {
 
     /// Where on the disk `data` goes from or to. `other`, the part of the opposite direction, must be empty.
     fn transfer(&self, sector: u64, data: &Segments, other: &Segments) -> Result<u64, Refusal> {
-        let whole_sectors = data.len() % SECTOR_SIZE == 0;
+        let whole_sectors = data.len().is_multiple_of(SECTOR_SIZE);
         if !whole_sectors || !other.is_empty() || data.count() > MAX_CHAIN_LEN {
             return Err(Refusal::IoError);
         }

@@ -87,13 +87,15 @@ impl VirtioDevice for RngDevice {
                 queue.add_used(chain.head, written)?;
                 served += 1;
             }
-            if served == MAX_REQUESTS_PER_CALL {
+            if served >= MAX_REQUESTS_PER_CALL {
                 queue.continue_later();
                 break;
             }
             if !queue.enable_notifications()? {
                 break;
             }
+            // Counts as a request: a driver may move the index to and fro.
+            served += 1;
         }
         queue.notify_driver()
     }
@@ -127,14 +129,13 @@ fn random(bytes: &mut [u8]) -> io::Result<()> {
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         // SAFETY: the kernel writes at most `rest.len()` bytes to `rest`, which is borrowed for the call.
         let count = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
-        match usize::try_from(count) {
-            Ok(count) => filled += count,
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
+        if let Ok(count) = usize::try_from(count) {
+            filled += count;
+            continue;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
         }
     }
     Ok(())

@@ -99,7 +99,8 @@ impl MmioTransport {
     }
 
     fn write_register(&self, register: u32, value: u32) {
-        use {Half::*, QueueArea::*};
+        use Half::{High, Low};
+        use QueueArea::{Descriptor, Device, Driver};
         let core = &self.core;
         match register {
             mmio::VIRTIO_MMIO_DEVICE_FEATURES_SEL => core.select_device_features(value),

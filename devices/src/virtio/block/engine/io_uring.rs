@@ -1,6 +1,9 @@
 //! io_uring: the jobs of a batch are started by one system call, and complete on an eventfd.
 //!
 //! Discards and zeroings are rare and are done in place, as in the other engine.
+//!
+//! The disk's descriptor is not registered with the ring, though that would save a little of each job: the kernel takes a
+//! ring apart some time after its last descriptor is closed, and would keep the disk open, and locked, until then.
 #![expect(unsafe_code, reason = "io_uring reads and writes guest memory")]
 
 use std::io;
@@ -15,8 +18,6 @@ use super::{Completion, Engine, Job, JobError, Target, advance, sync};
 use crate::virtio::block::request::Operation;
 use crate::virtio::segments::OutsideMemory;
 
-/// The disk's descriptor among those that are registered with the ring.
-const DISK: types::Fixed = types::Fixed(0);
 /// Times that the host may put a job off before it has failed.
 const MAX_RETRIES: u8 = 16;
 /// How long to wait before the host is asked again to wait for its jobs.
@@ -58,9 +59,7 @@ impl UringEngine {
         completion_event: RawFd,
     ) -> io::Result<Self> {
         let ring = IoUring::new(u32::from(queue_size))?;
-        let submitter = ring.submitter();
-        submitter.register_files(&[target.image.file().as_raw_fd()])?;
-        submitter.register_eventfd(completion_event)?;
+        ring.submitter().register_eventfd(completion_event)?;
         let in_flight = (0..queue_size).map(|_| None).collect();
         Ok(Self { ring, target, in_flight, in_flight_count: 0, done: Vec::new(), abandoned: false })
     }
@@ -79,8 +78,8 @@ impl UringEngine {
         let Some(slot) = self.in_flight.get_mut(usize::from(head)) else { return };
         let flight = slot.insert(flight);
         self.in_flight_count += 1;
-        let entry = entry(flight, self.target.write_flags).user_data(u64::from(head));
-        // SAFETY: `entry` names the registered disk and iovecs that `in_flight` holds, unchanged, until the completion is
+        let entry = entry(flight, &self.target).user_data(u64::from(head));
+        // SAFETY: `entry` names the open disk and iovecs that `in_flight` holds, unchanged, until the completion is
         // taken. They are of guest memory that `target` keeps mapped, and `drop` waits for the last completion.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         if pushed.is_err()
@@ -96,24 +95,23 @@ impl UringEngine {
         let slot = usize::try_from(head).ok().and_then(|head| self.in_flight.get_mut(head));
         let Some(mut flight) = slot.and_then(Option::take) else { return };
         self.in_flight_count -= 1;
-        let outcome = match usize::try_from(result) {
+        let error = match usize::try_from(result) {
             Ok(count) => match advance(&mut flight.iovecs, count) {
-                0 => Ok(()),
-                _ if count == 0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                0 => None,
+                // The file became shorter than it was when it was opened.
+                _ if count == 0 => Some(io::Error::from(io::ErrorKind::UnexpectedEof)),
                 _ => {
                     flight.offset += count as u64;
                     return self.start(flight);
                 }
             },
-            Err(_) => {
-                let again = matches!(-result, libc::EINTR | libc::EAGAIN);
-                if again && flight.retries < MAX_RETRIES {
-                    flight.retries += 1;
-                    return self.start(flight);
-                }
-                Err(io::Error::from_raw_os_error(-result).into())
+            Err(_) if matches!(-result, libc::EINTR | libc::EAGAIN) && flight.retries < MAX_RETRIES => {
+                flight.retries += 1;
+                return self.start(flight);
             }
+            Err(_) => Some(io::Error::from_raw_os_error(-result)),
         };
+        let outcome = error.map_or(Ok(()), |error| Err(error.into()));
         self.done.push((flight.job, outcome));
     }
 
@@ -133,15 +131,17 @@ impl UringEngine {
     }
 }
 
-fn entry(flight: &InFlight, write_flags: i32) -> squeue::Entry {
+fn entry(flight: &InFlight, target: &Target) -> squeue::Entry {
+    let disk = types::Fd(target.image.file().as_raw_fd());
     let InFlight { job, iovecs, offset, retries: _ } = flight;
     let count = iovecs.len() as u32;
     match job.operation {
-        Operation::Read { .. } => opcode::Readv::new(DISK, iovecs.as_ptr(), count).offset(*offset).build(),
-        Operation::Write { .. } => {
-            opcode::Writev::new(DISK, iovecs.as_ptr(), count).offset(*offset).rw_flags(write_flags).build()
-        }
-        _ => opcode::Fsync::new(DISK).flags(types::FsyncFlags::DATASYNC).build(),
+        Operation::Read { .. } => opcode::Readv::new(disk, iovecs.as_ptr(), count).offset(*offset).build(),
+        Operation::Write { .. } => opcode::Writev::new(disk, iovecs.as_ptr(), count)
+            .offset(*offset)
+            .rw_flags(target.write_flags)
+            .build(),
+        _ => opcode::Fsync::new(disk).flags(types::FsyncFlags::DATASYNC).build(),
     }
 }
 

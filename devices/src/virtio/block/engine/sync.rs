@@ -52,15 +52,21 @@ enum Direction {
 
 /// Does one operation and returns when it is done.
 pub(super) fn perform(target: &Target, operation: &Operation) -> Result<(), JobError> {
-    let Target { image, memory: _, write_flags: _ } = target;
+    let Target { image, memory: _, write_flags } = target;
     match operation {
         Operation::Read { offset, data } => transfer(target, Direction::Read, *offset, data)?,
         Operation::Write { offset, data } => transfer(target, Direction::Write, *offset, data)?,
         Operation::Flush => image.file().sync_data()?,
-        Operation::Discard { len: 0, .. } | Operation::WriteZeroes { len: 0, .. } => {}
+        Operation::Discard { len: 0, .. }
+        | Operation::WriteZeroes { len: 0, .. }
+        | Operation::GetId { .. } => {}
         Operation::Discard { offset, len } => image.discard(*offset, *len)?,
-        Operation::WriteZeroes { offset, len, unmap } => image.write_zeroes(*offset, *len, *unmap)?,
-        Operation::GetId { .. } => {}
+        Operation::WriteZeroes { offset, len, unmap } => {
+            image.write_zeroes(*offset, *len, *unmap)?;
+            if *write_flags & libc::RWF_DSYNC != 0 {
+                image.file().sync_data()?;
+            }
+        }
     }
     Ok(())
 }
@@ -76,7 +82,7 @@ fn transfer(target: &Target, direction: Direction, offset: u64, data: &Segments)
     let fd = target.image.file().as_raw_fd();
     while !iovecs.is_empty() {
         // A chain has no more descriptors than IOV_MAX, but one may cross from one region of memory to the next.
-        let count = iovecs.len().min(libc::UIO_MAXIOV as usize) as libc::c_int;
+        let count = libc::c_int::try_from(iovecs.len()).unwrap_or(libc::c_int::MAX).min(libc::UIO_MAXIOV);
         // SAFETY: the first `count` iovecs are of guest memory, which `target` keeps mapped; the guest may change it
         // meanwhile, which the kernel does not mind.
         let done = unsafe {

@@ -1,0 +1,150 @@
+//! A driver that sends a block device anything: broken headers, odd layouts, loops, buffers outside of memory.
+//!
+//! Holds: no panic and no hang; the image keeps its size and, when it is read-only, its contents; every request gets an
+//! answer or the device asks for a reset; and after a reset the device works.
+#![no_main]
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use arbitrary::Arbitrary;
+use devices::virtio::block::{BlockConfig, BlockDevice, CacheType, IoEngine};
+use devices::virtio::queue_harness::{Buffer, Harness};
+use libfuzzer_sys::fuzz_target;
+use virtio_queue::desc::split::Descriptor;
+
+const SECTORS: u64 = 64;
+const FLUSH: u64 = 1 << 9;
+const EVENT_IDX: u64 = 1 << 29;
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    read_only: bool,
+    uring: bool,
+    event_idx: bool,
+    queue_size_log: u8,
+    requests: Vec<Request>,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Request {
+    /// A header with data in pieces, mostly as it should be.
+    Formed { kind: u8, sector: u64, split: u8, pieces: Vec<Piece>, status: Place, indirect: bool },
+    /// Any chain of pieces.
+    Chain(Vec<Piece>),
+    /// A descriptor as it is in memory.
+    Descriptor { index: u8, address: Place, len: u32, flags: u8, next: u8 },
+    Available(u16),
+    AvailableIndex(u16),
+    Kick,
+    Reset,
+}
+
+#[derive(Arbitrary, Debug, Clone, Copy)]
+struct Piece {
+    place: Place,
+    len: u16,
+    writable: bool,
+}
+
+#[derive(Arbitrary, Debug, Clone, Copy)]
+enum Place {
+    Low(u32),
+    Any(u64),
+}
+
+impl Place {
+    fn address(self) -> u64 {
+        match self {
+            // Behind the rings, up to a little past the end of memory.
+            Self::Low(address) => (1 << 20) + u64::from(address) % ((7 << 20) + 0x1000),
+            Self::Any(address) => address,
+        }
+    }
+}
+
+impl Piece {
+    fn buffer(self) -> Buffer {
+        let (address, len) = (self.place.address(), u32::from(self.len));
+        if self.writable { Buffer::writable(address, len) } else { Buffer::readable(address, len) }
+    }
+}
+
+fuzz_target!(|input: Input| {
+    let path = format!("/dev/shm/rvmm-fuzz-block-{}", std::process::id());
+    let contents: Vec<u8> = (0..SECTORS * 512).map(|at| (at / 512) as u8).collect();
+    fs::write(&path, &contents).unwrap();
+    let device = BlockDevice::open(&BlockConfig {
+        drive_id: "fuzz".into(),
+        is_root_device: false,
+        path_on_host: Some(path.clone().into()),
+        is_read_only: input.read_only,
+        partuuid: None,
+        cache_type: CacheType::Writeback,
+        rate_limiter: None,
+        io_engine: Some(if input.uring { IoEngine::Async } else { IoEngine::Sync }),
+        socket: None,
+    });
+    let mut harness = Harness::new(Box::new(device.unwrap()));
+    let features = FLUSH | if input.event_idx { EVENT_IDX } else { 0 };
+    let queue_size = 1 << (input.queue_size_log % 9);
+    harness.start(features, queue_size);
+
+    for request in input.requests.into_iter().take(64) {
+        match request {
+            Request::Formed { kind, sector, split, pieces, status, indirect } => {
+                let header = [&u32::from(kind % 16).to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat();
+                let split = u32::from(split % 17);
+                let at = 2 << 20;
+                vm_memory::Bytes::write_slice(harness.memory(), &header, vm_memory::GuestAddress(at)).unwrap();
+                let mut buffers = vec![Buffer::readable(at, split), Buffer::readable(at + u64::from(split), 16 - split)];
+                buffers.extend(pieces.into_iter().take(20).map(Piece::buffer));
+                buffers.push(Buffer::writable(status.address(), 1));
+                add(&mut harness, &buffers, indirect);
+            }
+            Request::Chain(pieces) => {
+                let buffers: Vec<_> = pieces.into_iter().take(20).map(Piece::buffer).collect();
+                add(&mut harness, &buffers, false);
+            }
+            Request::Descriptor { index, address, len, flags, next } => {
+                let descriptor = Descriptor::new(address.address(), len, u16::from(flags & 7), u16::from(next));
+                harness.write_descriptor(0, u16::from(index), descriptor);
+            }
+            Request::Available(head) => harness.make_available(0, head),
+            Request::AvailableIndex(idx) => harness.set_avail_idx(0, idx),
+            Request::Kick => harness.kick(0),
+            Request::Reset => harness.start(features, queue_size),
+        }
+    }
+    harness.kick(0);
+
+    harness.start(features, 16);
+    assert!(!harness.needs_reset());
+    let (header, status) = (harness.place(&[0; 16]), harness.allocate(1, 0xee));
+    let data = harness.allocate(512, 0xee);
+    harness.add_chain(0, &[Buffer::readable(header, 16), Buffer::writable(data, 512), Buffer::writable(status, 1)]);
+    harness.kick(0);
+    harness.wait_used(0, 1);
+    assert_eq!(harness.fetch(status, 1), [0]);
+    drop(harness);
+
+    let file = File::open(&path).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), SECTORS * 512);
+    if input.read_only {
+        let mut after = vec![0; contents.len()];
+        file.read_exact_at(&mut after, 0).unwrap();
+        assert!(after == contents, "a read-only image was written");
+    }
+    fs::remove_file(&path).unwrap();
+});
+
+fn add(harness: &mut Harness, buffers: &[Buffer], indirect: bool) {
+    if buffers.is_empty() {
+        return;
+    }
+    if indirect {
+        harness.add_indirect_chain(0, buffers);
+    } else {
+        harness.add_chain(0, buffers);
+    }
+}
