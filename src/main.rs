@@ -1,2 +1,68 @@
-//! rvmm
-fn main() {}
+//! rvmm: Linux guests in microVMs, with the ergonomics of a container.
+//!
+//! Parses the command line, hands over to the verb and turns what it returns into the exit code.
+
+mod args;
+mod commands;
+mod escape;
+mod logging;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use args::{Invocation, Stop, Verb};
+use escape::Escape;
+
+/// The exit code for a command line that is wrong; failures of any other kind exit with 1.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let result = match args::parse(&argv) {
+        Ok(invocation) => dispatch(&invocation),
+        Err(Stop::Text(text)) => commands::print(text.as_bytes()),
+        Err(Stop::Usage(message)) => {
+            complain(&format!("rvmm: {message}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    result.unwrap_or_else(|error| {
+        complain(&format!("rvmm: error: {}", chain(error.as_ref())));
+        ExitCode::FAILURE
+    })
+}
+
+fn dispatch(invocation: &Invocation) -> commands::Outcome {
+    match invocation {
+        Invocation::Run(args) => {
+            logging::start(&logging::Settings {
+                level: args.log_level.into(),
+                id: args.id.as_deref().unwrap_or("rvmm"),
+                file: args.log_file.as_deref(),
+            })?;
+            commands::run::run(args)
+        }
+        Invocation::Verb(Verb::Doctor(args)) => commands::doctor::run(args),
+        Invocation::Verb(Verb::Completions(args)) => commands::completions::run(args),
+        Invocation::Verb(Verb::Man) => commands::man::run(),
+    }
+}
+
+/// An error with its causes, outermost first.
+fn chain(error: &dyn Error) -> String {
+    std::iter::successors(Some(error), |error| (*error).source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// One line on stderr, written at once. Nobody is left to tell when that fails.
+fn complain(message: &str) {
+    let mut line = String::new();
+    let _ = Escape(&mut line).write_str(message);
+    line.push('\n');
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}

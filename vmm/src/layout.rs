@@ -1,21 +1,22 @@
 //! Where things are in the guest's address spaces. Every fixed address of the machine is in this file.
 
-/// Global descriptor table and, behind it, an empty interrupt descriptor table, for the 64-bit entry.
-pub const GDT_START: u64 = 0x500;
-/// Interrupt descriptor table (empty).
-pub const IDT_START: u64 = 0x520;
-/// `hvm_start_info` of the PVH boot protocol; its memory map and module list follow.
+/// `boot_params` ("zero page") of the Linux boot protocol, one page.
+pub const ZERO_PAGE_START: u64 = 0x5000;
+/// `hvm_start_info` of the PVH boot protocol; its memory map and module list follow, up to [`GDT_START`].
+///
+/// It shares its page with the descriptor table and the command line: every page that is touched before the guest's
+/// first instruction costs a page fault on the way there.
 pub const PVH_INFO_START: u64 = 0x6000;
-/// `boot_params` ("zero page") of the Linux boot protocol.
-pub const ZERO_PAGE_START: u64 = 0x7000;
-/// Stack pointer at entry, growing down.
-pub const BOOT_STACK_POINTER: u64 = 0x8ff0;
-/// First page table (PML4) for the 64-bit entry; the PDPT and one page directory follow it.
-pub const PAGE_TABLES_START: u64 = 0x9000;
+/// Global descriptor table for the 64-bit entry, up to [`CMDLINE_START`].
+pub const GDT_START: u64 = 0x67c0;
 /// Kernel command line, NUL-terminated.
-pub const CMDLINE_START: u64 = 0x2_0000;
+pub const CMDLINE_START: u64 = 0x6800;
 /// Room for the command line, the NUL included, in bytes.
 pub const CMDLINE_MAX_SIZE: usize = 0x1_0000;
+/// Stack pointer at entry, growing down; neither boot protocol asks for one.
+pub const BOOT_STACK_POINTER: u64 = 0x1_fff0;
+/// First page table (PML4) for the 64-bit entry; the PDPT and up to four page directories follow it.
+pub const PAGE_TABLES_START: u64 = 0x2_0000;
 /// End of conventional memory: what lies from here to [`HIMEM_START`] is not given to the guest as RAM.
 pub const LOW_RAM_END: u64 = 0x9_fc00;
 /// ACPI tables, the RSDP first; within the area that ACPI 6.5, 5.2.5.1 names for it.

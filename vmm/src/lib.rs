@@ -1,6 +1,20 @@
 //! Turns a configuration into a running VM. The only crate that talks to KVM.
+//!
+//! Inside: `kvm memory cpu boot acpi ← vcpu device_set ← vm ← controller`; an arrow points from the user to the used.
 
 pub mod acpi;
 pub mod boot;
+pub mod config;
+pub mod console;
+pub mod controller;
 pub mod cpu;
+mod device_set;
+mod event_loop;
+pub mod kvm;
 pub mod layout;
+pub mod memory;
+mod signals;
+pub mod vcpu;
+mod vm;
+
+pub use vm::{Vm, VmError};

@@ -1,0 +1,268 @@
+//! The command line: what each option is called, takes and defaults to.
+//!
+//! `rvmm --kernel FILE …` runs a VM and needs no verb; everything else is a verb. Parsing a run is on the path to the
+//! guest's first instruction, so [`parse`] first tries the options of a run alone and builds the whole command line,
+//! with its verbs and help texts, only when that does not succeed.
+
+mod disk;
+mod fields;
+mod size;
+mod usage;
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
+
+pub(crate) use disk::{DiskArg, Engine, RootfsArg};
+pub(crate) use usage::Stop;
+
+const EXAMPLES: &str = "\
+Examples:
+  rvmm --kernel vmlinux --rootfs disk.ext4
+  rvmm --kernel bzImage --initrd initrd.img --append 'debug' --cpus 2 --memory 1G
+  rvmm --kernel vmlinux --rootfs disk.ext4,readonly --disk path=data.img,engine=io_uring,id=data
+  rvmm --config-file vm.json --console none --log-file vm.log --log-level info
+  rvmm doctor
+
+On a terminal, Ctrl-A x ends the VM and Ctrl-A h shows the other keys.
+A comma that belongs to a path in --rootfs or --disk is written twice: --disk path=a,,b.img
+
+Exit codes:
+  0  the guest powered off or reset
+  1  rvmm or the host could not run it; one line on stderr says why
+  2  the command line is wrong";
+
+/// Runs a Linux guest in a microVM: its own kernel, virtual CPUs, memory and disks.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rvmm",
+    version,
+    after_help = EXAMPLES,
+    override_usage = "rvmm --kernel FILE [OPTIONS]\n       rvmm COMMAND",
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// What the user asked for.
+#[derive(Debug)]
+pub(crate) enum Invocation {
+    /// No verb: run a VM.
+    Run(Box<RunArgs>),
+    /// One of the verbs.
+    Verb(Verb),
+}
+
+/// The verbs; each has a file of its name in `commands/`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Show what this host can do, what it lacks, and how to mend that.
+    Doctor(DoctorArgs),
+    /// Print a script that completes rvmm's options in a shell.
+    #[command(after_help = "Example:\n  rvmm completions bash > /etc/bash_completion.d/rvmm")]
+    Completions(CompletionsArgs),
+    /// Print the manual page.
+    #[command(after_help = "Example:\n  rvmm man > /usr/local/share/man/man1/rvmm.1")]
+    Man,
+}
+
+/// `rvmm doctor`
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `rvmm completions`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell to complete in.
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// A run: the VM that the options describe. Values have the right form; whether they make sense together, and on this
+/// host, is decided where the VM's configuration is validated.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Guest kernel: an uncompressed ELF (vmlinux) or a bzImage.
+    #[arg(long, value_name = "FILE", help_heading = "Boot", value_hint = ValueHint::FilePath)]
+    pub(crate) kernel: Option<PathBuf>,
+
+    /// Initial RAM disk.
+    #[arg(long, value_name = "FILE", help_heading = "Boot", value_hint = ValueHint::FilePath)]
+    pub(crate) initrd: Option<PathBuf>,
+
+    /// Kernel command line, in place of the default one.
+    #[arg(long, value_name = "STR", help_heading = "Boot", allow_hyphen_values = true)]
+    pub(crate) cmdline: Option<String>,
+
+    /// Words to add to the default kernel command line.
+    #[arg(
+        long,
+        value_name = "STR",
+        help_heading = "Boot",
+        allow_hyphen_values = true,
+        conflicts_with = "cmdline"
+    )]
+    pub(crate) append: Option<String>,
+
+    /// JSON file that describes the VM; options given beside it win.
+    #[arg(long, value_name = "FILE", help_heading = "Boot", value_hint = ValueHint::FilePath)]
+    pub(crate) config_file: Option<PathBuf>,
+
+    /// Number of virtual CPUs, 1 to 32 [default: 1].
+    #[arg(long, value_name = "N", help_heading = "Machine")]
+    pub(crate) cpus: Option<u32>,
+
+    /// Guest memory: a number with K, M or G (powers of 1024), such as 512M or 2G; without one it counts bytes
+    /// [default: 128M].
+    #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = size::parse)]
+    pub(crate) memory: Option<u64>,
+
+    /// What a guest reset does: end rvmm, or boot the guest again.
+    #[arg(
+        long,
+        value_name = "exit|restart",
+        help_heading = "Machine",
+        value_enum,
+        hide_possible_values = true
+    )]
+    #[arg(default_value = "exit")]
+    pub(crate) on_reset: OnReset,
+
+    /// Name of the VM, for logs and other tools.
+    #[arg(long, value_name = "NAME", help_heading = "Machine")]
+    pub(crate) id: Option<String>,
+
+    /// Disk image with the root file system: /dev/vda, and root=/dev/vda on the kernel command line.
+    #[arg(long, value_name = "FILE[,readonly]", help_heading = "Disks", value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| RootfsArg::parse(&value)))]
+    pub(crate) rootfs: Option<RootfsArg>,
+
+    /// A further disk: path=FILE[,readonly][,engine=sync|io_uring][,id=NAME]; may be repeated. Without an engine,
+    /// io_uring is used where the host has it.
+    #[arg(long = "disk", value_name = "path=FILE[,…]", help_heading = "Disks", value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse(&value)))]
+    pub(crate) disks: Vec<DiskArg>,
+
+    /// Where the guest's serial console goes.
+    #[arg(long, value_name = "stdio|none|file=PATH", help_heading = "Console and log")]
+    #[arg(default_value = "stdio", value_parser = OsStringValueParser::new().try_map(|value| ConsoleArg::parse(&value)))]
+    pub(crate) console: ConsoleArg,
+
+    /// What to log: off, error, warn, info, debug or trace, and everything before it.
+    #[arg(long, value_name = "LEVEL", help_heading = "Console and log", value_enum)]
+    #[arg(default_value = "warn", hide_possible_values = true)]
+    pub(crate) log_level: LogLevel,
+
+    /// Append the log to a file or named pipe instead of stderr.
+    #[arg(long, value_name = "FILE", help_heading = "Console and log", value_hint = ValueHint::FilePath)]
+    pub(crate) log_file: Option<PathBuf>,
+}
+
+/// What happens when the guest resets its machine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum OnReset {
+    /// rvmm ends with exit code 0.
+    Exit,
+    /// The guest boots again from its kernel.
+    Restart,
+}
+
+/// `--log-level`
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl From<LogLevel> for log::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Off => Self::Off,
+            LogLevel::Error => Self::Error,
+            LogLevel::Warn => Self::Warn,
+            LogLevel::Info => Self::Info,
+            LogLevel::Debug => Self::Debug,
+            LogLevel::Trace => Self::Trace,
+        }
+    }
+}
+
+/// `--console`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum ConsoleArg {
+    /// rvmm's standard input and output.
+    Stdio,
+    /// Output is dropped, input never comes.
+    None,
+    /// Output is written to this file, input never comes.
+    File(PathBuf),
+}
+
+impl ConsoleArg {
+    fn parse(value: &OsStr) -> Result<Self, String> {
+        use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+        match value.as_bytes() {
+            b"stdio" => Ok(Self::Stdio),
+            b"none" => Ok(Self::None),
+            b"file=" => Err("file= wants a path".to_owned()),
+            other => match other.strip_prefix(b"file=") {
+                Some(path) => Ok(Self::File(OsString::from_vec(path.to_vec()).into())),
+                None => Err("expected stdio, none or file=PATH".to_owned()),
+            },
+        }
+    }
+}
+
+/// Parses a command line, the program's name first.
+pub(crate) fn parse(argv: &[OsString]) -> Result<Invocation, Stop> {
+    if let Some(run) = parse_run(argv) {
+        return Ok(Invocation::Run(Box::new(run)));
+    }
+    let line = CommandLine::try_parse_from(argv).map_err(|error| Stop::from_clap(&error))?;
+    match line.verb {
+        Some(verb) => Ok(Invocation::Verb(verb)),
+        None if line.run.names_a_guest() => Ok(Invocation::Run(Box::new(line.run))),
+        None => Err(Stop::usage(
+            "nothing to run: give --kernel FILE or --config-file FILE, \
+             for example: rvmm --kernel vmlinux --rootfs disk.ext4",
+        )),
+    }
+}
+
+/// The short way, for a command line that runs a VM and has no mistake. `None` leaves the verdict, and the words for
+/// it, to the whole command line.
+fn parse_run(argv: &[OsString]) -> Option<RunArgs> {
+    let command = clap::Command::new("rvmm").disable_help_flag(true).disable_version_flag(true);
+    let matches = RunArgs::augment_args(command).try_get_matches_from(argv).ok()?;
+    RunArgs::from_arg_matches(&matches).ok().filter(RunArgs::names_a_guest)
+}
+
+impl RunArgs {
+    fn names_a_guest(&self) -> bool {
+        self.kernel.is_some() || self.config_file.is_some()
+    }
+}
+
+/// The whole command line, for what is generated from it.
+pub(crate) fn command() -> clap::Command {
+    CommandLine::command()
+}
+
+#[cfg(test)]
+mod tests;

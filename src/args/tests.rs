@@ -1,0 +1,214 @@
+use std::ffi::OsString;
+
+use super::*;
+
+fn argv(words: &[&str]) -> Vec<OsString> {
+    std::iter::once("rvmm").chain(words.iter().copied()).map(OsString::from).collect()
+}
+
+fn run_of(words: &[&str]) -> RunArgs {
+    match parse(&argv(words)) {
+        Ok(Invocation::Run(run)) => *run,
+        other => panic!("{words:?} is not a run: {other:?}"),
+    }
+}
+
+fn usage_of(words: &[&str]) -> String {
+    match parse(&argv(words)) {
+        Err(Stop::Usage(message)) => message,
+        other => panic!("{words:?} is not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn clap_finds_no_contradiction_in_the_definitions() {
+    command().debug_assert();
+}
+
+#[test]
+fn a_kernel_is_enough_and_the_rest_has_defaults() {
+    let run = run_of(&["--kernel", "vmlinux"]);
+    assert_eq!(run.kernel, Some("vmlinux".into()));
+    assert_eq!(run.console, ConsoleArg::Stdio);
+    assert_eq!(run.on_reset, OnReset::Exit);
+    assert_eq!(run.log_level, LogLevel::Warn);
+    assert_eq!((run.cpus, run.memory), (None, None));
+}
+
+#[test]
+fn every_option_of_a_run_is_understood() {
+    let run = run_of(&[
+        "--kernel=k",
+        "--initrd=i",
+        "--append=-v quiet",
+        "--cpus=4",
+        "--memory=2G",
+        "--rootfs=r,readonly",
+        "--disk=path=a,engine=sync",
+        "--disk",
+        "path=b,readonly,id=data",
+        "--console=file=log",
+        "--on-reset=restart",
+        "--id=web",
+        "--config-file=c",
+        "--log-level=debug",
+        "--log-file=l",
+    ]);
+    assert_eq!(run.append.as_deref(), Some("-v quiet"));
+    assert_eq!((run.cpus, run.memory), (Some(4), Some(2 << 30)));
+    assert_eq!(run.rootfs, Some(RootfsArg { path: "r".into(), readonly: true }));
+    assert_eq!(
+        run.disks,
+        [
+            DiskArg { path: "a".into(), engine: Some(Engine::Sync), ..DiskArg::default() },
+            DiskArg { path: "b".into(), readonly: true, id: Some("data".to_owned()), ..DiskArg::default() },
+        ]
+    );
+    assert_eq!(run.console, ConsoleArg::File("log".into()));
+    assert_eq!(run.on_reset, OnReset::Restart);
+    assert_eq!(run.log_level, LogLevel::Debug);
+}
+
+#[test]
+fn the_short_way_and_the_whole_command_line_agree() {
+    for words in [
+        &["--kernel", "k"][..],
+        &["--config-file=c", "--cpus", "3", "--disk", "path=x"],
+        &["--kernel", "k", "--cmdline", "--not-an-option", "--memory=1K"],
+    ] {
+        let short = parse_run(&argv(words)).expect("the short way");
+        let whole = CommandLine::try_parse_from(argv(words)).expect("the whole command line").run;
+        assert_eq!(format!("{short:?}"), format!("{whole:?}"));
+    }
+}
+
+#[test]
+fn nothing_to_run_is_answered_with_an_example() {
+    for words in [&[][..], &["--cpus", "2"]] {
+        assert!(usage_of(words).contains("rvmm --kernel vmlinux --rootfs"), "{words:?}");
+    }
+}
+
+#[test]
+fn a_mistake_is_told_in_one_line_with_the_mend() {
+    for (words, finding) in [
+        (&["--kernel", "k", "--bogus"][..], "unexpected argument '--bogus'"),
+        (&["--kernel", "k", "--cpu", "2"], "'--cpus'"),
+        (&["--kernel"], "a value is required for '--kernel"),
+        (&["--kernel", "k", "--cpus", "many"], "invalid value 'many' for '--cpus"),
+        (&["--kernel", "k", "--memory", "2X"], "512M or 2G"),
+        (&["--kernel", "k", "--append", "a", "--cmdline", "b"], "cannot be used with"),
+        (
+            &["--kernel", "k", "--disk", "path=x,speed=9"],
+            "path=FILE, readonly, engine=sync|io_uring and id=NAME",
+        ),
+        (&["--kernel", "k", "--console", "tty"], "stdio, none or file=PATH"),
+        (&["--kernel", "k", "--on-reset", "explode"], "exit, restart"),
+        (&["--kernel", "k", "--kernel", "l"], "cannot be used multiple times"),
+        (&["--kernel", "k", "doctor"], "doctor"),
+        (&["dokter"], "doctor"),
+        (&["completions"], "SHELL"),
+        (&["completions", "tcsh"], "bash"),
+    ] {
+        let message = usage_of(words);
+        assert!(message.contains(finding), "{words:?}: {message}");
+        assert!(message.ends_with("(see rvmm --help)"), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+}
+
+#[test]
+fn help_shows_options_verbs_examples_and_exit_codes() {
+    let Err(Stop::Text(help)) = parse(&argv(&["--help"])) else { panic!("no help") };
+    for part in ["--kernel <FILE>", "doctor", "completions", "Examples:", "Exit codes:"] {
+        assert!(help.contains(part), "{part} is missing:\n{help}");
+    }
+}
+
+#[test]
+fn verbs_are_understood() {
+    assert!(matches!(
+        parse(&argv(&["doctor", "--json"])),
+        Ok(Invocation::Verb(Verb::Doctor(DoctorArgs { json: true })))
+    ));
+    assert!(matches!(parse(&argv(&["man"])), Ok(Invocation::Verb(Verb::Man))));
+}
+
+#[test]
+fn sizes_are_binary() {
+    for (text, bytes) in [
+        ("512M", 512 << 20),
+        ("2G", 2 << 30),
+        ("1024K", 1 << 20),
+        ("1k", 1 << 10),
+        ("128MiB", 128 << 20),
+        ("1T", 1 << 40),
+        ("3", 3),
+        ("0", 0),
+        ("134217728", 128 << 20),
+    ] {
+        assert_eq!(size::parse(text), Ok(bytes), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_size_is_refused() {
+    for text in [
+        "",
+        "M",
+        "-1",
+        "+1G",
+        "1.5G",
+        "1 G",
+        "2MB",
+        "2X",
+        "0x10",
+        "99999999999999999999",
+        "18446744073709551615K",
+    ] {
+        assert!(size::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_doubled_comma_belongs_to_the_path() {
+    let disk = DiskArg::parse(OsStr::new("path=a,,b=c,readonly")).unwrap();
+    assert_eq!(disk, DiskArg { path: "a,b=c".into(), readonly: true, ..DiskArg::default() });
+    let rootfs = RootfsArg::parse(OsStr::new("a,,,readonly")).unwrap();
+    assert_eq!(rootfs, RootfsArg { path: "a,".into(), readonly: true });
+}
+
+#[test]
+fn a_path_need_not_be_text() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let disk = DiskArg::parse(OsStr::from_bytes(b"path=\xff,id=x")).unwrap();
+    assert_eq!(disk.path.as_os_str().as_bytes(), b"\xff");
+}
+
+#[test]
+fn a_wrong_disk_says_what_is_wrong() {
+    for (value, finding) in [
+        ("", "unknown field ''"),
+        ("readonly", "path=FILE is missing"),
+        ("path=", "path=FILE is missing"),
+        ("path", "path wants a value"),
+        ("a.img", "unknown field 'a.img'; known are path=FILE"),
+        ("path=a,engine=fast", "known are sync and io_uring"),
+        ("path=a,readonly=yes", "readonly takes no value"),
+        ("path=a,path=b", "path is given twice"),
+        ("path=a,", "unknown field ''"),
+    ] {
+        let error = DiskArg::parse(OsStr::new(value)).unwrap_err();
+        assert!(error.contains(finding), "{value}: {error}");
+    }
+}
+
+#[test]
+fn a_wrong_rootfs_says_what_is_wrong() {
+    for (value, finding) in
+        [("", "a file is missing"), ("a,ro", "only readonly is known"), ("a,", "unknown field ''")]
+    {
+        let error = RootfsArg::parse(OsStr::new(value)).unwrap_err();
+        assert!(error.contains(finding), "{value}: {error}");
+    }
+}

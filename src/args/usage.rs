@@ -1,0 +1,45 @@
+//! Why parsing ended without something to do: help was asked for, or the command line is wrong.
+
+use clap::error::ErrorKind;
+
+const MEND: &str = "see rvmm --help";
+
+/// What to print instead of running.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Stop {
+    /// The user asked for this text: print it, exit 0.
+    Text(String),
+    /// The command line is wrong: one line for stderr, exit 2.
+    Usage(String),
+}
+
+impl Stop {
+    pub(super) fn usage(message: &str) -> Self {
+        Self::Usage(format!("{message} ({MEND})"))
+    }
+
+    pub(super) fn from_clap(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Text(text),
+            _ => Self::usage(&one_line(&text)),
+        }
+    }
+}
+
+/// clap's report is a paragraph with the finding, one for each tip, the usage and a hint at `--help`. Keeps the
+/// finding and the tips.
+fn one_line(report: &str) -> String {
+    let report = report.strip_prefix("error: ").unwrap_or(report);
+    let kept = report.split("\n\n").map(str::trim).filter(|paragraph| {
+        !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more information")
+    });
+    let mut line = String::new();
+    for paragraph in kept.flat_map(str::lines).map(str::trim).filter(|text| !text.is_empty()) {
+        if !line.is_empty() {
+            line.push_str(if line.ends_with(':') { " " } else { "; " });
+        }
+        line.push_str(paragraph.strip_prefix("tip: ").unwrap_or(paragraph));
+    }
+    line
+}

@@ -1,0 +1,130 @@
+//! `rvmm --kernel …`: runs one VM to its end.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use vmm::config::{
+    BlockConfig, BootSourceConfig, CacheType, DEFAULT_CMDLINE, EntropyConfig, IoEngine, VmConfig,
+};
+use vmm::console::ConsoleConfig;
+use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
+use vmm::memory::MIB;
+
+use super::Outcome;
+use crate::args::{ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
+
+/// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
+const MAX_CONFIG_SIZE: u64 = 1 << 20;
+
+/// Runs the VM that the options describe until it ends; the exit code says how.
+pub(crate) fn run(args: &RunArgs) -> Outcome {
+    let config = configuration(args)?;
+    let options = Options {
+        console: match &args.console {
+            ConsoleArg::Stdio => ConsoleConfig::Stdio,
+            ConsoleArg::None => ConsoleConfig::None,
+            ConsoleArg::File(path) => ConsoleConfig::File(path.clone()),
+        },
+        on_reset: match args.on_reset {
+            OnReset::Exit => VmmOnReset::Exit,
+            OnReset::Restart => VmmOnReset::Restart,
+        },
+    };
+    let ending = Controller::new(config, options)?.run()?;
+    Ok(exit_code(ending))
+}
+
+/// 0 when the guest or the user ended the VM; what a shell shows for a signal otherwise.
+fn exit_code(ending: Ending) -> ExitCode {
+    match ending {
+        Ending::PowerOff | Ending::Reset | Ending::Quit => ExitCode::SUCCESS,
+        Ending::Signal(number) => ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX)),
+    }
+}
+
+/// The configuration file, if any, with the options laid over it.
+fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
+    let mut config = match &args.config_file {
+        Some(path) => read_config(path)?,
+        // A VM from flags has a source of randomness; one from a file has what the file says.
+        None => VmConfig { entropy: Some(EntropyConfig::default()), ..VmConfig::default() },
+    };
+    set_boot_source(&mut config, args)?;
+    if let Some(cpus) = args.cpus {
+        config.machine_config.vcpu_count = cpus;
+    }
+    if let Some(bytes) = args.memory {
+        if bytes % MIB != 0 {
+            return Err(format!("--memory {bytes}: not a whole number of MiB; try {}M", bytes / MIB + 1).into());
+        }
+        config.machine_config.mem_size_mib = bytes / MIB;
+    }
+    if let Some(rootfs) = &args.rootfs {
+        config.drives.push(drive("rootfs", rootfs.path.clone(), rootfs.readonly, true));
+    }
+    for (number, disk) in args.disks.iter().enumerate() {
+        let DiskArg { path, readonly, engine, id } = disk;
+        let id = id.clone().unwrap_or_else(|| format!("disk{number}"));
+        let io_engine = engine.map(|engine| match engine {
+            Engine::Sync => IoEngine::Sync,
+            Engine::IoUring => IoEngine::Async,
+        });
+        config.drives.push(BlockConfig { io_engine, ..drive(&id, path.clone(), *readonly, false) });
+    }
+    Ok(config)
+}
+
+/// A drive of the command line. What the guest flushes is on the disk then: safe before fast.
+fn drive(id: &str, path: PathBuf, readonly: bool, root: bool) -> BlockConfig {
+    BlockConfig {
+        drive_id: id.to_owned(),
+        is_root_device: root,
+        path_on_host: Some(path),
+        is_read_only: readonly,
+        cache_type: CacheType::Writeback,
+        ..BlockConfig::default()
+    }
+}
+
+fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn Error>> {
+    let RunArgs { kernel, initrd, cmdline, append, .. } = args;
+    match (&mut config.boot_source, kernel) {
+        (Some(source), Some(kernel)) => source.kernel_image_path.clone_from(kernel),
+        (source @ None, Some(kernel)) => {
+            let kernel_image_path = kernel.clone();
+            *source = Some(BootSourceConfig { kernel_image_path, boot_args: None, initrd_path: None });
+        }
+        (_, None) => {}
+    }
+    let Some(source) = &mut config.boot_source else {
+        return match (initrd, cmdline, append) {
+            (None, None, None) => Ok(()),
+            _ => Err("--initrd, --cmdline and --append need a kernel: add --kernel FILE".into()),
+        };
+    };
+    if initrd.is_some() {
+        source.initrd_path.clone_from(initrd);
+    }
+    if cmdline.is_some() {
+        source.boot_args.clone_from(cmdline);
+    }
+    if let Some(more) = append {
+        let base = source.boot_args.as_deref().unwrap_or(DEFAULT_CMDLINE);
+        source.boot_args = Some(format!("{base} {more}"));
+    }
+    Ok(())
+}
+
+fn read_config(path: &Path) -> Result<VmConfig, Box<dyn Error>> {
+    let named = |error: &dyn Error| format!("configuration {}: {error}", path.display());
+    let file = File::open(path).map_err(|error| named(&error))?;
+    let mut text = String::new();
+    file.take(MAX_CONFIG_SIZE + 1).read_to_string(&mut text).map_err(|error| named(&error))?;
+    if text.len() as u64 > MAX_CONFIG_SIZE {
+        return Err(format!("configuration {}: longer than {MAX_CONFIG_SIZE} bytes", path.display()).into());
+    }
+    VmConfig::from_json(&text).map_err(|error| named(&error).into())
+}

@@ -1,0 +1,147 @@
+//! The log: one line for each record, on stderr or in a file.
+//!
+//! `2026-01-31T12:00:00.123Z web WARN vmm::boot: the message`: the time (RFC 3339, UTC), the VM's name, the level, the
+//! module and the message. A line is one `write` of at most [`LINE_MAX`] bytes, so lines of several processes that
+//! share a file or pipe do not mix, and its text is escaped, so no guest can drive the terminal that it is read on.
+//!
+//! This is our own rather than env_logger or fern because it is on the way to the guest's first instruction: starting
+//! it allocates nothing but the file, and filters are one level.
+
+mod timestamp;
+
+use std::fmt::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+use crate::escape::Escape;
+use timestamp::Timestamp;
+
+/// Bytes of a line, newline included: what Linux writes to a pipe in one piece (`PIPE_BUF`, pipe(7)). It also bounds
+/// what a guest can make rvmm allocate here. The rest of a longer line is dropped.
+const LINE_MAX: usize = 4096;
+
+/// How to log.
+pub(crate) struct Settings<'a> {
+    /// Records of this level and the more severe ones are written.
+    pub(crate) level: LevelFilter,
+    /// The VM's name, which is part of each line.
+    pub(crate) id: &'a str,
+    /// Where lines are appended; stderr when there is none.
+    pub(crate) file: Option<&'a Path>,
+}
+
+/// Starts logging; to be called once. The error names the file that cannot be opened.
+pub(crate) fn start(settings: &Settings<'_>) -> Result<(), String> {
+    static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+    let sink = match settings.file {
+        None => Sink::Stderr,
+        Some(path) => Sink::File(
+            open(path).map_err(|error| format!("cannot open the log file {}: {error}", path.display()))?,
+        ),
+    };
+    let logger = LOGGER.get_or_init(|| Logger {
+        sink,
+        id: settings.id.to_owned(),
+        level: settings.level,
+        lost: 0.into(),
+    });
+    log::set_logger(logger).map_err(|error| error.to_string())?;
+    log::set_max_level(settings.level);
+    Ok(())
+}
+
+/// Opens a log file to append to. Neither opening nor writing waits for the reader of a named pipe: without one yet,
+/// lines stay in the pipe; when it is full, they are lost.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    match options.open(path) {
+        // fifo(7): a pipe without a reader can't be opened for writing alone.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+            options.read(true).create(false).open(path)
+        }
+        result => result,
+    }
+}
+
+struct Logger {
+    sink: Sink,
+    id: String,
+    level: LevelFilter,
+    /// Lines that could not be written since the last one that could.
+    lost: AtomicU64,
+}
+
+enum Sink {
+    Stderr,
+    File(File),
+}
+
+impl Logger {
+    fn line(&self, level: log::Level, target: &str, message: fmt::Arguments<'_>) -> Line {
+        let mut line = Line::default();
+        let now = Timestamp(SystemTime::now());
+        // An error here means that the line is full.
+        let _ = write!(Escape(&mut line), "{now} {} {level} {target}: {message}", self.id);
+        line.0.push('\n');
+        line
+    }
+
+    fn write(&self, line: &Line) -> io::Result<()> {
+        match &self.sink {
+            Sink::Stderr => io::stderr().write_all(line.0.as_bytes()),
+            Sink::File(file) => (&mut &*file).write_all(line.0.as_bytes()),
+        }
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= self.level
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let note =
+                self.line(log::Level::Warn, module_path!(), format_args!("{lost} lines were lost here"));
+            if self.write(&note).is_err() {
+                self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
+                return;
+            }
+        }
+        if self.write(&self.line(record.level(), record.target(), *record.args())).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Text that stops growing one byte below [`LINE_MAX`].
+#[derive(Default)]
+struct Line(String);
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = (LINE_MAX - 1).saturating_sub(self.0.len());
+        let fitting =
+            (0..=room.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        self.0.push_str(text.get(..fitting).unwrap_or_default());
+        if fitting < text.len() { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

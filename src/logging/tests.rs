@@ -1,0 +1,77 @@
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+
+use super::*;
+
+fn logger(path: &Path) -> Logger {
+    let sink = Sink::File(open(path).unwrap());
+    Logger { sink, id: "web".to_owned(), level: LevelFilter::Info, lost: 0.into() }
+}
+
+fn log(logger: &Logger, level: log::Level, message: &str) {
+    logger.log(&Record::builder().level(level).target("vmm::boot").args(format_args!("{message}")).build());
+}
+
+fn make_pipe(path: &Path) {
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    #[expect(unsafe_code, reason = "std can't make a named pipe")]
+    // SAFETY: the path is a C string that outlives the call.
+    let result = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
+    assert_eq!(result, 0);
+}
+
+#[test]
+fn a_line_has_time_name_level_module_and_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    std::fs::write(&path, "kept\n").unwrap();
+    let logger = logger(&path);
+    log(&logger, log::Level::Warn, "the \x1b[31mmessage\n2026 forged");
+    log(&logger, log::Level::Debug, "too fine");
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (first, second) = text.split_once('\n').unwrap();
+    assert_eq!(first, "kept");
+    let (time, rest) = second.split_once(' ').unwrap();
+    assert_eq!(rest, "web WARN vmm::boot: the \\u{1b}[31mmessage\\n2026 forged\n");
+    assert!(time.ends_with('Z') && time.len() == "2026-01-31T12:00:00.123Z".len(), "{time}");
+}
+
+#[test]
+fn a_long_line_is_cut_to_what_a_pipe_takes_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    log(&logger(&path), log::Level::Error, &"ü".repeat(LINE_MAX));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!((LINE_MAX - 2..=LINE_MAX).contains(&text.len()) && text.ends_with("ü\n"), "{}", text.len());
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_loses_lines_and_says_so_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    make_pipe(&path);
+    let logger = logger(&path);
+    let message = "x".repeat(1000);
+    for _ in 0..200 {
+        log(&logger, log::Level::Error, &message);
+    }
+    let lost = logger.lost.load(Ordering::Relaxed);
+    assert!(lost > 0);
+
+    let mut reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+    let mut text = vec![0; 1 << 20];
+    let _ = reader.read(&mut text).unwrap();
+    log(&logger, log::Level::Error, "after");
+    let read = reader.read(&mut text).unwrap();
+    let text = String::from_utf8_lossy(&text[..read]);
+    assert!(text.contains(&format!("{lost} lines were lost here\n")), "{text}");
+    assert!(text.ends_with("after\n"), "{text}");
+}
+
+#[test]
+fn a_log_file_that_can_not_be_opened_is_named() {
+    let settings = Settings { level: LevelFilter::Warn, id: "x", file: Some(Path::new("/proc/no/such")) };
+    let error = start(&settings).unwrap_err();
+    assert!(error.contains("/proc/no/such"), "{error}");
+}

@@ -1,0 +1,139 @@
+//! The DSDT: devices that a guest can't find by itself, and the power-off state, in AML (ACPI 6.5, chapter 20).
+
+use acpi_tables::aml::{
+    Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, Path, ResourceTemplate, Scope, ZERO,
+};
+use acpi_tables::sdt::Sdt;
+use acpi_tables::{Aml, AmlSink};
+
+use super::tables::{OEM_ID, OEM_REVISION, OEM_TABLE_ID};
+use super::{AcpiError, Machine, VirtioMmio};
+use crate::layout;
+
+/// `SLP_TYP` of the soft-off state S5, as the power device knows it.
+const SLP_TYP_S5: u8 = 5;
+/// Size of a table's header in bytes.
+const HEADER_SIZE: u32 = 36;
+
+/// The whole table.
+pub(super) fn build(machine: &Machine) -> Result<Sdt, AcpiError> {
+    let mut body = Vec::with_capacity(1024);
+    let mut devices: Vec<Box<dyn Aml>> = Vec::with_capacity(machine.virtio_mmio.len().saturating_add(2));
+    if machine.serial {
+        devices.push(Box::new(Serial));
+    }
+    if machine.keyboard {
+        devices.push(Box::new(Keyboard));
+    }
+    for (number, device) in machine.virtio_mmio.iter().enumerate() {
+        devices.push(Box::new(Virtio::new(number, device)?));
+    }
+    Scope::new("_SB_".into(), devices.iter().map(|device| &**device as &dyn Aml).collect())
+        .to_aml_bytes(&mut body);
+    Name::new("_S5_".into(), &Package::new(vec![&SLP_TYP_S5, &ZERO, &ZERO, &ZERO])).to_aml_bytes(&mut body);
+
+    let mut table = Sdt::new(*b"DSDT", HEADER_SIZE, 2, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    table.append_slice(&body);
+    Ok(table)
+}
+
+/// An interrupt that only this device uses: edge-triggered, active high.
+fn interrupt(gsi: u32) -> Interrupt {
+    Interrupt::new(true, true, false, false, gsi)
+}
+
+/// COM1, a 16550-compatible serial port.
+struct Serial;
+
+impl Aml for Serial {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        Device::new(
+            "COM1".into(),
+            vec![
+                &Name::new("_HID".into(), &EISAName::new("PNP0501")),
+                &Name::new("_UID".into(), &ZERO),
+                &Name::new(
+                    "_CRS".into(),
+                    &ResourceTemplate::new(vec![
+                        &IO::new(layout::SERIAL_PORT, layout::SERIAL_PORT, 1, layout::SERIAL_PORT_SIZE as u8),
+                        &interrupt(layout::SERIAL_GSI),
+                    ]),
+                ),
+            ],
+        )
+        .to_aml_bytes(sink);
+    }
+}
+
+/// The keyboard of the i8042 controller. No mouse is named, so a guest need not probe for one.
+struct Keyboard;
+
+impl Aml for Keyboard {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        let data = layout::I8042_PORT;
+        let command = layout::I8042_PORT + layout::I8042_PORT_SIZE - 1;
+        Device::new(
+            "PS2_".into(),
+            vec![
+                &Name::new("_HID".into(), &EISAName::new("PNP0303")),
+                &Name::new(
+                    "_CRS".into(),
+                    &ResourceTemplate::new(vec![
+                        &IO::new(data, data, 1, 1),
+                        &IO::new(command, command, 1, 1),
+                        &interrupt(layout::I8042_GSI),
+                    ]),
+                ),
+            ],
+        )
+        .to_aml_bytes(sink);
+    }
+}
+
+/// A virtio-mmio device, by the name that Linux knows it by (`LNRO0005`, drivers/virtio/virtio_mmio.c).
+struct Virtio {
+    number: u32,
+    base: u32,
+    size: u32,
+    gsi: u32,
+}
+
+impl Virtio {
+    fn new(number: usize, device: &VirtioMmio) -> Result<Self, AcpiError> {
+        let VirtioMmio { base, size, gsi } = *device;
+        let outside = || AcpiError::DeviceAddress { base, size };
+        if base.checked_add(size).is_none_or(|end| end > u64::from(u32::MAX)) {
+            return Err(outside());
+        }
+        Ok(Self {
+            number: u32::try_from(number).map_err(|_| outside())?,
+            base: u32::try_from(base).map_err(|_| outside())?,
+            size: u32::try_from(size).map_err(|_| outside())?,
+            gsi,
+        })
+    }
+}
+
+impl Aml for Virtio {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        // Three digits after the letter: V000 to VFFF. More devices than that do not fit in the room for tables.
+        let name = format!("V{:03X}", self.number & 0xfff);
+        Device::new(
+            Path::new(&name),
+            vec![
+                &Name::new("_HID".into(), &"LNRO0005"),
+                &Name::new("_UID".into(), &self.number),
+                // Its accesses to memory are coherent with the CPU's caches.
+                &Name::new("_CCA".into(), &acpi_tables::aml::ONE),
+                &Name::new(
+                    "_CRS".into(),
+                    &ResourceTemplate::new(vec![
+                        &Memory32Fixed::new(true, self.base, self.size),
+                        &interrupt(self.gsi),
+                    ]),
+                ),
+            ],
+        )
+        .to_aml_bytes(sink);
+    }
+}

@@ -1,0 +1,381 @@
+//! What a VM is made of. Flags, a JSON file and REST bodies all become a [`VmConfig`], and it is validated here, once.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+pub use devices::virtio::block::{BlockConfig, CacheType, IoEngine};
+pub use devices::virtio::rng::EntropyConfig;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::layout;
+use crate::memory::{HugePages, MIB};
+
+/// Largest number of vCPUs that a guest can have.
+pub const MAX_VCPUS: u32 = 32;
+/// Smallest guest memory in MiB: below it there is no room for a kernel.
+pub const MIN_MEMORY_MIB: u64 = 4;
+/// Guest memory when nothing is said, in MiB.
+pub const DEFAULT_MEMORY_MIB: u64 = 128;
+
+/// Kernel command line when none is given. `reboot=k`: reset by the keyboard controller, at once; `panic=-1`: a panic
+/// resets instead of hanging; `quiet`: each console byte is an exit; the rest skips probes for what is not there.
+pub const DEFAULT_CMDLINE: &str =
+    "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable i8042.noaux i8042.nomux i8042.dumbkbd random.trust_cpu=on";
+
+/// `boot-source`: what the guest boots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootSourceConfig {
+    /// Kernel: an uncompressed ELF `vmlinux` or a bzImage.
+    pub kernel_image_path: PathBuf,
+    /// Kernel command line; [`DEFAULT_CMDLINE`] when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_args: Option<String>,
+    /// Initial RAM file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initrd_path: Option<PathBuf>,
+}
+
+/// `machine-config`: vCPUs and memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineConfig {
+    /// Number of vCPUs, 1 to [`MAX_VCPUS`].
+    pub vcpu_count: u32,
+    /// Guest memory in MiB.
+    pub mem_size_mib: u64,
+    /// Two threads per core. Not supported: each vCPU is a core.
+    #[serde(default)]
+    pub smt: bool,
+    /// Keep track of the pages that the guest writes, for diff snapshots.
+    #[serde(default)]
+    pub track_dirty_pages: bool,
+    /// Which host pages back guest memory.
+    #[serde(default)]
+    pub huge_pages: HugePages,
+}
+
+impl Default for MachineConfig {
+    fn default() -> Self {
+        Self {
+            vcpu_count: 1,
+            mem_size_mib: DEFAULT_MEMORY_MIB,
+            smt: false,
+            track_dirty_pages: false,
+            huge_pages: HugePages::None,
+        }
+    }
+}
+
+/// A part of the REST configuration that rvmm does not have yet: only "nothing" is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NotSupported;
+
+impl<'de> Deserialize<'de> for NotSupported {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::Null => Ok(Self),
+            serde_json::Value::Array(items) if items.is_empty() => Ok(Self),
+            _ => Err(serde::de::Error::custom("this part of the configuration is not supported yet; leave it out")),
+        }
+    }
+}
+
+impl Serialize for NotSupported {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_none()
+    }
+}
+
+/// The whole machine, with the keys of `GET /vm/config`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct VmConfig {
+    /// What the guest boots. Required to start.
+    pub boot_source: Option<BootSourceConfig>,
+    /// virtio-block devices, in the order in which the guest sees them (the root device first).
+    #[serde(default)]
+    pub drives: Vec<BlockConfig>,
+    /// vCPUs and memory.
+    #[serde(default)]
+    pub machine_config: MachineConfig,
+    /// virtio-rng device; absent: none.
+    #[serde(default)]
+    pub entropy: Option<EntropyConfig>,
+    #[serde(default)]
+    balloon: NotSupported,
+    #[serde(default)]
+    cpu_config: NotSupported,
+    #[serde(default)]
+    logger: NotSupported,
+    #[serde(default)]
+    memory_hotplug: NotSupported,
+    #[serde(default)]
+    metrics: NotSupported,
+    #[serde(default)]
+    mmds_config: NotSupported,
+    #[serde(default)]
+    network_interfaces: NotSupported,
+    #[serde(default)]
+    pmem: NotSupported,
+    #[serde(default)]
+    vsock: NotSupported,
+}
+
+/// A configuration that no VM can be made from.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// There is nothing to boot.
+    #[error("no kernel: give --kernel FILE, or boot-source.kernel_image_path in the configuration")]
+    NoKernel,
+    /// Number of vCPUs out of range.
+    #[error("{count} vCPUs: a guest has 1 to {MAX_VCPUS}")]
+    Vcpus {
+        /// What was asked for.
+        count: u32,
+    },
+    /// Too little memory.
+    #[error("{mib} MiB of memory: a guest needs {MIN_MEMORY_MIB} MiB or more (Linux about 64)")]
+    TooLittleMemory {
+        /// What was asked for, in MiB.
+        mib: u64,
+    },
+    /// More memory than there is.
+    #[error("{mib} MiB of memory: this host has {host_mib} MiB in all")]
+    TooMuchMemory {
+        /// What was asked for, in MiB.
+        mib: u64,
+        /// What the host has, in MiB.
+        host_mib: u64,
+    },
+    /// SMT was asked for.
+    #[error("machine-config.smt is not supported yet: each vCPU is a core of its own; set it to false")]
+    Smt,
+    /// Two drives of one name.
+    #[error("drive id \"{id}\" is given twice: each drive needs an id of its own")]
+    DuplicateDrive {
+        /// The id.
+        id: String,
+    },
+    /// Two root devices.
+    #[error("drives \"{first}\" and \"{second}\" are both the root device: only one can be")]
+    TwoRootDevices {
+        /// One id.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// No interrupt left.
+    #[error("{count} virtio devices: there are interrupts for {max}")]
+    TooManyDevices {
+        /// What was asked for.
+        count: usize,
+        /// What there is room for.
+        max: usize,
+    },
+    /// A drive that cannot be.
+    #[error("drive \"{id}\"")]
+    Drive {
+        /// The drive's id.
+        id: String,
+        /// What is wrong with it.
+        #[source]
+        source: devices::virtio::block::BlockError,
+    },
+    /// An entropy device that cannot be.
+    #[error("entropy: {message}")]
+    Entropy {
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+impl VmConfig {
+    /// Reads a configuration from JSON.
+    ///
+    /// # Errors
+    /// What is wrong, with its line and column: syntax, an unknown key, a value of the wrong type.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    /// Checks everything that can be checked without opening a file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its value and the mend.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.boot_source.is_none() {
+            return Err(ConfigError::NoKernel);
+        }
+        self.validate_machine()?;
+        self.validate_drives()?;
+        let count = self.drives.len() + usize::from(self.entropy.is_some());
+        let max = (layout::VIRTIO_GSI_LAST - layout::VIRTIO_GSI_FIRST + 1) as usize;
+        if count > max {
+            return Err(ConfigError::TooManyDevices { count, max });
+        }
+        if let Some(entropy) = &self.entropy {
+            entropy.validate().map_err(|error| ConfigError::Entropy { message: error.to_string() })?;
+        }
+        Ok(())
+    }
+
+    fn validate_machine(&self) -> Result<(), ConfigError> {
+        let machine = &self.machine_config;
+        if !(1..=MAX_VCPUS).contains(&machine.vcpu_count) {
+            return Err(ConfigError::Vcpus { count: machine.vcpu_count });
+        }
+        let mib = machine.mem_size_mib;
+        if mib < MIN_MEMORY_MIB {
+            return Err(ConfigError::TooLittleMemory { mib });
+        }
+        match host_memory_mib() {
+            Some(host_mib) if mib > host_mib => return Err(ConfigError::TooMuchMemory { mib, host_mib }),
+            _ => {}
+        }
+        if machine.smt {
+            return Err(ConfigError::Smt);
+        }
+        Ok(())
+    }
+
+    fn validate_drives(&self) -> Result<(), ConfigError> {
+        let mut ids = HashSet::new();
+        let mut root: Option<&str> = None;
+        for drive in &self.drives {
+            let id = drive.drive_id.as_str();
+            if !ids.insert(id) {
+                return Err(ConfigError::DuplicateDrive { id: id.to_owned() });
+            }
+            if drive.is_root_device
+                && let Some(first) = root.replace(id)
+            {
+                return Err(ConfigError::TwoRootDevices { first: first.to_owned(), second: id.to_owned() });
+            }
+            drive.validate().map_err(|source| ConfigError::Drive { id: id.to_owned(), source })?;
+        }
+        Ok(())
+    }
+
+    /// The drives in the order in which the guest sees them: the root device is /dev/vda.
+    pub fn drives_in_order(&self) -> impl Iterator<Item = &BlockConfig> {
+        let (root, others): (Vec<_>, Vec<_>) = self.drives.iter().partition(|drive| drive.is_root_device);
+        root.into_iter().chain(others)
+    }
+
+    /// The command line that the kernel gets: what was given or the default, and `root=` for a root device.
+    pub fn cmdline(&self) -> String {
+        let given = self.boot_source.as_ref().and_then(|source| source.boot_args.as_deref());
+        let mut cmdline = given.unwrap_or(DEFAULT_CMDLINE).to_owned();
+        let has_root = cmdline.split_whitespace().any(|word| word.starts_with("root="));
+        if let Some(root) = self.drives.iter().find(|drive| drive.is_root_device).filter(|_| !has_root) {
+            let device = root.partuuid.as_ref().map_or("/dev/vda".to_owned(), |uuid| format!("PARTUUID={uuid}"));
+            let access = if root.is_read_only { "ro" } else { "rw" };
+            if !cmdline.is_empty() {
+                cmdline.push(' ');
+            }
+            cmdline.push_str(&format!("root={device} {access}"));
+        }
+        cmdline
+    }
+}
+
+#[expect(unsafe_code, reason = "sysinfo(2): /proc/meminfo would cost a start-up 50 microseconds")]
+fn host_memory_mib() -> Option<u64> {
+    // SAFETY: all zeros is a valid `sysinfo`, a struct of integers.
+    let mut info: libc::sysinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is a valid place for the kernel to write one `sysinfo`.
+    let result = unsafe { libc::sysinfo(&raw mut info) };
+    (result == 0).then(|| info.totalram.saturating_mul(u64::from(info.mem_unit)) / MIB)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(json: &str) -> Result<VmConfig, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    const SMALL: &str = r#"{"boot-source": {"kernel_image_path": "vmlinux"}}"#;
+
+    fn small() -> VmConfig {
+        config(SMALL).unwrap()
+    }
+
+    #[test]
+    fn a_kernel_is_enough_and_the_defaults_are_one_vcpu_and_128_mib() {
+        let config = small();
+        config.validate().unwrap();
+        assert_eq!(config.machine_config, MachineConfig { vcpu_count: 1, mem_size_mib: 128, ..Default::default() });
+        assert_eq!(config.cmdline(), DEFAULT_CMDLINE);
+    }
+
+    #[test]
+    fn the_configuration_survives_a_round_trip_through_json() {
+        let text = r#"{"boot-source": {"kernel_image_path": "k", "boot_args": "a", "initrd_path": "i"},
+            "drives": [{"drive_id": "d", "is_root_device": true, "path_on_host": "p", "is_read_only": true}],
+            "machine-config": {"vcpu_count": 2, "mem_size_mib": 256, "huge_pages": "2M"},
+            "network-interfaces": [], "vsock": null, "entropy": {}}"#;
+        let first = config(text).unwrap();
+        let second = config(&serde_json::to_string(&first).unwrap()).unwrap();
+        assert_eq!(first, second);
+    }
+
+    #[test]
+    fn unknown_and_unsupported_keys_are_named() {
+        let unknown = config(r#"{"boot-source": {"kernel_image_path": "k", "colour": 1}}"#).unwrap_err();
+        assert!(unknown.to_string().contains("unknown field `colour`"), "{unknown}");
+        let unsupported = config(r#"{"vsock": {"guest_cid": 3}}"#).unwrap_err();
+        assert!(unsupported.to_string().contains("not supported yet"), "{unsupported}");
+    }
+
+    #[test]
+    fn a_root_drive_names_itself_on_the_command_line_unless_the_user_did() {
+        let mut vm = config(
+            r#"{"boot-source": {"kernel_image_path": "k", "boot_args": "quiet"}, "drives": [
+            {"drive_id": "a", "is_root_device": false, "path_on_host": "a"},
+            {"drive_id": "b", "is_root_device": true, "path_on_host": "b", "is_read_only": true}]}"#,
+        )
+        .unwrap();
+        assert_eq!(vm.cmdline(), "quiet root=/dev/vda ro");
+        assert_eq!(vm.drives_in_order().map(|drive| drive.drive_id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        vm.boot_source.as_mut().unwrap().boot_args = Some("root=/dev/vdb1".to_owned());
+        assert_eq!(vm.cmdline(), "root=/dev/vdb1");
+    }
+
+    #[test]
+    fn sizes_out_of_range_are_refused_with_the_value() {
+        for (count, mib, part) in [
+            (0, 128, "0 vCPUs"),
+            (33, 128, "33 vCPUs"),
+            (1, 0, "0 MiB"),
+            (1, 3, "3 MiB"),
+            (1, u64::MAX, "this host has"),
+        ] {
+            let mut vm = small();
+            vm.machine_config.vcpu_count = count;
+            vm.machine_config.mem_size_mib = mib;
+            let error = vm.validate().unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn two_drives_of_one_name_and_two_roots_are_refused() {
+        let drive = |id: &str, root: bool| -> BlockConfig {
+            serde_json::from_value(
+                serde_json::json!({"drive_id": id, "is_root_device": root, "path_on_host": "x"}),
+            )
+            .unwrap()
+        };
+        let mut vm = small();
+        vm.drives = vec![drive("a", false), drive("a", false)];
+        assert_eq!(vm.validate(), Err(ConfigError::DuplicateDrive { id: "a".to_owned() }));
+        vm.drives = vec![drive("a", true), drive("b", true)];
+        let two = ConfigError::TwoRootDevices { first: "a".to_owned(), second: "b".to_owned() };
+        assert_eq!(vm.validate(), Err(two));
+        vm.drives = (0..20).map(|n| drive(&n.to_string(), false)).collect();
+        assert_eq!(vm.validate(), Err(ConfigError::TooManyDevices { count: 20, max: 19 }));
+    }
+}

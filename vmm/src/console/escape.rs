@@ -1,0 +1,66 @@
+//! Ctrl-A on a terminal: the keys that are for rvmm and not for the guest.
+
+/// Ctrl-A.
+const PREFIX: u8 = 0x01;
+
+/// What `Ctrl-A h` prints. Lines end in CR LF: the terminal is raw.
+pub(super) const HELP: &[u8] = b"\r\n\
+rvmm: Ctrl-A x      end the VM\r\n\
+rvmm: Ctrl-A h      this help\r\n\
+rvmm: Ctrl-A Ctrl-A send Ctrl-A to the guest\r\n";
+
+/// A command to rvmm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    Quit,
+    Help,
+}
+
+/// Takes rvmm's keys out of what is typed.
+#[derive(Default)]
+pub(super) struct Escape {
+    after_prefix: bool,
+}
+
+impl Escape {
+    /// Appends to `guest` what is for the guest; the commands among `typed`, in order.
+    pub(super) fn filter(&mut self, typed: &[u8], guest: &mut Vec<u8>) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for &byte in typed {
+            match (std::mem::take(&mut self.after_prefix), byte) {
+                (false, PREFIX) => self.after_prefix = true,
+                (false, byte) | (true, byte @ PREFIX) => guest.push(byte),
+                (true, b'x' | b'X') => commands.push(Command::Quit),
+                (true, b'h' | b'H' | b'?') => commands.push(Command::Help),
+                (true, other) => guest.extend([PREFIX, other]),
+            }
+        }
+        commands
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(parts: &[&[u8]]) -> (Vec<u8>, Vec<Command>) {
+        let (mut escape, mut guest) = (Escape::default(), Vec::new());
+        let commands = parts.iter().flat_map(|part| escape.filter(part, &mut guest)).collect();
+        (guest, commands)
+    }
+
+    #[test]
+    fn ordinary_keys_reach_the_guest() {
+        assert_eq!(typed(&[b"ls -l\x03\x04"]), (b"ls -l\x03\x04".to_vec(), vec![]));
+    }
+
+    #[test]
+    fn commands_are_taken_out_even_when_split_between_reads() {
+        assert_eq!(typed(&[b"a\x01hb\x01", b"xc"]), (b"abc".to_vec(), vec![Command::Help, Command::Quit]));
+    }
+
+    #[test]
+    fn the_prefix_typed_twice_reaches_the_guest_once_and_unknown_keys_reach_it_whole() {
+        assert_eq!(typed(&[b"\x01\x01x\x01b"]), (b"\x01x\x01b".to_vec(), vec![]));
+    }
+}

@@ -1,0 +1,208 @@
+//! What is typed, or piped in, on its way to the guest's serial port.
+//!
+//! The port takes 64 bytes at a time. What does not fit stays in the pipe: standard input is not watched while the guest
+//! has not read, so a guest that never reads costs nothing.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use devices::legacy::serial::Serial;
+use event_manager::{EventOps, EventSet, Events};
+use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::timerfd::TimerFd;
+
+use super::escape::{Command, Escape, HELP};
+use super::terminal::Terminal;
+
+/// How often a process in the background looks whether it was brought to the foreground.
+const FOREGROUND_CHECK: Duration = Duration::from_millis(300);
+
+/// What the console asks of the VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The user typed `Ctrl-A x`.
+    Quit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    /// epoll tells when there is something to read.
+    Polled,
+    /// A file or the like, which epoll does not take: there is always something to read, until its end.
+    AlwaysReady,
+    /// Not watched: the guest has no room, or the terminal belongs to somebody else.
+    Waiting,
+    /// At its end.
+    Ended,
+}
+
+/// Standard input, feeding a serial port.
+pub struct Input {
+    stdin: std::fs::File,
+    terminal: Option<Terminal>,
+    escape: Escape,
+    serial: Arc<Serial>,
+    /// Written by the serial port when the guest has made room.
+    drained: EventFd,
+    /// Runs while rvmm is in the background of its terminal.
+    foreground_timer: Option<TimerFd>,
+    /// Bytes for the guest that its port had no room for.
+    pending: Vec<u8>,
+    watch: Watch,
+}
+
+impl Input {
+    /// Standard input for `serial`; a terminal is made raw when rvmm is in its foreground.
+    ///
+    /// # Errors
+    /// What the host said when it had no descriptor to give.
+    pub fn new(serial: Arc<Serial>, terminal: Option<Terminal>) -> io::Result<Self> {
+        let drained = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
+        serial.set_drain_notifier(drained.try_clone()?);
+        let foreground_timer = match &terminal {
+            Some(_) => Some(TimerFd::new().map_err(|error| io::Error::from_raw_os_error(error.errno()))?),
+            None => None,
+        };
+        let stdin = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        Ok(Self {
+            stdin,
+            terminal,
+            escape: Escape::default(),
+            serial,
+            drained,
+            foreground_timer,
+            pending: Vec::new(),
+            watch: Watch::Waiting,
+        })
+    }
+
+    /// Starts watching.
+    pub fn init(&mut self, ops: &mut EventOps<'_>) {
+        let mut add = |events| ops.add(events).map_err(|error| log::warn!("console input: {error:?}"));
+        let _ = add(Events::new(&self.drained, EventSet::IN));
+        if let Some(timer) = &self.foreground_timer {
+            let _ = add(Events::new(timer, EventSet::IN));
+        }
+        self.take_terminal(ops);
+    }
+
+    /// Makes the terminal raw and watches it, or waits for the foreground. For other inputs, just watches.
+    pub fn take_terminal(&mut self, ops: &mut EventOps<'_>) {
+        let mine = self.terminal.as_ref().is_none_or(Terminal::make_raw);
+        if let Some(timer) = &mut self.foreground_timer {
+            let _ = if mine { timer.clear() } else { timer.reset(FOREGROUND_CHECK, Some(FOREGROUND_CHECK)) };
+        }
+        if mine {
+            self.resume(ops);
+        } else {
+            self.suspend(ops);
+        }
+    }
+
+    /// Takes an event of one of the watched descriptors.
+    pub fn process(&mut self, events: Events, ops: &mut EventOps<'_>) -> Option<Request> {
+        let fd = events.fd();
+        if fd == self.drained.as_raw_fd() {
+            let _ = self.drained.read();
+            return self.feed(ops);
+        }
+        if self.foreground_timer.as_ref().is_some_and(|timer| timer.as_raw_fd() == fd) {
+            if let Some(timer) = &mut self.foreground_timer {
+                let _ = timer.wait();
+            }
+            self.take_terminal(ops);
+            return None;
+        }
+        self.feed(ops)
+    }
+
+    /// Moves bytes from standard input to the port, as far as it has room.
+    fn feed(&mut self, ops: &mut EventOps<'_>) -> Option<Request> {
+        loop {
+            let taken = self.serial.enqueue(&self.pending);
+            self.pending.drain(..taken.min(self.pending.len()));
+            if !self.pending.is_empty() || self.serial.free_space() == 0 {
+                self.suspend(ops);
+                return None;
+            }
+            if self.watch == Watch::Waiting && self.terminal.as_ref().is_none_or(Terminal::is_foreground) {
+                self.resume(ops);
+                return None;
+            }
+            if !matches!(self.watch, Watch::Polled | Watch::AlwaysReady) {
+                return None;
+            }
+            let mut buffer = [0; 64];
+            let room = self.serial.free_space().min(buffer.len());
+            match self.stdin.read(buffer.get_mut(..room).unwrap_or_default()) {
+                Ok(0) => {
+                    self.suspend(ops);
+                    self.watch = Watch::Ended;
+                    return None;
+                }
+                Ok(len) => {
+                    if self.take(buffer.get(..len).unwrap_or_default()) == Some(Request::Quit) {
+                        return Some(Request::Quit);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // EIO: the terminal has passed to another process group, or is gone.
+                Err(error) => {
+                    log::debug!("console input: {error}");
+                    self.suspend(ops);
+                    match &mut self.foreground_timer {
+                        Some(timer) => drop(timer.reset(FOREGROUND_CHECK, Some(FOREGROUND_CHECK))),
+                        None => self.watch = Watch::Ended,
+                    }
+                    return None;
+                }
+            }
+            if self.watch == Watch::Polled {
+                let taken = self.serial.enqueue(&self.pending);
+                self.pending.drain(..taken.min(self.pending.len()));
+                return None;
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Option<Request> {
+        if self.terminal.is_none() {
+            self.pending.extend_from_slice(bytes);
+            return None;
+        }
+        let mut quit = None;
+        for command in self.escape.filter(bytes, &mut self.pending) {
+            match command {
+                Command::Quit => quit = Some(Request::Quit),
+                Command::Help => drop(io::stderr().write_all(HELP)),
+            }
+        }
+        quit
+    }
+
+    fn resume(&mut self, ops: &mut EventOps<'_>) {
+        if self.watch != Watch::Waiting {
+            return;
+        }
+        // What cannot be polled (a file, /dev/null) is read when the guest first has room, and whenever it has again.
+        match ops.add(Events::new(&self.stdin, EventSet::IN)) {
+            Ok(()) => self.watch = Watch::Polled,
+            Err(_) => {
+                self.watch = Watch::AlwaysReady;
+                let _ = self.drained.write(1);
+            }
+        }
+    }
+
+    fn suspend(&mut self, ops: &mut EventOps<'_>) {
+        if self.watch == Watch::Polled {
+            let _ = ops.remove(Events::new(&self.stdin, EventSet::IN));
+        }
+        if self.watch != Watch::Ended {
+            self.watch = Watch::Waiting;
+        }
+    }
+}

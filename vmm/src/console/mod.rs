@@ -1,0 +1,24 @@
+//! The serial console's other end: a terminal, a pipe, a file, or nothing.
+
+mod escape;
+mod input;
+mod output;
+mod terminal;
+
+use std::path::PathBuf;
+
+pub use input::{Input, Request};
+pub use output::{Output, OutputError};
+pub use terminal::{Terminal, restore as restore_terminal};
+
+/// Where the console goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ConsoleConfig {
+    /// Standard input and output.
+    #[default]
+    Stdio,
+    /// Nowhere; what the guest writes is dropped.
+    None,
+    /// Output to a file, made or emptied; no input.
+    File(PathBuf),
+}

@@ -1,0 +1,138 @@
+//! One VM from its configuration to its end. The command line drives it, and so will the REST socket.
+
+use std::io;
+use std::rc::Rc;
+
+use crate::config::VmConfig;
+use crate::console::{ConsoleConfig, Input, Output, OutputError, Terminal};
+use crate::event_loop::{EventLoop, LoopEvent, Watched};
+use crate::signals::Signals;
+use crate::vcpu::{Diagnosis, GuestEvent};
+use crate::vm::{Vm, VmError};
+
+/// What a reset of the guest does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnReset {
+    /// It ends the VMM.
+    #[default]
+    Exit,
+    /// The guest boots again, from the kernel on.
+    Restart,
+}
+
+/// How the VMM treats the VM; what the VM itself is made of is in [`VmConfig`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Where the console goes.
+    pub console: ConsoleConfig,
+    /// What a reset does.
+    pub on_reset: OnReset,
+}
+
+/// Why the VM ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The guest powered itself off.
+    PowerOff,
+    /// The guest reset itself.
+    Reset,
+    /// The user typed `Ctrl-A x`.
+    Quit,
+    /// A signal asked for it.
+    Signal(i32),
+}
+
+/// Why the VM ended badly, or never began.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// It could not be made.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The console's file.
+    #[error(transparent)]
+    Console(#[from] OutputError),
+    /// KVM cannot run the guest any further.
+    #[error(transparent)]
+    Fault(Box<Diagnosis>),
+    /// The host refused something that every process has.
+    #[error("cannot {what}")]
+    Host {
+        /// What was tried.
+        what: &'static str,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// One VM, from configuration to end.
+pub struct Controller {
+    config: VmConfig,
+    options: Options,
+    signals: Rc<Signals>,
+}
+
+impl Controller {
+    /// Takes over the process's signals: from here on they end the VM, not the process. Call it before any thread starts.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub fn new(config: VmConfig, options: Options) -> Result<Self, ControllerError> {
+        let signals = Signals::block()
+            .map_err(|source| ControllerError::Host { what: "handle signals", source })?;
+        Ok(Self { config, options, signals: Rc::new(signals) })
+    }
+
+    /// Runs the VM to its end.
+    ///
+    /// # Errors
+    /// [`ControllerError`]; the terminal is as it was, and nothing is left behind.
+    pub fn run(self) -> Result<Ending, ControllerError> {
+        let output = Output::open(&self.options.console)?;
+        loop {
+            let mut vm = Vm::create(&self.config, output.clone())?;
+            let mut events = self.start(&mut vm)?;
+            let event = events
+                .run()
+                .map_err(|source| ControllerError::Host { what: "wait for events", source })?;
+            // Closes the console's input, which gives the terminal back.
+            drop(events);
+            log::info!("the VM ends: {event:?}; {}", vm.exits());
+            let ending = match event {
+                LoopEvent::Guest(GuestEvent::Fault(diagnosis)) => {
+                    return Err(ControllerError::Fault(diagnosis));
+                }
+                LoopEvent::Guest(GuestEvent::Reset) if self.options.on_reset == OnReset::Restart => {
+                    vm.stop();
+                    continue;
+                }
+                LoopEvent::Guest(GuestEvent::PowerOff) => Ending::PowerOff,
+                LoopEvent::Guest(GuestEvent::Reset) => Ending::Reset,
+                LoopEvent::Quit => Ending::Quit,
+                LoopEvent::Terminate(number) => Ending::Signal(number),
+            };
+            output.release();
+            vm.stop();
+            return Ok(ending);
+        }
+    }
+
+    /// Starts the guest, and then what watches it: the guest does not wait for it.
+    fn start(&self, vm: &mut Vm) -> Result<EventLoop, ControllerError> {
+        let stdio = self.options.console == ConsoleConfig::Stdio;
+        let terminal = stdio.then(Terminal::on_stdin).flatten();
+        let mut watched = Watched {
+            guest: vm.events().clone(),
+            virtio: vm.devices().virtio.iter().map(|slot| slot.transport.clone()).collect(),
+            input: None,
+        };
+        vm.start()?;
+        if stdio {
+            let input = Input::new(vm.devices().serial.clone(), terminal)
+                .map_err(|source| ControllerError::Host { what: "watch standard input", source })?;
+            watched.input = Some(input);
+        }
+        EventLoop::new(watched, Rc::clone(&self.signals))
+            .map_err(|source| ControllerError::Host { what: "make the event loop", source })
+    }
+}

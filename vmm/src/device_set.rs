@@ -1,0 +1,164 @@
+//! The one place that knows which kinds of devices there are: it makes them from the configuration, gives each its
+//! addresses and interrupt, and puts it on a bus.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use devices::bus::{BusDevice, BusError};
+use devices::interrupt::Interrupt;
+use devices::legacy::acpi_power::AcpiPower;
+use devices::legacy::i8042::I8042;
+use devices::legacy::serial::Serial;
+use devices::virtio::block::{BlockDevice, BlockError};
+use devices::virtio::device::VirtioDevice;
+use devices::virtio::rng::RngDevice;
+use devices::virtio::transport::mmio::MmioTransport;
+use devices::GuestMemory;
+use kvm_ioctls::{IoEventAddress, VmFd};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::acpi::VirtioMmio;
+use crate::config::VmConfig;
+use crate::kvm::{self, KvmError};
+use crate::layout;
+use crate::vcpu::Buses;
+
+/// Why the devices could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceSetError {
+    /// A drive that cannot be used.
+    #[error("drive \"{id}\"")]
+    Drive {
+        /// Its id.
+        id: String,
+        /// What is wrong.
+        #[source]
+        source: BlockError,
+    },
+    /// The host has no descriptor or memory left.
+    #[error("cannot make {what}")]
+    Host {
+        /// What was to be made.
+        what: &'static str,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
+    /// KVM refused an interrupt or a notification.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// Two devices at one address.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// A virtio device and where the guest finds it.
+pub struct VirtioSlot {
+    /// The device behind its registers.
+    pub transport: Arc<MmioTransport>,
+    /// Its addresses and its interrupt.
+    pub place: VirtioMmio,
+}
+
+/// All devices of one VM.
+pub struct DeviceSet {
+    /// COM1, the console.
+    pub serial: Arc<Serial>,
+    /// Keyboard controller: reset and Ctrl-Alt-Del.
+    pub i8042: Arc<I8042>,
+    /// The virtio devices, in the order of their addresses.
+    pub virtio: Vec<VirtioSlot>,
+}
+
+/// An interrupt that KVM injects by itself when its eventfd is written.
+struct Irqfd(EventFd);
+
+impl Interrupt for Irqfd {
+    fn trigger(&self) -> io::Result<()> {
+        self.0.write(1)
+    }
+}
+
+/// Registers an edge-triggered interrupt with KVM.
+fn irqfd(vm: &VmFd, gsi: u32) -> Result<Arc<dyn Interrupt>, DeviceSetError> {
+    let eventfd = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+        .map_err(|source| DeviceSetError::Host { what: "an interrupt's eventfd", source })?;
+    vm.register_irqfd(&eventfd, gsi).map_err(kvm::failed("KVM_IRQFD"))?;
+    Ok(Arc::new(Irqfd(eventfd)))
+}
+
+impl DeviceSet {
+    /// Makes the devices that `config` names and puts them on `buses`. Guest memory must have its slots already: one
+    /// that is added after the first interrupt or notification costs milliseconds.
+    ///
+    /// # Errors
+    /// [`DeviceSetError`], naming the device.
+    pub fn create(
+        config: &VmConfig,
+        vm: &VmFd,
+        memory: &GuestMemory,
+        console: Box<dyn Write + Send>,
+        buses: &mut Buses,
+    ) -> Result<Self, DeviceSetError> {
+        let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, console));
+        let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
+        let pio: [(u16, u16, Arc<dyn BusDevice>); 3] = [
+            (layout::SERIAL_PORT, layout::SERIAL_PORT_SIZE, serial.clone()),
+            (layout::I8042_PORT, layout::I8042_PORT_SIZE, i8042.clone()),
+            (layout::ACPI_POWER_PORT, layout::ACPI_POWER_PORT_SIZE, Arc::new(AcpiPower::new())),
+        ];
+        for (base, len, device) in pio {
+            buses.pio.insert(u64::from(base), u64::from(len), device)?;
+        }
+
+        let mut set = Self { serial, i8042, virtio: Vec::new() };
+        for drive in config.drives_in_order() {
+            let device = BlockDevice::open(drive)
+                .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
+            set.add_virtio(Box::new(device), vm, memory, buses)?;
+        }
+        if config.entropy.is_some() {
+            set.add_virtio(Box::new(RngDevice::new()), vm, memory, buses)?;
+        }
+        Ok(set)
+    }
+
+    fn add_virtio(
+        &mut self,
+        device: Box<dyn VirtioDevice>,
+        vm: &VmFd,
+        memory: &GuestMemory,
+        buses: &mut Buses,
+    ) -> Result<(), DeviceSetError> {
+        let index = self.virtio.len() as u32;
+        let place = VirtioMmio {
+            base: layout::VIRTIO_MMIO_START + u64::from(index) * layout::VIRTIO_MMIO_SIZE,
+            size: layout::VIRTIO_MMIO_SIZE,
+            gsi: layout::VIRTIO_GSI_FIRST + index,
+        };
+        let interrupt = irqfd(vm, place.gsi)?;
+        let transport = MmioTransport::new(memory.clone(), device, interrupt)
+            .map_err(|source| DeviceSetError::Host { what: "a device's eventfds", source })?;
+        let notify = IoEventAddress::Mmio(place.base + MmioTransport::QUEUE_NOTIFY_OFFSET);
+        for (queue, event) in (0u32..).zip(transport.queue_events()) {
+            vm.register_ioevent(event, &notify, queue).map_err(kvm::failed("KVM_IOEVENTFD"))?;
+        }
+        let transport = Arc::new(transport);
+        buses.mmio.insert(place.base, place.size, transport.clone())?;
+        self.virtio.push(VirtioSlot { transport, place });
+        Ok(())
+    }
+
+    /// Where the virtio devices are, for the ACPI tables.
+    pub fn places(&self) -> Vec<VirtioMmio> {
+        self.virtio.iter().map(|slot| slot.place).collect()
+    }
+
+    /// Finishes what is in flight and takes every virtio device from its driver, as a reset of the machine does. The
+    /// vCPUs are stopped.
+    pub fn quiesce(&self) {
+        for slot in &self.virtio {
+            slot.transport.reset();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Signals as events: blocked in every thread and read from a descriptor, so that nothing is interrupted half-way.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Signals that end the VM cleanly.
+const TERMINATING: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// End the VM; the signal's number.
+    Terminate(i32),
+    /// SIGTSTP: stop the process until SIGCONT.
+    Stop,
+    /// SIGCONT.
+    Continue,
+}
+
+/// The signals that rvmm handles, as a readable descriptor.
+pub struct Signals {
+    fd: OwnedFd,
+}
+
+impl Signals {
+    /// Blocks the signals in this thread and in those that it starts from now on.
+    ///
+    /// # Errors
+    /// What the host said.
+    #[expect(unsafe_code, reason = "signalfd(2) has no wrapper in the standard library")]
+    pub fn block() -> io::Result<Self> {
+        let mut mask = MaybeUninit::uninit();
+        // SAFETY: `mask` is a valid place for a signal set, which sigemptyset fills in before anything reads it, and
+        // every number is that of a signal.
+        let mask = unsafe {
+            libc::sigemptyset(mask.as_mut_ptr());
+            for signal in TERMINATING.into_iter().chain([libc::SIGTSTP, libc::SIGCONT]) {
+                libc::sigaddset(mask.as_mut_ptr(), signal);
+            }
+            mask.assume_init()
+        };
+        // SAFETY: the set is valid, and the old one is not asked for.
+        let blocked = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const mask, std::ptr::null_mut()) };
+        if blocked != 0 {
+            return Err(io::Error::from_raw_os_error(blocked));
+        }
+        // SAFETY: the set is valid; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &raw const mask, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: signalfd returned a new descriptor that nobody else owns.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// The next signal that arrived, if any.
+    #[expect(unsafe_code, reason = "reads a C structure from a descriptor")]
+    pub fn read(&self) -> Option<Signal> {
+        let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+        let size = size_of::<libc::signalfd_siginfo>();
+        // SAFETY: `info` is a valid place for `size` bytes.
+        let read = unsafe { libc::read(self.fd.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+        if usize::try_from(read) != Ok(size) {
+            return None;
+        }
+        // SAFETY: the kernel filled in all of `info`, a structure of integers.
+        let number = unsafe { info.assume_init() }.ssi_signo.cast_signed();
+        Some(match number {
+            libc::SIGTSTP => Signal::Stop,
+            libc::SIGCONT => Signal::Continue,
+            number => Signal::Terminate(number),
+        })
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// Stops this process, as SIGTSTP would have.
+#[expect(unsafe_code, reason = "kill(2) has no wrapper in the standard library")]
+pub(crate) fn stop_process() {
+    // SAFETY: sends a signal to this very process.
+    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+}

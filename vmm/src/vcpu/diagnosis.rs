@@ -1,0 +1,96 @@
+//! Says in one line why KVM cannot run a guest any further, and what to do.
+
+use std::{fmt, io};
+
+use kvm_bindings::{KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+
+use crate::kvm::host::{self, KvmServer};
+
+/// What KVM said.
+#[derive(Debug)]
+pub enum Cause {
+    /// `KVM_EXIT_INTERNAL_ERROR`; the suberror is filled in from the shared page.
+    Internal {
+        /// `KVM_INTERNAL_ERROR_*`.
+        suberror: u32,
+        /// The instruction that could not be emulated, as far as KVM told.
+        instruction: Vec<u8>,
+    },
+    /// `KVM_EXIT_FAIL_ENTRY`: the CPU refused to enter the guest.
+    FailEntry(u64),
+    /// An exit that no guest of rvmm can cause on a sound host.
+    Unexpected(String),
+    /// `KVM_RUN` itself failed.
+    Run(io::Error),
+}
+
+impl Cause {
+    pub(super) fn from_exit(exit: &VcpuExit<'_>) -> Self {
+        match exit {
+            VcpuExit::InternalError => Self::Internal { suberror: 0, instruction: Vec::new() },
+            VcpuExit::FailEntry(reason, _) => Self::FailEntry(*reason),
+            other => Self::Unexpected(format!("{other:?}")),
+        }
+    }
+}
+
+/// Why a vCPU cannot go on.
+#[derive(Debug)]
+pub struct Diagnosis {
+    vcpu: u32,
+    cause: Cause,
+    /// Instruction pointer, where KVM could still tell it.
+    rip: Option<u64>,
+    server: KvmServer,
+}
+
+impl Diagnosis {
+    /// Looks at the vCPU right after the exit.
+    pub(super) fn new(fd: &mut VcpuFd, vcpu: u32, mut cause: Cause) -> Self {
+        if let Cause::Internal { suberror, instruction } = &mut cause {
+            (*suberror, *instruction) = internal_error(fd);
+        }
+        let rip = fd.get_regs().ok().map(|regs| regs.rip);
+        Self { vcpu, cause, rip, server: host::served_by() }
+    }
+}
+
+/// The suberror and, where KVM gives them, the bytes of the instruction (KVM API, 5, `emulation_failure`).
+#[expect(unsafe_code, reason = "reads the union that describes the last exit")]
+fn internal_error(fd: &mut VcpuFd) -> (u32, Vec<u8>) {
+    let run = fd.get_kvm_run();
+    // SAFETY: the exit reason was KVM_EXIT_INTERNAL_ERROR, so KVM filled in `internal`, which `emulation_failure`
+    // describes more closely; both are plain integers, valid for any content.
+    let failure = unsafe { run.__bindgen_anon_1.emulation_failure };
+    // SAFETY: as above; a union of one struct of integers.
+    let bytes = unsafe { failure.__bindgen_anon_1.__bindgen_anon_1 };
+    let has_bytes = failure.suberror == KVM_INTERNAL_ERROR_EMULATION
+        && failure.ndata >= 3
+        && failure.flags & u64::from(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) != 0;
+    let len = if has_bytes { usize::from(bytes.insn_size) } else { 0 };
+    (failure.suberror, bytes.insn_bytes.iter().take(len).copied().collect())
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KVM cannot run the guest any further: vCPU {}", self.vcpu)?;
+        if let Some(rip) = self.rip {
+            write!(f, " at {rip:#x}")?;
+        }
+        match &self.cause {
+            Cause::Internal { suberror: KVM_INTERNAL_ERROR_EMULATION, instruction } => {
+                f.write_str(": it cannot emulate the instruction")?;
+                instruction.iter().try_for_each(|byte| write!(f, " {byte:02x}"))?;
+                f.write_str(" (KVM_EXIT_INTERNAL_ERROR, suberror 1)")?;
+            }
+            Cause::Internal { suberror, .. } => write!(f, ": KVM_EXIT_INTERNAL_ERROR, suberror {suberror}")?,
+            Cause::FailEntry(reason) => write!(f, ": the CPU refuses to enter the guest, reason {reason:#x}")?,
+            Cause::Unexpected(exit) => write!(f, ": unexpected exit {exit}")?,
+            Cause::Run(error) => write!(f, ": KVM_RUN: {error}")?,
+        }
+        write!(f, "; KVM is served by {}: {}", self.server, self.server.advice())
+    }
+}
+
+impl std::error::Error for Diagnosis {}

@@ -1,0 +1,260 @@
+//! One virtual CPU: a thread that runs it, answers its exits from the buses, and stops when told.
+//!
+//! Lock order: a vCPU's `state` is never held while a device or the bus is called.
+
+mod diagnosis;
+mod exits;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, thread};
+
+use devices::bus::{Bus, BusAction};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::signal::{Killable, register_signal_handler};
+
+pub use diagnosis::Diagnosis;
+pub use exits::{ExitCounters, ExitCounts};
+
+/// Offset from SIGRTMIN of the signal that gets a vCPU out of `KVM_RUN`.
+const KICK_SIGNAL: libc::c_int = 0;
+/// How long a kick waits before it is repeated: the signal can arrive just before `KVM_RUN` and be lost.
+const KICK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What the guest sees outside of its memory.
+#[derive(Default)]
+pub struct Buses {
+    /// Memory-mapped I/O.
+    pub mmio: Bus,
+    /// Port I/O.
+    pub pio: Bus,
+}
+
+/// Why a guest stopped by itself.
+#[derive(Debug)]
+pub enum GuestEvent {
+    /// It powered itself off.
+    PowerOff,
+    /// It asked for a reset, or took a triple fault.
+    Reset,
+    /// KVM cannot run it any further.
+    Fault(Box<Diagnosis>),
+}
+
+/// Where vCPUs leave their last word: the first of them counts.
+pub struct GuestEvents {
+    first: Mutex<Option<GuestEvent>>,
+    wake: EventFd,
+}
+
+impl GuestEvents {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// What eventfd(2) said.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { first: Mutex::new(None), wake: EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)? })
+    }
+
+    /// Readable when there is an event.
+    pub fn wake(&self) -> &EventFd {
+        &self.wake
+    }
+
+    /// The first event since the last call.
+    pub fn take(&self) -> Option<GuestEvent> {
+        let _ = self.wake.read();
+        lock(&self.first).take()
+    }
+
+    fn report(&self, event: GuestEvent) {
+        lock(&self.first).get_or_insert(event);
+        // Fails only when the counter is full, and then the reader is awake.
+        let _ = self.wake.write(1);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Run,
+    Pause,
+    Stop,
+}
+
+struct State {
+    wanted: Wanted,
+    /// The thread is outside of `KVM_RUN` and waits (or is gone).
+    parked: bool,
+}
+
+/// What a vCPU's thread and its handle share.
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// A copy of `state.wanted != Run` that the thread reads before each `KVM_RUN`.
+    attention: AtomicBool,
+}
+
+/// A vCPU with everything that its thread needs.
+pub struct Vcpu {
+    /// Number of the vCPU, from 0.
+    pub id: u32,
+    /// KVM's handle.
+    pub fd: VcpuFd,
+    /// Where its exits are answered.
+    pub buses: Arc<Buses>,
+    /// Where it leaves its last word.
+    pub events: Arc<GuestEvents>,
+    /// What it counts its exits in.
+    pub counters: Arc<ExitCounters>,
+}
+
+/// The running thread of a vCPU.
+pub struct VcpuHandle {
+    thread: JoinHandle<()>,
+    shared: Arc<Shared>,
+}
+
+/// Prepares the process for kicking vCPUs. Once, before the first vCPU starts.
+///
+/// # Errors
+/// What sigaction(2) said.
+pub fn install_kick_handler() -> io::Result<()> {
+    extern "C" fn do_nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+    register_signal_handler(vmm_sys_util::signal::SIGRTMIN() + KICK_SIGNAL, do_nothing)
+        .map_err(|error| io::Error::from_raw_os_error(error.errno()))
+}
+
+impl Vcpu {
+    /// Starts the vCPU on a thread of its own.
+    ///
+    /// # Errors
+    /// What the host said when it had no thread to give.
+    pub fn start(self) -> io::Result<VcpuHandle> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { wanted: Wanted::Run, parked: false }),
+            changed: Condvar::new(),
+            attention: AtomicBool::new(false),
+        });
+        let for_thread = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name(format!("vcpu{}", self.id))
+            .stack_size(256 << 10)
+            .spawn(move || self.run(&for_thread))?;
+        Ok(VcpuHandle { thread, shared })
+    }
+
+    fn run(mut self, shared: &Shared) {
+        while shared.may_run() {
+            if let Some(event) = self.run_once() {
+                self.events.report(event);
+                break;
+            }
+        }
+        lock(&shared.state).parked = true;
+        shared.changed.notify_all();
+    }
+
+    /// Runs the guest to its next exit and answers it.
+    fn run_once(&mut self) -> Option<GuestEvent> {
+        let exit = match self.fd.run() {
+            Ok(exit) => exit,
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return None,
+            Err(error) => {
+                let source = io::Error::from_raw_os_error(error.errno());
+                let diagnosis = Diagnosis::new(&mut self.fd, self.id, diagnosis::Cause::Run(source));
+                return Some(GuestEvent::Fault(Box::new(diagnosis)));
+            }
+        };
+        self.counters.count(&exit);
+        let action = match exit {
+            VcpuExit::IoIn(port, data) => {
+                self.buses.pio.read(u64::from(port), data);
+                BusAction::None
+            }
+            VcpuExit::IoOut(port, data) => self.buses.pio.write(u64::from(port), data),
+            VcpuExit::MmioRead(address, data) => {
+                self.buses.mmio.read(address, data);
+                BusAction::None
+            }
+            VcpuExit::MmioWrite(address, data) => self.buses.mmio.write(address, data),
+            VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen => BusAction::None,
+            VcpuExit::Shutdown | VcpuExit::SystemEvent(kvm_bindings::KVM_SYSTEM_EVENT_RESET, _) => BusAction::Reset,
+            VcpuExit::SystemEvent(kvm_bindings::KVM_SYSTEM_EVENT_SHUTDOWN, _) => BusAction::Shutdown,
+            other => {
+                let cause = diagnosis::Cause::from_exit(&other);
+                let diagnosis = Diagnosis::new(&mut self.fd, self.id, cause);
+                return Some(GuestEvent::Fault(Box::new(diagnosis)));
+            }
+        };
+        match action {
+            BusAction::None => None,
+            BusAction::Shutdown => Some(GuestEvent::PowerOff),
+            BusAction::Reset => Some(GuestEvent::Reset),
+        }
+    }
+}
+
+impl Shared {
+    /// Waits while the vCPU is to pause; whether it is to go on.
+    fn may_run(&self) -> bool {
+        if !self.attention.load(Ordering::Acquire) {
+            return true;
+        }
+        let mut state = lock(&self.state);
+        while state.wanted == Wanted::Pause {
+            state.parked = true;
+            self.changed.notify_all();
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.parked = false;
+        state.wanted == Wanted::Run
+    }
+}
+
+impl VcpuHandle {
+    /// Gets the vCPU out of guest mode and keeps it there until [`resume`](Self::resume). Returns once it is.
+    pub fn pause(&self) {
+        self.park(Wanted::Pause);
+    }
+
+    /// Lets a paused vCPU go on.
+    pub fn resume(&self) {
+        self.want(Wanted::Run);
+    }
+
+    /// Ends the vCPU and its thread. Returns once it has ended.
+    pub fn stop(self) {
+        self.park(Wanted::Stop);
+        if self.thread.join().is_err() {
+            log::error!("a vCPU's thread panicked");
+        }
+    }
+
+    fn want(&self, wanted: Wanted) {
+        lock(&self.shared.state).wanted = wanted;
+        self.shared.attention.store(wanted != Wanted::Run, Ordering::Release);
+        self.shared.changed.notify_all();
+    }
+
+    fn park(&self, wanted: Wanted) {
+        self.want(wanted);
+        loop {
+            let state = lock(&self.shared.state);
+            if state.parked && (wanted == Wanted::Pause || self.thread.is_finished()) {
+                return;
+            }
+            // The thread may have ended in between; then there is nothing to kick.
+            let _ = self.thread.kill(KICK_SIGNAL);
+            drop(self.shared.changed.wait_timeout(state, KICK_INTERVAL));
+        }
+    }
+}
+
+/// Locks a mutex. A thread that panicked while it held one has ended the process (`panic = "abort"`).
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,257 @@
+//! A VM: memory, interrupt controllers, devices and vCPUs, put together in the order that starts fastest.
+
+use std::io;
+use std::sync::Arc;
+
+use devices::GuestMemory;
+use kvm_bindings::{CpuId, Msrs, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, VcpuFd, VmFd};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
+
+use crate::acpi::{self, AcpiError};
+use crate::boot::{self, BootError, BootRegisters, BootSource};
+use crate::config::{BootSourceConfig, ConfigError, VmConfig};
+use crate::console::Output;
+use crate::cpu::{self, CpuError, TscDeadline};
+use crate::device_set::{DeviceSet, DeviceSetError};
+use crate::kvm::{self, Host, KvmError};
+use crate::layout;
+use crate::memory::{self, MemoryError};
+use crate::vcpu::{Buses, ExitCounters, GuestEvents, Vcpu, VcpuHandle};
+
+/// Why a VM could not be made or started.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// The configuration cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// KVM cannot be used, or refused something.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// No guest memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A device cannot be.
+    #[error(transparent)]
+    Devices(#[from] DeviceSetError),
+    /// The kernel cannot be booted.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The machine cannot be described.
+    #[error(transparent)]
+    Acpi(#[from] AcpiError),
+    /// The vCPUs cannot be described.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+    /// KVM has fewer vCPUs to give.
+    #[error("{asked} vCPUs: KVM on this host gives a guest {max} at most")]
+    Vcpus {
+        /// What was asked for.
+        asked: u32,
+        /// What there is.
+        max: usize,
+    },
+    /// The host refused a thread, a descriptor or the like.
+    #[error("cannot {what}")]
+    Host {
+        /// What was tried.
+        what: &'static str,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A VM. Its vCPUs do not run before [`Vm::start`].
+pub struct Vm {
+    // Fields are dropped in this order: threads, then what they use.
+    running: Vec<VcpuHandle>,
+    ready: Vec<Vcpu>,
+    devices: DeviceSet,
+    events: Arc<GuestEvents>,
+    counters: Arc<ExitCounters>,
+    _memory: GuestMemory,
+    _fd: VmFd,
+}
+
+impl Vm {
+    /// Makes the VM that `config` describes and loads what it boots.
+    ///
+    /// # Errors
+    /// [`VmError`]; nothing is left behind.
+    pub fn create(config: &VmConfig, console: Output) -> Result<Self, VmError> {
+        config.validate()?;
+        let source = config.boot_source.as_ref().ok_or(ConfigError::NoKernel)?;
+        let machine = &config.machine_config;
+        let host = Host::open()?;
+        let fd = host.create_vm()?;
+        let memory = memory::create(machine.mem_size_mib, machine.huge_pages, machine.track_dirty_pages)?;
+        register_memory(&fd, &memory, machine.track_dirty_pages)?;
+        fd.set_tss_address(layout::KVM_TSS_ADDRESS as usize).map_err(kvm::failed("KVM_SET_TSS_ADDR"))?;
+        fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
+
+        let mut buses = Buses::default();
+        let devices = DeviceSet::create(config, &fd, &memory, Box::new(console), &mut buses)?;
+        let registers = load(config, source, &memory, &devices)?;
+
+        let events = GuestEvents::new().map_err(|source| VmError::Host { what: "make an eventfd", source })?;
+        let (events, buses, counters) = (Arc::new(events), Arc::new(buses), Arc::new(ExitCounters::default()));
+        let vcpus = VcpuPlan { host: &host, fd: &fd, count: machine.vcpu_count, registers: &registers };
+        let ready = vcpus
+            .create()?
+            .into_iter()
+            .zip(0..)
+            .map(|(fd, id)| Vcpu {
+                id,
+                fd,
+                buses: Arc::clone(&buses),
+                events: Arc::clone(&events),
+                counters: Arc::clone(&counters),
+            })
+            .collect();
+        Ok(Self { running: Vec::new(), ready, devices, events, counters, _memory: memory, _fd: fd })
+    }
+
+    /// Starts the vCPUs, each on its thread.
+    ///
+    /// # Errors
+    /// What the host said when it had no thread to give; the VM is stopped then.
+    pub fn start(&mut self) -> Result<(), VmError> {
+        crate::vcpu::install_kick_handler()
+            .map_err(|source| VmError::Host { what: "install the vCPUs' signal handler", source })?;
+        for vcpu in self.ready.drain(..) {
+            let handle =
+                vcpu.start().map_err(|source| VmError::Host { what: "start a vCPU's thread", source })?;
+            self.running.push(handle);
+        }
+        Ok(())
+    }
+
+    /// Stops the guest between two instructions and keeps it there.
+    pub fn pause(&self) {
+        self.running.iter().for_each(VcpuHandle::pause);
+    }
+
+    /// Lets a paused guest go on.
+    pub fn resume(&self) {
+        self.running.iter().for_each(VcpuHandle::resume);
+    }
+
+    /// Ends the vCPUs and finishes what the devices have in flight.
+    pub fn stop(&mut self) {
+        self.running.drain(..).for_each(VcpuHandle::stop);
+        self.devices.quiesce();
+    }
+
+    /// The guest's devices.
+    pub fn devices(&self) -> &DeviceSet {
+        &self.devices
+    }
+
+    /// Where the guest leaves its last word.
+    pub fn events(&self) -> &Arc<GuestEvents> {
+        &self.events
+    }
+
+    /// How often the guest left guest mode.
+    pub fn exits(&self) -> crate::vcpu::ExitCounts {
+        self.counters.get()
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Gives KVM each part of guest memory as a slot of its own.
+#[expect(unsafe_code, reason = "KVM_SET_USER_MEMORY_REGION takes a host address")]
+fn register_memory(vm: &VmFd, memory: &GuestMemory, track_dirty: bool) -> Result<(), KvmError> {
+    for (slot, region) in (0..).zip(memory.iter()) {
+        let kvm_region = kvm_userspace_memory_region {
+            slot,
+            flags: if track_dirty { kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES } else { 0 },
+            guest_phys_addr: region.start_addr().raw_value(),
+            memory_size: region.len(),
+            userspace_addr: region.as_ptr() as u64,
+        };
+        // SAFETY: the address and size are those of a mapping that `Vm` keeps for as long as it keeps `vm`.
+        unsafe { vm.set_user_memory_region(kvm_region) }.map_err(kvm::failed("KVM_SET_USER_MEMORY_REGION"))?;
+    }
+    Ok(())
+}
+
+/// Writes the ACPI tables and loads the kernel; where the boot vCPU starts.
+fn load(
+    config: &VmConfig,
+    source: &BootSourceConfig,
+    memory: &GuestMemory,
+    devices: &DeviceSet,
+) -> Result<BootRegisters, VmError> {
+    let machine = acpi::Machine {
+        vcpus: config.machine_config.vcpu_count,
+        virtio_mmio: &devices.places(),
+        serial: true,
+        keyboard: true,
+    };
+    let rsdp = acpi::write_tables(memory, &machine)?;
+    let source = BootSource {
+        kernel: &source.kernel_image_path,
+        initrd: source.initrd_path.as_deref(),
+        cmdline: &config.cmdline(),
+        rsdp,
+    };
+    Ok(boot::registers(boot::load(memory, &source)?))
+}
+
+/// What vCPUs are made from.
+struct VcpuPlan<'a> {
+    host: &'a Host,
+    fd: &'a VmFd,
+    count: u32,
+    registers: &'a BootRegisters,
+}
+
+impl VcpuPlan<'_> {
+    fn create(&self) -> Result<Vec<VcpuFd>, VmError> {
+        // KVM is asked how many it has only when it may be too few: each question is a system call.
+        let max = if self.count > 1 { self.host.max_vcpus() } else { 1 };
+        if self.count as usize > max {
+            return Err(VmError::Vcpus { asked: self.count, max });
+        }
+        let supported = self.host.supported_cpuid()?;
+        (0..self.count).map(|id| self.create_one(id, &supported)).collect()
+    }
+
+    fn create_one(&self, id: u32, supported: &CpuId) -> Result<VcpuFd, VmError> {
+        let vcpu = self.fd.create_vcpu(u64::from(id)).map_err(kvm::failed("KVM_CREATE_VCPU"))?;
+        let deadline = if self.fd.check_extension(Cap::TscDeadlineTimer) {
+            TscDeadline::Offered
+        } else {
+            TscDeadline::Absent
+        };
+        let tsc_khz = vcpu.get_tsc_khz().ok();
+        let cpuid = cpu::guest_cpuid(supported, id, self.count, tsc_khz, deadline)?;
+        vcpu.set_cpuid2(&cpuid).map_err(kvm::failed("KVM_SET_CPUID2"))?;
+        set_msrs(&vcpu)?;
+        if id == 0 {
+            let mut sregs = vcpu.get_sregs().map_err(kvm::failed("KVM_GET_SREGS"))?;
+            self.registers.apply(&mut sregs);
+            vcpu.set_sregs(&sregs).map_err(kvm::failed("KVM_SET_SREGS"))?;
+            vcpu.set_regs(&self.registers.regs).map_err(kvm::failed("KVM_SET_REGS"))?;
+        }
+        Ok(vcpu)
+    }
+}
+
+fn set_msrs(vcpu: &VcpuFd) -> Result<(), KvmError> {
+    let entries = cpu::boot_msrs();
+    let refused = |source| KvmError::Ioctl { what: "KVM_SET_MSRS", source };
+    let msrs = Msrs::from_entries(&entries).map_err(|error| refused(io::Error::other(format!("{error:?}"))))?;
+    let set = vcpu.set_msrs(&msrs).map_err(kvm::failed("KVM_SET_MSRS"))?;
+    match entries.get(set) {
+        None => Ok(()),
+        Some(entry) => Err(refused(io::Error::other(format!("MSR {:#x} is refused", entry.index)))),
+    }
+}
