@@ -1,8 +1,9 @@
-//! What the standard library has no safe call for: signals, and a controlling terminal of a program's own.
+//! What the standard library has no safe call for: signals, a controlling terminal, what is in a pipe.
 
-#![expect(unsafe_code, reason = "calls of the C library on processes")]
+#![expect(unsafe_code, reason = "calls of the C library on processes and pipes")]
 
 use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::{fs, io};
 
@@ -25,6 +26,15 @@ pub(crate) fn own_session(command: &mut Command) {
             Ok(())
         });
     }
+}
+
+/// How many bytes can be read from `pipe` now.
+pub(crate) fn readable(pipe: &impl AsFd) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the pointer is good for the integer that FIONREAD writes.
+    let result = unsafe { libc::ioctl(pipe.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    assert_eq!(result, 0, "FIONREAD: {}", io::Error::last_os_error());
+    usize::try_from(count).unwrap()
 }
 
 /// The state of the process `pid` as in `/proc/PID/stat`: `R`, `S`, `T` (stopped), `Z`….

@@ -35,7 +35,15 @@ impl Settings {
 }
 
 impl Terminal {
+    /// A terminal whose screen is watched.
     pub(crate) fn open() -> Self {
+        let mut terminal = Self::unwatched();
+        terminal.screen = Output::of(terminal.master.try_clone().unwrap());
+        terminal
+    }
+
+    /// A terminal whose screen nobody reads, which can hang up.
+    pub(crate) fn unwatched() -> Self {
         let (mut master, mut slave) = (-1, -1);
         // SAFETY: both descriptors are written on success; the null pointers ask for defaults.
         let result =
@@ -47,8 +55,7 @@ impl Terminal {
         }
         // SAFETY: openpty just made both, and nothing else owns them.
         let (master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
-        let screen = Output::of(master.try_clone().unwrap());
-        Self { master, slave, screen }
+        Self { master, slave, screen: Output::none() }
     }
 
     /// Starts `rvmm` with this as its controlling terminal and its stdin, stdout and stderr.
@@ -86,6 +93,11 @@ impl Terminal {
     pub(crate) fn wait_for(&self, text: &str) {
         let seen = self.screen.wait(|shown| shown.contains(text));
         assert!(seen, "no {text:?} on the screen, which shows {:?}", self.screen.text());
+    }
+
+    /// Hangs up: the window is closed, the connection lost.
+    pub(crate) fn hang_up(self) {
+        drop(self);
     }
 
     /// All that the screen has shown.

@@ -1,0 +1,129 @@
+//! What rvmm says about the host, and about itself.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use crate::support::kvm::{require_kvm, skip};
+use crate::support::{Rvmm, bare};
+
+/// rvmm started by a script of the shell in a mount namespace of its own, where it may change `/dev`; or nothing where
+/// there is no such namespace to be had.
+fn in_namespace(script: &str) -> Option<Rvmm> {
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-ec"]);
+        command
+    };
+    let works = unshare().arg("mount -t tmpfs none /dev").output().is_ok_and(|output| output.status.success());
+    if !works {
+        skip("no user and mount namespace to be had with unshare(1)");
+        return None;
+    }
+    let mut command = unshare();
+    command.arg(format!("{script}; exec \"$@\"")).arg("sh").arg(env!("CARGO_BIN_EXE_rvmm"));
+    Some(Rvmm::within(command))
+}
+
+#[test]
+fn a_host_without_kvm_is_named_with_the_mend() {
+    // Built before /dev is gone.
+    let guest = bare::path("hello");
+    let Some(rvmm) = in_namespace("mount -t tmpfs none /dev") else { return };
+    rvmm.arg("--kernel").arg(guest).run().assert_refused(1, &["/dev/kvm"]);
+}
+
+#[test]
+fn a_dev_kvm_that_is_not_kvm_is_refused() {
+    require_kvm!();
+    let guest = bare::path("hello");
+    let Some(rvmm) = in_namespace("mount --bind /dev/null /dev/kvm") else { return };
+    rvmm.arg("--kernel").arg(guest).run().assert_refused(1, &["/dev/kvm"]);
+}
+
+#[test]
+fn no_rights_to_kvm_are_named_with_the_mend() {
+    require_kvm!();
+    let open_to_all = fs::metadata("/dev/kvm").unwrap().permissions().mode() & 0o006 == 0o006;
+    let is_root = fs::read("/proc/1/environ").is_ok();
+    if open_to_all || !is_root {
+        return skip("takes root to become a user without rights to /dev/kvm");
+    }
+    // Where the nobody of the test can reach both.
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (binary, guest) = (folder.path().join("rvmm"), folder.path().join("guest"));
+    fs::copy(env!("CARGO_BIN_EXE_rvmm"), &binary).unwrap();
+    fs::copy(bare::path("hello"), &guest).unwrap();
+    let mut command = Command::new(binary);
+    command.uid(65534).gid(65534);
+    let rvmm = Rvmm::within(command).arg("--kernel").arg(guest);
+    rvmm.run().assert_refused(1, &["/dev/kvm", "ermission denied", "group"]);
+}
+
+#[test]
+fn doctor_says_what_the_host_can_do_and_who_serves_kvm() {
+    require_kvm!();
+    let ended = Rvmm::new().arg("doctor").run();
+    assert!(matches!(ended.code(), 0 | 1), "{ended:#?}");
+    for word in ["/dev/kvm", "virtualization", "tun", "cgroup", "io_uring", "userfaultfd", "vhost", "seccomp", "Landlock"]
+    {
+        assert!(ended.stdout.contains(word), "{word} is missing: {ended:#?}");
+    }
+    let modules = fs::read_to_string("/proc/modules").unwrap_or_default();
+    for module in modules.lines().filter_map(|line| line.split(' ').next()) {
+        if ["kvm_intel", "kvm_amd", "kvm_pvm"].contains(&module) {
+            assert!(ended.stdout.contains(module), "{module} is missing: {ended:#?}");
+        }
+    }
+}
+
+#[test]
+fn doctor_misses_kvm_where_there_is_none() {
+    let Some(rvmm) = in_namespace("mount -t tmpfs none /dev") else { return };
+    let ended = rvmm.arg("doctor").run();
+    assert_eq!(ended.code(), 1, "{ended:#?}");
+    assert!(ended.stdout.contains("/dev/kvm"), "{ended:#?}");
+}
+
+#[test]
+fn doctor_has_an_answer_for_programs() {
+    let ended = Rvmm::new().args(["doctor", "--json"]).run();
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert!(report.is_object(), "{ended:#?}");
+}
+
+#[test]
+fn it_names_its_version_and_explains_itself() {
+    let version = Rvmm::new().arg("--version").run();
+    version.assert_clean().assert_stdout(concat!("rvmm ", env!("CARGO_PKG_VERSION"), "\n"));
+    let help = Rvmm::new().arg("--help").run();
+    help.assert_clean();
+    for option in ["--kernel", "--rootfs", "--initrd", "--cmdline", "--append", "--cpus", "--memory", "--disk"] {
+        assert!(help.stdout.contains(option), "{option} is missing: {help:#?}");
+    }
+    for option in ["--console", "--on-reset", "--id", "--config-file", "--log-level", "--log-file", "doctor"] {
+        assert!(help.stdout.contains(option), "{option} is missing: {help:#?}");
+    }
+}
+
+#[test]
+fn it_completes_in_shells_and_has_a_manual_page() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = Rvmm::new().args(["completions", shell]).run();
+        script.assert_clean();
+        assert!(script.stdout.contains("--kernel") || script.stdout.contains("kernel"), "{shell}");
+    }
+    let page = Rvmm::new().arg("man").run();
+    page.assert_clean();
+    assert!(page.stdout.contains(".TH rvmm"), "{:?}", page.stdout);
+}
+
+#[test]
+fn output_that_nobody_reads_is_no_crash() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = Rvmm::new().arg("--help").stdout(writer.into()).run();
+    assert!(!ended.stderr.contains("panicked"), "{ended:#?}");
+}
