@@ -18,18 +18,21 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 pub(crate) use disk::{DiskArg, Engine, RootfsArg};
 pub(crate) use usage::Stop;
 
-const EXAMPLES: &str = "\
-Examples:
+/// Shown at the end of the help, and in the manual page.
+pub(crate) const EXAMPLES: &str = "\
   rvmm --kernel vmlinux --rootfs disk.ext4
   rvmm --kernel bzImage --initrd initrd.img --append 'debug' --cpus 2 --memory 1G
   rvmm --kernel vmlinux --rootfs disk.ext4,readonly --disk path=data.img,engine=io_uring,id=data
   rvmm --config-file vm.json --console none --log-file vm.log --log-level info
-  rvmm doctor
+  rvmm doctor";
 
+/// What an option's line has no room for.
+pub(crate) const NOTES: &str = "\
 On a terminal, Ctrl-A x ends the VM and Ctrl-A h shows the other keys.
-A comma that belongs to a path in --rootfs or --disk is written twice: --disk path=a,,b.img
+A comma that belongs to a path in --rootfs or --disk is written twice: --disk path=a,,b.img";
 
-Exit codes:
+/// The exit codes of a run.
+pub(crate) const EXIT_CODES: &str = "\
   0  the guest powered off or reset
   1  rvmm or the host could not run it; one line on stderr says why
   2  the command line is wrong";
@@ -39,7 +42,7 @@ Exit codes:
 #[command(
     name = "rvmm",
     version,
-    after_help = EXAMPLES,
+    after_help = format!("Examples:\n{EXAMPLES}\n\n{NOTES}\n\nExit codes:\n{EXIT_CODES}"),
     override_usage = "rvmm --kernel FILE [OPTIONS]\n       rvmm COMMAND",
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
@@ -121,7 +124,7 @@ pub(crate) struct RunArgs {
     pub(crate) config_file: Option<PathBuf>,
 
     /// Number of virtual CPUs, 1 to 32 [default: 1].
-    #[arg(long, value_name = "N", help_heading = "Machine")]
+    #[arg(long, value_name = "N", help_heading = "Machine", value_parser = whole_number)]
     pub(crate) cpus: Option<u32>,
 
     /// Guest memory: a number with K, M or G (powers of 1024), such as 512M or 2G; without one it counts bytes
@@ -149,9 +152,12 @@ pub(crate) struct RunArgs {
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| RootfsArg::parse(&value)))]
     pub(crate) rootfs: Option<RootfsArg>,
 
-    /// A further disk: path=FILE[,readonly][,engine=sync|io_uring][,id=NAME]; may be repeated. Without an engine,
-    /// io_uring is used where the host has it.
+    /// `--disk`; its help has brackets, which rustdoc would take for links.
     #[arg(long = "disk", value_name = "path=FILE[,…]", help_heading = "Disks", value_hint = ValueHint::FilePath)]
+    #[arg(
+        help = "A further disk: path=FILE[,readonly][,engine=sync|io_uring][,id=NAME]; may be repeated. Without \
+                  an engine, io_uring is used where the host has it"
+    )]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse(&value)))]
     pub(crate) disks: Vec<DiskArg>,
 
@@ -257,6 +263,10 @@ impl RunArgs {
     fn names_a_guest(&self) -> bool {
         self.kernel.is_some() || self.config_file.is_some()
     }
+}
+
+fn whole_number(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "expected a whole number")
 }
 
 /// The whole command line, for what is generated from it.

@@ -95,7 +95,7 @@ fn a_mistake_is_told_in_one_line_with_the_mend() {
         (&["--kernel", "k", "--bogus"][..], "unexpected argument '--bogus'"),
         (&["--kernel", "k", "--cpu", "2"], "'--cpus'"),
         (&["--kernel"], "a value is required for '--kernel"),
-        (&["--kernel", "k", "--cpus", "many"], "invalid value 'many' for '--cpus"),
+        (&["--kernel", "k", "--cpus", "many"], "'--cpus <N>': expected a whole number"),
         (&["--kernel", "k", "--memory", "2X"], "512M or 2G"),
         (&["--kernel", "k", "--append", "a", "--cmdline", "b"], "cannot be used with"),
         (
@@ -123,6 +123,12 @@ fn help_shows_options_verbs_examples_and_exit_codes() {
     for part in ["--kernel <FILE>", "doctor", "completions", "Examples:", "Exit codes:"] {
         assert!(help.contains(part), "{part} is missing:\n{help}");
     }
+}
+
+#[test]
+fn the_version_is_one_line() {
+    let version = concat!("rvmm ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(parse(&argv(&["--version"])).unwrap_err(), Stop::Text(version.to_owned()));
 }
 
 #[test]

@@ -21,7 +21,9 @@ impl Stop {
     pub(super) fn from_clap(error: &clap::Error) -> Self {
         let text = error.render().to_string();
         match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Text(text),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Self::Text(format!("{}\n", text.trim_end()))
+            }
             _ => Self::usage(&one_line(&text)),
         }
     }

@@ -1,11 +1,63 @@
 //! `rvmm man`
 
+use std::io;
+
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
 use super::{Outcome, print};
 use crate::args;
 
 /// Prints the manual page, rvmm(1), as roff.
 pub(crate) fn run() -> Outcome {
+    print(&page()?)
+}
+
+fn page() -> io::Result<Vec<u8>> {
+    let command = args::command();
+    let mut verbs = Roff::new();
+    verbs.control("SH", ["COMMANDS"]);
+    for verb in command.get_subcommands() {
+        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+        verbs.control("TP", []).text([bold(format!("rvmm {}", verb.get_name()))]).text([roman(about)]);
+    }
+
     let mut page = Vec::new();
-    clap_mangen::Man::new(args::command()).render(&mut page)?;
-    print(&page)
+    let man = Man::new(command);
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    verbs.to_writer(&mut page)?;
+    as_it_stands("EXAMPLES", args::EXAMPLES).to_writer(&mut page)?;
+    as_it_stands("EXIT STATUS", args::EXIT_CODES).to_writer(&mut page)?;
+    as_it_stands("NOTES", args::NOTES).to_writer(&mut page)?;
+    Ok(page)
+}
+
+/// A section whose lines are not filled.
+fn as_it_stands(title: &str, lines: &str) -> Roff {
+    let mut section = Roff::new();
+    section.control("SH", [title]).control("nf", []);
+    for line in lines.lines() {
+        section.text([roman(line.trim_start())]);
+    }
+    section.control("fi", []);
+    section
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_every_option_and_verb() {
+        let page = String::from_utf8(page().unwrap()).unwrap().replace("\\-", "-");
+        let command = args::command();
+        let options = command.get_arguments().filter_map(|option| Some(format!("--{}", option.get_long()?)));
+        let verbs = command.get_subcommands().map(|verb| format!("rvmm {}", verb.get_name()));
+        for word in options.chain(verbs) {
+            assert!(page.contains(&word), "{word} is missing");
+        }
+    }
 }

@@ -49,9 +49,12 @@ fn exit_code(ending: Ending) -> ExitCode {
 fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     let mut config = match &args.config_file {
         Some(path) => read_config(path)?,
-        // A VM from flags has a source of randomness; one from a file has what the file says.
-        None => VmConfig { entropy: Some(EntropyConfig::default()), ..VmConfig::default() },
+        None => VmConfig::default(),
     };
+    if args.config_file.is_none() {
+        // A VM from flags has a source of randomness; one from a file has what the file says.
+        config.entropy = Some(EntropyConfig::default());
+    }
     set_boot_source(&mut config, args)?;
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
@@ -85,7 +88,10 @@ fn drive(id: &str, path: PathBuf, readonly: bool, root: bool) -> BlockConfig {
         path_on_host: Some(path),
         is_read_only: readonly,
         cache_type: CacheType::Writeback,
-        ..BlockConfig::default()
+        partuuid: None,
+        rate_limiter: None,
+        io_engine: None,
+        socket: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-pub use devices::virtio::block::{BlockConfig, CacheType, IoEngine};
+pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
 pub use devices::virtio::rng::EntropyConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -174,14 +174,8 @@ pub enum ConfigError {
         max: usize,
     },
     /// A drive that cannot be.
-    #[error("drive \"{id}\"")]
-    Drive {
-        /// The drive's id.
-        id: String,
-        /// What is wrong with it.
-        #[source]
-        source: devices::virtio::block::BlockError,
-    },
+    #[error(transparent)]
+    Drive(#[from] BlockConfigError),
     /// An entropy device that cannot be.
     #[error("entropy: {message}")]
     Entropy {
@@ -252,7 +246,7 @@ impl VmConfig {
             {
                 return Err(ConfigError::TwoRootDevices { first: first.to_owned(), second: id.to_owned() });
             }
-            drive.validate().map_err(|source| ConfigError::Drive { id: id.to_owned(), source })?;
+            drive.validate()?;
         }
         Ok(())
     }

@@ -112,7 +112,7 @@ impl Controller {
                 LoopEvent::Terminate(number) => Ending::Signal(number),
             };
             output.release();
-            vm.stop();
+            vm.leave();
             return Ok(ending);
         }
     }

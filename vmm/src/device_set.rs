@@ -23,6 +23,9 @@ use crate::kvm::{self, KvmError};
 use crate::layout;
 use crate::vcpu::Buses;
 
+/// Offset of the Status register (virtio 1.3, 4.2.2).
+const MMIO_STATUS_OFFSET: u64 = 0x70;
+
 /// Why the devices could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceSetError {
@@ -158,7 +161,8 @@ impl DeviceSet {
     /// vCPUs are stopped.
     pub fn quiesce(&self) {
         for slot in &self.virtio {
-            slot.transport.reset();
+            // Virtio 1.3, 4.2.2: writing 0 to Status resets the device.
+            let _ = slot.transport.write(MMIO_STATUS_OFFSET, &0u32.to_le_bytes());
         }
     }
 }

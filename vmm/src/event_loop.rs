@@ -49,7 +49,8 @@ impl EventLoop {
     /// # Errors
     /// What epoll said.
     pub fn new(watched: Watched, signals: Rc<Signals>) -> io::Result<Self> {
-        let mut manager = EventManager::new().map_err(|error| io::Error::other(error.to_string()))?;
+        let mut manager: EventManager<Box<dyn MutEventSubscriber>> =
+            EventManager::new().map_err(|error| io::Error::other(error.to_string()))?;
         let found = Found::default();
         manager.add_subscriber(Box::new(GuestWatch { events: watched.guest, found: found.clone() }));
         for transport in watched.virtio {

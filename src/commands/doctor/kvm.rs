@@ -24,11 +24,9 @@ pub(super) fn checks(cpu: &HostCpu, server: &KvmServer) -> Vec<Check> {
 fn device(opening: Opening, cpu: &HostCpu, server: &KvmServer) -> Check {
     match opening {
         Opening::Opened => Check::ok(DEVICE, format!("opens; served by {server}")),
-        Opening::Absent => Check::missing(DEVICE, "does not exist, so no VM runs").mend(match cpu {
-            HostCpu { vmx: true, .. } => "sudo modprobe kvm_intel (in a container: pass --device /dev/kvm)",
-            HostCpu { svm: true, .. } => "sudo modprobe kvm_amd (in a container: pass --device /dev/kvm)",
-            _ => "a host with hardware virtualization, see above (in a container: pass --device /dev/kvm)",
-        }),
+        Opening::Absent => {
+            Check::missing(DEVICE, "does not exist, so no VM runs").mend(make_device(cpu, server))
+        }
         Opening::Denied { mend } => {
             Check::missing(DEVICE, "this user may not open it for reading and writing, so no VM runs")
                 .mend(mend)
@@ -36,6 +34,17 @@ fn device(opening: Opening, cpu: &HostCpu, server: &KvmServer) -> Check {
         Opening::Failed(error) => Check::missing(DEVICE, format!("can't be opened: {error}")),
     }
     .required()
+}
+
+fn make_device(cpu: &HostCpu, server: &KvmServer) -> String {
+    let load = match (server, cpu) {
+        (KvmServer::Unknown, HostCpu { vmx: true, .. }) => "sudo modprobe kvm_intel",
+        (KvmServer::Unknown, HostCpu { svm: true, .. }) => "sudo modprobe kvm_amd",
+        (KvmServer::Unknown, _) => "a host with hardware virtualization, see above",
+        // The module is there and only its file is not.
+        _ => "sudo mknod -m 660 /dev/kvm c 10 232",
+    };
+    format!("{load}; in a container, start it with --device /dev/kvm")
 }
 
 fn answers(probe: &KvmProbe) -> Vec<Check> {
@@ -102,6 +111,7 @@ mod tests {
         assert!(mend("vmx").starts_with("sudo modprobe kvm_intel"));
         assert!(mend("svm").starts_with("sudo modprobe kvm_amd"));
         assert!(mend("fpu").contains("hardware virtualization"));
+        assert!(make_device(&HostCpu::default(), &KvmServer::Pvm).contains("mknod"));
     }
 
     #[test]

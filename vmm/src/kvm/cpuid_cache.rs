@@ -3,11 +3,12 @@
 //! The call executes CPUID dozens of times; on a host that is itself a VM each of them traps, and the whole takes 0.6 to
 //! 0.9 ms: a quarter of a start. The answer changes only with the kernel, the KVM module and the CPU, so it is kept in a
 //! file whose key has all of them: the boot id, the device node's inode and change time (a reloaded module makes a new
-//! node), and the CPU's feature leaves as the C library read them at start (a host that was moved to another CPU).
+//! node), and three leaves of the CPU itself (the host may be a VM that was moved to another CPU).
 //!
 //! The file is in the user's runtime folder, belongs to the user and is writable by nobody else; any other is ignored,
 //! and so is one that is damaged. Without such a folder KVM is asked every time.
 
+use std::arch::x86_64::__cpuid_count;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
@@ -140,29 +141,13 @@ fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// CPUID leaves 1, 7 and 0x80000001 as the C library kept them at process start: reading them again would trap.
-#[expect(unsafe_code, reason = "the C library's <sys/platform/x86.h> has no Rust binding")]
-fn cpu_features() -> Vec<u32> {
-    /// `struct cpuid_feature`: EAX to EDX as CPUID gave them, then those that the process may use.
-    #[repr(C)]
-    struct Leaf {
-        cpuid: [u32; 4],
-        active: [u32; 4],
-    }
-    unsafe extern "C" {
-        fn __x86_get_cpuid_feature_leaf(leaf: u32) -> *const Leaf;
-    }
-    // Indices of <bits/platform/x86.h>: CPUID_INDEX_1, CPUID_INDEX_7, CPUID_INDEX_80000001.
-    let mut words = Vec::with_capacity(12);
-    for index in 0..3 {
-        // SAFETY: the C library takes any index, and answers with a pointer to a static, constant structure (all zeros
-        // for an index that it does not know).
-        let leaf = unsafe { &*__x86_get_cpuid_feature_leaf(index) };
-        let [eax, ebx, ecx, edx] = leaf.cpuid;
-        // EBX of leaf 1 has the number of the CPU that the process started on.
-        words.extend([eax, if index == 0 { 0 } else { ebx }, ecx, edx]);
-    }
-    words
+/// Three leaves that tell one CPU from another: family, model, stepping and features.
+fn cpu_features() -> impl Iterator<Item = u32> {
+    [1, 7, 0x8000_0001].into_iter().flat_map(|leaf| {
+        let found = __cpuid_count(leaf, 0);
+        // EBX of leaf 1 has the number of the processor that this thread is on.
+        [found.eax, if leaf == 1 { 0 } else { found.ebx }, found.ecx, found.edx]
+    })
 }
 
 #[cfg(test)]
@@ -193,6 +178,6 @@ mod tests {
 
     #[test]
     fn the_cpu_that_this_process_runs_on_has_features() {
-        assert!(cpu_features().iter().any(|word| *word != 0));
+        assert!(cpu_features().any(|word| word != 0));
     }
 }

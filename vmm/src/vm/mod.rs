@@ -1,5 +1,7 @@
 //! A VM: memory, interrupt controllers, devices and vCPUs, put together in the order that starts fastest.
 
+mod teardown;
+
 use std::io;
 use std::sync::Arc;
 
@@ -71,7 +73,7 @@ pub struct Vm {
     events: Arc<GuestEvents>,
     counters: Arc<ExitCounters>,
     _memory: GuestMemory,
-    _fd: VmFd,
+    fd: VmFd,
 }
 
 impl Vm {
@@ -109,7 +111,7 @@ impl Vm {
                 counters: Arc::clone(&counters),
             })
             .collect();
-        Ok(Self { running: Vec::new(), ready, devices, events, counters, _memory: memory, _fd: fd })
+        Ok(Self { running: Vec::new(), ready, devices, events, counters, _memory: memory, fd })
     }
 
     /// Starts the vCPUs, each on its thread.
@@ -141,6 +143,12 @@ impl Vm {
     pub fn stop(&mut self) {
         self.running.drain(..).for_each(VcpuHandle::stop);
         self.devices.quiesce();
+    }
+
+    /// Ends the VM as the last thing that this process does: what takes KVM long is left to the kernel.
+    pub fn leave(mut self) {
+        self.stop();
+        teardown::close_after_exit(&self.fd);
     }
 
     /// The guest's devices.

@@ -1,0 +1,48 @@
+# make demo   boots a Linux guest and shows it       make test   runs every test
+# Both install what is missing (Debian's packages, as root) and use an emulated KVM host where this machine's KVM cannot
+# run an ordinary Linux guest.
+
+CARGO ?= cargo
+TARGET := target/x86_64-unknown-linux-gnu
+RVMM := $(TARGET)/release/rvmm
+
+.PHONY: help demo test lint fuzz bench build clean
+
+help:
+	@sed -n '1,3s/^# *//p' Makefile
+	@echo 'make build  the binary, $(RVMM)'
+	@echo 'make lint   format, clippy, rustdoc, shell scripts'
+	@echo 'make fuzz   every fuzz target, for FUZZ_SECONDS each (20)'
+	@echo 'make bench  start-up against a minimal C program and the VMMs on PATH'
+
+build:
+	resources/setup build
+	$(CARGO) build --release
+
+demo: build
+	resources/setup images emulated-host
+	resources/demo $(RVMM)
+
+test: build
+	resources/setup images kernel emulated-host
+	tests/run
+
+lint:
+	resources/setup build lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
+	shellcheck -x -P SCRIPTDIR resources/* tests/run .ci/run fuzz/run 2>/dev/null || shellcheck -x -P SCRIPTDIR $$(grep -lE '^#!/(usr/bin/env bash|bin/(ba)?sh)' -r resources tests .ci fuzz --include='*' -s)
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check licenses bans sources; \
+	else echo 'cargo-deny is not installed: licences and sources of dependencies were not checked'; fi
+
+fuzz:
+	resources/setup build
+	fuzz/run
+
+bench: build
+	resources/setup build
+	$(CARGO) bench --bench startup
+
+clean:
+	$(CARGO) clean
