@@ -92,7 +92,11 @@ fn usage_errors_are_one_line_and_exit_code_2() {
 
 #[test]
 fn a_kernel_that_is_no_file_is_refused() {
-    refused(Rvmm::new().args(["--kernel", "/no/such/vmlinux"]), 1, &["kernel", "/no/such/vmlinux", "No such file"]);
+    refused(
+        Rvmm::new().args(["--kernel", "/no/such/vmlinux"]),
+        1,
+        &["kernel", "/no/such/vmlinux", "No such file"],
+    );
     refused(Rvmm::new().args(["--kernel", "/"]), 1, &["kernel", "directory"]);
     refused(Rvmm::new().args(["--kernel", "/dev/null"]), 1, &["kernel", "/dev/null"]);
     Kernel::new(b"").refused(&["empty"]);

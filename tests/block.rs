@@ -48,7 +48,10 @@ fn a_read_only_disk_cannot_be_written() {
         let before = disk.content();
         let ended = run(&disk, &format!(",readonly{engine}"));
         ended.assert_clean();
-        assert!(ended.stdout.contains(&format!("read {OK} data sector zero here\nwrite {IOERR}")), "{ended:#?}");
+        assert!(
+            ended.stdout.contains(&format!("read {OK} data sector zero here\nwrite {IOERR}")),
+            "{ended:#?}"
+        );
         assert_eq!(disk.content(), before);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::support::kvm::require_kvm;
 use crate::support::disk::Disk;
+use crate::support::kvm::require_kvm;
 use crate::support::{Ended, Rvmm, bare};
 
 /// The lines of `ended`'s stdout that begin with `key`, without it.

@@ -10,10 +10,8 @@ fn leaves(cpus: &str) -> HashMap<(u32, u32), [u32; 4]> {
     let ended = Rvmm::guest("cpuid").args(["--cpus", cpus]).run();
     ended.assert_clean();
     let line = |line: &str| {
-        let words: Vec<u32> = line
-            .split([' ', ':'])
-            .filter_map(|word| u32::from_str_radix(word, 16).ok())
-            .collect();
+        let words: Vec<u32> =
+            line.split([' ', ':']).filter_map(|word| u32::from_str_radix(word, 16).ok()).collect();
         ((words[0], words[1]), [words[2], words[3], words[4], words[5]])
     };
     ended.stdout.lines().map(|text| line(text.strip_prefix("leaf ").unwrap())).collect()
@@ -30,7 +28,8 @@ fn every_cpu_starts_and_knows_its_number() {
         assert_eq!(lines.pop(), Some("end"));
         lines.sort_unstable();
         // By the local APIC, by CPUID leaf 1 and by leaf 0xb.
-        let expected: Vec<String> = (0..count).map(|cpu| format!("cpu {cpu:08x} {cpu:08x} {cpu:08x}")).collect();
+        let expected: Vec<String> =
+            (0..count).map(|cpu| format!("cpu {cpu:08x} {cpu:08x} {cpu:08x}")).collect();
         assert_eq!(lines, expected);
     }
 }

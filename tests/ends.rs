@@ -89,8 +89,5 @@ fn processes_in_session() -> usize {
         let parent = rest.split(' ').nth(1)?;
         (name.ends_with("(rvmm") && parent == "1").then_some(())
     };
-    fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| orphaned(entry.unwrap().file_name().to_str()?))
-        .count()
+    fs::read_dir("/proc").unwrap().filter_map(|entry| orphaned(entry.unwrap().file_name().to_str()?)).count()
 }

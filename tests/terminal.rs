@@ -153,7 +153,6 @@ fn a_background_job_leaves_the_terminal_and_its_keys_alone() {
     terminal.wait_for("ready");
     terminal.press("not for the guest\n");
     let job = child_of(shell.pid());
-    process::kill(job, libc::SIGCONT);
     assert_eq!(terminal.settings(), before);
     assert_ne!(process::state(job), 'T', "stopped");
     process::kill(job, libc::SIGTERM);

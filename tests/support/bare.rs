@@ -51,7 +51,9 @@ fn assemble(sources: &Path, name: &str, elf: &Path) {
         .arg(elf)
         .output()
         .unwrap_or_else(|error| {
-            panic!("{cc}: {error}: the tests assemble their guests with a C compiler; install gcc and binutils")
+            panic!(
+                "{cc}: {error}: the tests assemble their guests with a C compiler; install gcc and binutils"
+            )
         });
     assert!(output.status.success(), "{cc} {name}.S: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -2,8 +2,8 @@
 
 #![expect(unsafe_code, reason = "calls of the C library on processes and pipes")]
 
-use std::os::unix::process::CommandExt;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::{fs, io};
 

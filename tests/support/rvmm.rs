@@ -125,7 +125,7 @@ impl Running {
         });
         let (stdout, stderr) = (self.stdout.text(), self.stderr.text());
         assert!(ended, "rvmm does not end; it has printed {stdout:?} and, on stderr, {stderr:?}");
-        Ended { status: status.unwrap(), stdout: stdout.finish(), stderr: stderr.finish() }
+        Ended { status: status.unwrap(), stdout: self.stdout.finish(), stderr: self.stderr.finish() }
     }
 }
 

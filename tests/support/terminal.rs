@@ -46,8 +46,9 @@ impl Terminal {
     pub(crate) fn unwatched() -> Self {
         let (mut master, mut slave) = (-1, -1);
         // SAFETY: both descriptors are written on success; the null pointers ask for defaults.
-        let result =
-            unsafe { libc::openpty(&raw mut master, &raw mut slave, ptr::null_mut(), ptr::null(), ptr::null()) };
+        let result = unsafe {
+            libc::openpty(&raw mut master, &raw mut slave, ptr::null_mut(), ptr::null(), ptr::null())
+        };
         assert_eq!(result, 0, "openpty: {}", std::io::Error::last_os_error());
         for descriptor in [master, slave] {
             // SAFETY: takes no pointers. A program that is started must not inherit them.
