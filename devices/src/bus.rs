@@ -26,6 +26,11 @@ pub trait BusDevice: Send + Sync {
     fn write(&self, offset: u64, data: &[u8]) -> BusAction;
 }
 
+/// The byte registers that an access at `offset` touches, one after the other, as an ISA bus splits it.
+pub(crate) fn byte_registers(offset: u64) -> impl Iterator<Item = u64> {
+    (0..8).map(move |byte| offset.saturating_add(byte))
+}
+
 /// Why a device could not be put on a bus.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BusError {

@@ -1,3 +1,10 @@
 //! Virtio devices (virtio 1.3) and the transports that show them to a guest.
 
+pub mod block;
 pub mod device;
+pub mod queue;
+#[cfg(any(test, feature = "test-harness"))]
+pub mod queue_harness;
+pub mod rng;
+pub mod segments;
+pub mod transport;

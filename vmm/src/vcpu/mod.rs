@@ -19,10 +19,13 @@ use vmm_sys_util::signal::{Killable, register_signal_handler};
 pub use diagnosis::Diagnosis;
 pub use exits::{ExitCounters, ExitCounts};
 
-/// Offset from SIGRTMIN of the signal that gets a vCPU out of `KVM_RUN`.
-const KICK_SIGNAL: libc::c_int = 0;
 /// How long a kick waits before it is repeated: the signal can arrive just before `KVM_RUN` and be lost.
 const KICK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The signal that gets a vCPU out of `KVM_RUN`.
+fn kick_signal() -> libc::c_int {
+    vmm_sys_util::signal::SIGRTMIN()
+}
 
 /// What the guest sees outside of its memory.
 #[derive(Default)]
@@ -124,7 +127,7 @@ pub struct VcpuHandle {
 /// What sigaction(2) said.
 pub fn install_kick_handler() -> io::Result<()> {
     extern "C" fn do_nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
-    register_signal_handler(vmm_sys_util::signal::SIGRTMIN() + KICK_SIGNAL, do_nothing)
+    register_signal_handler(kick_signal(), do_nothing)
         .map_err(|error| io::Error::from_raw_os_error(error.errno()))
 }
 
@@ -247,8 +250,9 @@ impl VcpuHandle {
             if state.parked && (wanted == Wanted::Pause || self.thread.is_finished()) {
                 return;
             }
-            // The thread may have ended in between; then there is nothing to kick.
-            let _ = self.thread.kill(KICK_SIGNAL);
+            if let Err(error) = self.thread.kill(kick_signal()) {
+                log::error!("a vCPU cannot be kicked: {error}");
+            }
             drop(self.shared.changed.wait_timeout(state, KICK_INTERVAL));
         }
     }

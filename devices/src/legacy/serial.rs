@@ -1,0 +1,290 @@
+//! The serial port: a 16550A whose registers are those of `vm-superio`.
+//!
+//! What that model leaves out is left out here too: a write to the FIFO control register does nothing, so bytes that were
+//! sent before the guest opened the port stay in the receive FIFO, and piped input is not lost.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use vm_superio::serial::{self, SerialEvents};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::bus::{BusAction, BusDevice, byte_registers};
+use crate::interrupt::Interrupt;
+use crate::lock;
+use crate::metrics::SerialMetrics;
+
+/// Number of I/O ports of a 16550.
+pub const SIZE: u64 = 8;
+
+/// Bytes that the receive FIFO of the model holds. A 16550A has 16; drivers ask the line status, not the size.
+const FIFO_SIZE: usize = 64;
+/// Modem control register, and its loop-back bit.
+const MCR_OFFSET: u8 = 4;
+const MCR_LOOP: u8 = 1 << 4;
+
+/// Hands the model's trigger to the interrupt, and never fails: the guest must not notice what the host cannot deliver.
+struct Line {
+    interrupt: Arc<dyn Interrupt>,
+    metrics: Arc<SerialMetrics>,
+}
+
+impl vm_superio::Trigger for Line {
+    type E = io::Error;
+
+    fn trigger(&self) -> io::Result<()> {
+        if self.interrupt.trigger().is_err() {
+            self.metrics.interrupt_failures.increment();
+        }
+        Ok(())
+    }
+}
+
+impl SerialEvents for Line {
+    fn buffer_read(&self) {}
+    fn out_byte(&self) {
+        self.metrics.output_bytes.increment();
+    }
+    fn tx_lost_byte(&self) {
+        self.metrics.lost_bytes.increment();
+    }
+    fn in_buffer_empty(&self) {}
+}
+
+type Model = serial::Serial<Line, Line, Box<dyn Write + Send>>;
+
+struct Port {
+    model: Model,
+    /// Somebody found the FIFO without room and waits to be told that there is some.
+    starved: bool,
+    drain_notifier: Option<EventFd>,
+}
+
+impl Port {
+    fn looped_back(&mut self) -> bool {
+        self.model.read(MCR_OFFSET) & MCR_LOOP != 0
+    }
+
+    /// Bytes that can be sent to the guest now; none while the guest tests its port in loop-back mode.
+    fn free_space(&mut self) -> usize {
+        let free = if self.looped_back() { 0 } else { self.model.fifo_capacity() };
+        self.starved |= free == 0;
+        free
+    }
+
+    /// Wakes whoever waits for room, once half of the FIFO is free: not at each byte that the guest reads.
+    fn notify_drained(&mut self) {
+        if self.starved && self.model.fifo_capacity() >= FIFO_SIZE / 2 && !self.looped_back() {
+            self.starved = false;
+            if let Some(notifier) = &self.drain_notifier {
+                // An eventfd refuses only when its counter is at the limit, and then it is readable.
+                let _ = notifier.write(1);
+            }
+        }
+    }
+}
+
+/// A serial port on eight I/O ports.
+pub struct Serial {
+    port: Mutex<Port>,
+    metrics: Arc<SerialMetrics>,
+}
+
+impl Serial {
+    /// A port as it is at power-on, which raises `interrupt` and sends what the guest writes to `output`.
+    ///
+    /// Each byte is written and flushed by itself, in the vCPU that sent it. What `output` does not take is counted and
+    /// dropped.
+    pub fn new(interrupt: Arc<dyn Interrupt>, output: Box<dyn Write + Send>) -> Self {
+        let metrics = Arc::new(SerialMetrics::default());
+        let line = || Line { interrupt: interrupt.clone(), metrics: metrics.clone() };
+        let model = Model::with_events(line(), line(), output);
+        let port = Mutex::new(Port { model, starved: false, drain_notifier: None });
+        Self { port, metrics }
+    }
+
+    /// Sends `bytes` to the guest, as many as the receive FIFO has room for, and says how many that were.
+    pub fn enqueue(&self, bytes: &[u8]) -> usize {
+        let mut port = lock(&self.port);
+        let room = port.free_space();
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        let count = port.model.enqueue_raw_bytes(taken).unwrap_or(0);
+        port.starved |= count < bytes.len() || port.model.fifo_capacity() == 0;
+        self.metrics.input_bytes.add(count as u64);
+        count
+    }
+
+    /// How many bytes [`enqueue`](Self::enqueue) would take now.
+    ///
+    /// An answer of 0 also arms the drain notifier.
+    pub fn free_space(&self) -> usize {
+        lock(&self.port).free_space()
+    }
+
+    /// Names an eventfd that is written once there is room again, after `enqueue` or `free_space` found none left.
+    pub fn set_drain_notifier(&self, notifier: EventFd) {
+        lock(&self.port).drain_notifier = Some(notifier);
+    }
+
+    /// What this port counts.
+    pub fn metrics(&self) -> Arc<SerialMetrics> {
+        self.metrics.clone()
+    }
+}
+
+/// The port that an access means, among the eight of a 16550.
+fn port_register(register: u64) -> Option<u8> {
+    u8::try_from(register).ok().filter(|register| u64::from(*register) < SIZE)
+}
+
+impl BusDevice for Serial {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        let mut port = lock(&self.port);
+        for (register, byte) in byte_registers(offset).zip(data) {
+            *byte = port_register(register).map_or(0xff, |register| port.model.read(register));
+        }
+        port.notify_drained();
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> BusAction {
+        let mut port = lock(&self.port);
+        for (register, byte) in byte_registers(offset).zip(data) {
+            if let Some(register) = port_register(register) {
+                // The only error is that of `output`, which the model has counted.
+                let _ = port.model.write(register, *byte);
+            }
+        }
+        port.notify_drained();
+        BusAction::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interrupt::FakeInterrupt;
+
+    const DATA: u64 = 0;
+    const IER: u64 = 1;
+    const MCR: u64 = 4;
+    const LSR: u64 = 5;
+    const SCRATCH: u64 = 7;
+
+    #[derive(Clone, Default)]
+    struct Output(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct BrokenOutput;
+
+    impl Write for BrokenOutput {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn serial() -> (Serial, Output, Arc<FakeInterrupt>) {
+        let output = Output::default();
+        let interrupt = Arc::new(FakeInterrupt::default());
+        (Serial::new(interrupt.clone(), Box::new(output.clone())), output, interrupt)
+    }
+
+    fn read(serial: &Serial, offset: u64) -> u8 {
+        let mut data = [0];
+        serial.read(offset, &mut data);
+        data[0]
+    }
+
+    fn nonblocking() -> (EventFd, EventFd) {
+        let event = EventFd::new(libc::EFD_NONBLOCK).unwrap();
+        (event.try_clone().unwrap(), event)
+    }
+
+    #[test]
+    fn what_the_guest_writes_comes_out() {
+        let (serial, output, _) = serial();
+        for byte in b"hello" {
+            assert_eq!(serial.write(DATA, &[*byte]), BusAction::None);
+        }
+        assert_eq!(*output.0.lock().unwrap(), b"hello");
+        assert_eq!(serial.metrics().output_bytes.get(), 5);
+    }
+
+    #[test]
+    fn input_interrupts_the_guest_and_is_read_in_order() {
+        let (serial, _, interrupt) = serial();
+        let _ = serial.write(IER, &[1]);
+        assert_eq!(serial.enqueue(b"ab"), 2);
+        assert_eq!(interrupt.count(), 1);
+        assert_eq!(read(&serial, LSR) & 1, 1);
+        assert_eq!([read(&serial, DATA), read(&serial, DATA)], *b"ab");
+        assert_eq!(read(&serial, LSR) & 1, 0);
+    }
+
+    #[test]
+    fn a_full_fifo_takes_what_fits_and_tells_when_it_has_drained() {
+        let (serial, _, _) = serial();
+        let (notifier, drained) = nonblocking();
+        serial.set_drain_notifier(notifier);
+        assert_eq!(serial.free_space(), FIFO_SIZE);
+        assert_eq!(serial.enqueue(&[7; FIFO_SIZE + 10]), FIFO_SIZE);
+        assert_eq!(serial.enqueue(&[7]), 0);
+        assert_eq!(serial.free_space(), 0);
+        assert!(drained.read().is_err());
+        for _ in 0..FIFO_SIZE {
+            assert_eq!(read(&serial, DATA), 7);
+        }
+        assert_eq!(drained.read().unwrap(), 1, "told once, not at each byte");
+        assert_eq!(serial.free_space(), FIFO_SIZE);
+    }
+
+    #[test]
+    fn a_reader_that_was_turned_away_during_loop_back_is_called_when_it_ends() {
+        let (serial, output, _) = serial();
+        let (notifier, drained) = nonblocking();
+        serial.set_drain_notifier(notifier);
+        let _ = serial.write(MCR, &[MCR_LOOP]);
+        let _ = serial.write(DATA, b"x");
+        assert_eq!(read(&serial, DATA), b'x', "looped back");
+        assert!(output.0.lock().unwrap().is_empty());
+        assert_eq!((serial.free_space(), serial.enqueue(b"y")), (0, 0));
+        assert!(drained.read().is_err());
+        let _ = serial.write(MCR, &[0]);
+        assert!(drained.read().is_ok());
+        assert_eq!(serial.enqueue(b"y"), 1);
+    }
+
+    #[test]
+    fn an_output_that_fails_is_counted_and_the_guest_goes_on() {
+        let serial = Serial::new(Arc::new(FakeInterrupt::default()), Box::new(BrokenOutput));
+        assert_eq!(serial.write(DATA, b"x"), BusAction::None);
+        assert_eq!(serial.metrics().lost_bytes.get(), 1);
+        assert_eq!(read(&serial, LSR) & 0x60, 0x60, "ready for the next byte");
+    }
+
+    #[test]
+    fn every_width_at_every_offset_is_harmless() {
+        let (serial, _, _) = serial();
+        for offset in (0..SIZE + 2).chain([u64::MAX]) {
+            for width in 1..=8 {
+                let _ = serial.write(offset, &vec![0x5a; width]);
+                serial.read(offset, &mut vec![0; width]);
+            }
+        }
+        let _ = serial.write(SCRATCH, &[0x42, 0x43]);
+        let mut data = [0; 2];
+        serial.read(SCRATCH, &mut data);
+        assert_eq!(data, [0x42, 0xff], "past the last port reads all ones");
+    }
+}

@@ -1,0 +1,221 @@
+//! io_uring: the jobs of a batch are started by one system call, and complete on an eventfd.
+//!
+//! Discards and zeroings are rare and are done in place, as in the other engine.
+#![expect(unsafe_code, reason = "io_uring reads and writes guest memory")]
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::thread;
+use std::time::Duration;
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use vm_memory::Permissions;
+
+use super::{Completion, Engine, Job, JobError, Target, advance, sync};
+use crate::virtio::block::request::Operation;
+use crate::virtio::segments::OutsideMemory;
+
+/// The disk's descriptor among those that are registered with the ring.
+const DISK: types::Fixed = types::Fixed(0);
+/// Times that the host may put a job off before it has failed.
+const MAX_RETRIES: u8 = 16;
+/// How long to wait before the host is asked again to wait for its jobs.
+const RETRY_DELAY: Duration = Duration::from_millis(1);
+
+struct InFlight {
+    job: Job,
+    /// What is left of the data. The kernel reads this until the job is done, so the vector is changed only then.
+    iovecs: Vec<libc::iovec>,
+    offset: u64,
+    retries: u8,
+}
+
+// SAFETY: the pointers in `iovecs` are of guest memory, which any thread may use, and which `Target` keeps mapped.
+unsafe impl Send for InFlight {}
+
+/// Does jobs by io_uring.
+pub(in crate::virtio::block) struct UringEngine {
+    ring: IoUring,
+    target: Target,
+    /// Jobs under way, by the head of their chain.
+    in_flight: Vec<Option<InFlight>>,
+    in_flight_count: usize,
+    /// Jobs that did not need the ring.
+    done: Vec<Completion>,
+    /// The host refused the ring when it was drained. What is still in it names memory that is gone: it is never entered again.
+    abandoned: bool,
+}
+
+impl UringEngine {
+    /// An engine for `target` and a queue of `queue_size` descriptors, which is also the most jobs that are under way. `completion_event` is
+    /// written when one is done.
+    ///
+    /// # Errors
+    /// When the host has no io_uring for us.
+    pub(in crate::virtio::block) fn new(
+        target: Target,
+        queue_size: u16,
+        completion_event: RawFd,
+    ) -> io::Result<Self> {
+        let ring = IoUring::new(u32::from(queue_size))?;
+        let submitter = ring.submitter();
+        submitter.register_files(&[target.image.file().as_raw_fd()])?;
+        submitter.register_eventfd(completion_event)?;
+        let in_flight = (0..queue_size).map(|_| None).collect();
+        Ok(Self { ring, target, in_flight, in_flight_count: 0, done: Vec::new(), abandoned: false })
+    }
+
+    /// Whether the host has io_uring for us.
+    ///
+    /// # Errors
+    /// What it said if not.
+    pub(in crate::virtio::block) fn probe() -> io::Result<()> {
+        IoUring::new(1).map(drop)
+    }
+
+    /// Puts `flight` into the submission queue.
+    fn start(&mut self, flight: InFlight) {
+        let head = flight.job.reply.head;
+        let Some(slot) = self.in_flight.get_mut(usize::from(head)) else { return };
+        let flight = slot.insert(flight);
+        self.in_flight_count += 1;
+        let entry = entry(flight, self.target.write_flags).user_data(u64::from(head));
+        // SAFETY: `entry` names the registered disk and iovecs that `in_flight` holds, unchanged, until the completion is
+        // taken. They are of guest memory that `target` keeps mapped, and `drop` waits for the last completion.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        if pushed.is_err()
+            && let Some(flight) = slot.take()
+        {
+            // Cannot be: there are as many entries as descriptors, and each head is under way once.
+            self.in_flight_count -= 1;
+            self.done.push((flight.job, Err(io::Error::from_raw_os_error(libc::EBUSY).into())));
+        }
+    }
+
+    fn complete(&mut self, head: u64, result: i32) {
+        let slot = usize::try_from(head).ok().and_then(|head| self.in_flight.get_mut(head));
+        let Some(mut flight) = slot.and_then(Option::take) else { return };
+        self.in_flight_count -= 1;
+        let outcome = match usize::try_from(result) {
+            Ok(count) => match advance(&mut flight.iovecs, count) {
+                0 => Ok(()),
+                _ if count == 0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                _ => {
+                    flight.offset += count as u64;
+                    return self.start(flight);
+                }
+            },
+            Err(_) => {
+                let again = matches!(-result, libc::EINTR | libc::EAGAIN);
+                if again && flight.retries < MAX_RETRIES {
+                    flight.retries += 1;
+                    return self.start(flight);
+                }
+                Err(io::Error::from_raw_os_error(-result).into())
+            }
+        };
+        self.done.push((flight.job, outcome));
+    }
+
+    /// Takes what the ring has completed. True when a part of it was put into the ring again.
+    fn reap(&mut self) -> bool {
+        let completed: Vec<(u64, i32)> =
+            self.ring.completion().map(|entry: cqueue::Entry| (entry.user_data(), entry.result())).collect();
+        for (head, result) in completed {
+            self.complete(head, result);
+        }
+        !self.ring.submission().is_empty()
+    }
+
+    /// Jobs that the kernel has.
+    fn owned_by_kernel(&mut self) -> usize {
+        self.in_flight_count.saturating_sub(self.ring.submission().len())
+    }
+}
+
+fn entry(flight: &InFlight, write_flags: i32) -> squeue::Entry {
+    let InFlight { job, iovecs, offset, retries: _ } = flight;
+    let count = iovecs.len() as u32;
+    match job.operation {
+        Operation::Read { .. } => opcode::Readv::new(DISK, iovecs.as_ptr(), count).offset(*offset).build(),
+        Operation::Write { .. } => {
+            opcode::Writev::new(DISK, iovecs.as_ptr(), count).offset(*offset).rw_flags(write_flags).build()
+        }
+        _ => opcode::Fsync::new(DISK).flags(types::FsyncFlags::DATASYNC).build(),
+    }
+}
+
+impl Engine for UringEngine {
+    fn push(&mut self, job: Job) -> Result<(), Job> {
+        let free = self.in_flight.get(usize::from(job.reply.head)).is_some_and(Option::is_none);
+        if !free {
+            return Err(job);
+        }
+        let memory = &self.target.memory;
+        let prepared: Result<_, OutsideMemory> = match &job.operation {
+            Operation::Read { offset, data } => {
+                data.iovecs(memory, Permissions::Write).map(|iovecs| (iovecs, *offset))
+            }
+            Operation::Write { offset, data } => {
+                data.iovecs(memory, Permissions::Read).map(|iovecs| (iovecs, *offset))
+            }
+            Operation::Flush => Ok((Vec::new(), 0)),
+            operation => {
+                let result = sync::perform(&self.target, operation);
+                self.done.push((job, result));
+                return Ok(());
+            }
+        };
+        match prepared {
+            Ok((iovecs, offset)) => self.start(InFlight { job, iovecs, offset, retries: 0 }),
+            Err(outside) => self.done.push((job, Err(JobError::Guest(outside)))),
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() {
+            return Ok(());
+        }
+        loop {
+            match self.ring.submit() {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn take_completions(&mut self, done: &mut Vec<Completion>) -> io::Result<()> {
+        let unfinished = self.reap();
+        done.append(&mut self.done);
+        if unfinished { self.submit() } else { Ok(()) }
+    }
+
+    fn drain(&mut self, done: &mut Vec<Completion>) {
+        // The host owns guest memory until its jobs are done, so there is no giving up on those that it took.
+        while !self.abandoned {
+            self.reap();
+            if self.owned_by_kernel() == 0 && self.ring.submission().is_empty() {
+                break;
+            }
+            if let Err(error) = self.ring.submit_and_wait(1) {
+                if self.owned_by_kernel() == 0 && error.kind() != io::ErrorKind::Interrupted {
+                    self.abandoned = true;
+                }
+                thread::sleep(RETRY_DELAY);
+            }
+        }
+        for flight in self.in_flight.iter_mut().filter_map(Option::take) {
+            self.done.push((flight.job, Err(io::Error::from_raw_os_error(libc::ECANCELED).into())));
+        }
+        self.in_flight_count = 0;
+        done.append(&mut self.done);
+    }
+}
+
+impl Drop for UringEngine {
+    fn drop(&mut self) {
+        self.drain(&mut Vec::new());
+    }
+}

@@ -1,0 +1,9 @@
+//! Entropy device (virtio 1.3, 5.4): fills buffers with the host's random bytes.
+
+mod config;
+mod device;
+#[cfg(test)]
+mod tests;
+
+pub use config::{EntropyConfig, EntropyConfigError};
+pub use device::{MAX_BYTES_PER_REQUEST, RngDevice};

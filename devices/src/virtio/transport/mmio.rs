@@ -1,0 +1,148 @@
+//! virtio-mmio (virtio 1.3, 4.2.2), version 2: decodes register accesses, no more.
+//!
+//! Registers below the configuration space are read and written by aligned 32-bit accesses; any other reads as zero and
+//! writes nothing, as do registers that do not exist.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use virtio_bindings::virtio_mmio as mmio;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::core::{Half, QueueArea, TransportCore};
+use crate::GuestMemory;
+use crate::bus::{BusAction, BusDevice};
+use crate::interrupt::Interrupt;
+use crate::metrics::TransportMetrics;
+use crate::virtio::device::{DeviceEvent, VirtioDevice};
+
+/// Bytes of address space that a device takes: a page, so that each can be mapped or left out by itself.
+pub const SIZE: u64 = 0x1000;
+
+/// MagicValue: "virt".
+const MAGIC: u32 = 0x7472_6976;
+/// Version of a device that is not legacy.
+const VERSION: u32 = 2;
+/// VendorID: "rvmm".
+const VENDOR_ID: u32 = u32::from_le_bytes(*b"rvmm");
+/// SHMLen and SHMBase of a shared memory region that does not exist.
+const NO_SHARED_MEMORY: u32 = u32::MAX;
+const CONFIG_OFFSET: u64 = mmio::VIRTIO_MMIO_CONFIG as u64;
+
+/// A virtio device behind memory-mapped registers.
+pub struct MmioTransport {
+    core: TransportCore,
+}
+
+impl MmioTransport {
+    /// Offset of QueueNotify: where an ioeventfd with the queue's index as its datamatch replaces the exit.
+    pub const QUEUE_NOTIFY_OFFSET: u64 = mmio::VIRTIO_MMIO_QUEUE_NOTIFY as u64;
+
+    /// Puts `device` behind registers. Its queues will lie in `memory`; it notifies the driver by `interrupt`.
+    ///
+    /// # Errors
+    /// When the host gives no eventfd for a queue.
+    pub fn new(
+        memory: GuestMemory,
+        device: Box<dyn VirtioDevice>,
+        interrupt: Arc<dyn Interrupt>,
+    ) -> io::Result<Self> {
+        Ok(Self { core: TransportCore::new(memory, device, interrupt)? })
+    }
+
+    /// One eventfd per virtqueue, readable when the driver notified it. A write to QueueNotify writes it too.
+    pub fn queue_events(&self) -> &[EventFd] {
+        self.core.queue_events()
+    }
+
+    /// Descriptors of the device's backend, each with the token of its [`DeviceEvent::Backend`].
+    pub fn backend_fds(&self) -> Vec<(u32, RawFd)> {
+        self.core.backend_fds()
+    }
+
+    /// Has the device do what `event` asks for: the event loop calls this when a descriptor from
+    /// [`queue_events`](Self::queue_events) (which this empties) or [`backend_fds`](Self::backend_fds) is readable.
+    pub fn process(&self, event: DeviceEvent) {
+        self.core.process(event);
+    }
+
+    /// Device type number (virtio 1.3, section 5).
+    pub fn device_type(&self) -> u32 {
+        self.core.device_type()
+    }
+
+    /// What this transport counts.
+    pub fn metrics(&self) -> Arc<TransportMetrics> {
+        self.core.metrics()
+    }
+
+    fn read_register(&self, register: u32) -> u32 {
+        let core = &self.core;
+        match register {
+            mmio::VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
+            mmio::VIRTIO_MMIO_VERSION => VERSION,
+            mmio::VIRTIO_MMIO_DEVICE_ID => core.device_type(),
+            mmio::VIRTIO_MMIO_VENDOR_ID => VENDOR_ID,
+            mmio::VIRTIO_MMIO_DEVICE_FEATURES => core.device_features(),
+            mmio::VIRTIO_MMIO_QUEUE_NUM_MAX => core.queue_max_size(),
+            mmio::VIRTIO_MMIO_QUEUE_READY => u32::from(core.queue_ready()),
+            mmio::VIRTIO_MMIO_INTERRUPT_STATUS => core.interrupt_status(),
+            mmio::VIRTIO_MMIO_STATUS => core.status(),
+            mmio::VIRTIO_MMIO_SHM_LEN_LOW
+            | mmio::VIRTIO_MMIO_SHM_LEN_HIGH
+            | mmio::VIRTIO_MMIO_SHM_BASE_LOW
+            | mmio::VIRTIO_MMIO_SHM_BASE_HIGH => NO_SHARED_MEMORY,
+            mmio::VIRTIO_MMIO_CONFIG_GENERATION => core.config_generation(),
+            _ => 0,
+        }
+    }
+
+    fn write_register(&self, register: u32, value: u32) {
+        use {Half::*, QueueArea::*};
+        let core = &self.core;
+        match register {
+            mmio::VIRTIO_MMIO_DEVICE_FEATURES_SEL => core.select_device_features(value),
+            mmio::VIRTIO_MMIO_DRIVER_FEATURES => core.set_driver_features(value),
+            mmio::VIRTIO_MMIO_DRIVER_FEATURES_SEL => core.select_driver_features(value),
+            mmio::VIRTIO_MMIO_QUEUE_SEL => core.select_queue(value),
+            mmio::VIRTIO_MMIO_QUEUE_NUM => core.set_queue_size(value),
+            mmio::VIRTIO_MMIO_QUEUE_READY => core.set_queue_ready(value == 1),
+            mmio::VIRTIO_MMIO_QUEUE_NOTIFY => core.notify_queue(value),
+            mmio::VIRTIO_MMIO_INTERRUPT_ACK => core.acknowledge_interrupt(value),
+            mmio::VIRTIO_MMIO_STATUS => core.set_status(value),
+            mmio::VIRTIO_MMIO_QUEUE_DESC_LOW => core.set_queue_address(Descriptor, Low, value),
+            mmio::VIRTIO_MMIO_QUEUE_DESC_HIGH => core.set_queue_address(Descriptor, High, value),
+            mmio::VIRTIO_MMIO_QUEUE_AVAIL_LOW => core.set_queue_address(Driver, Low, value),
+            mmio::VIRTIO_MMIO_QUEUE_AVAIL_HIGH => core.set_queue_address(Driver, High, value),
+            mmio::VIRTIO_MMIO_QUEUE_USED_LOW => core.set_queue_address(Device, Low, value),
+            mmio::VIRTIO_MMIO_QUEUE_USED_HIGH => core.set_queue_address(Device, High, value),
+            _ => {}
+        }
+    }
+}
+
+/// The register that an access at `offset` means, if it is one below the configuration space.
+fn register(offset: u64) -> Option<u32> {
+    u32::try_from(offset).ok().filter(|register| register % 4 == 0)
+}
+
+impl BusDevice for MmioTransport {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        if let Some(offset) = offset.checked_sub(CONFIG_OFFSET) {
+            self.core.read_config(offset, data);
+        } else if let (Some(register), Ok(data)) = (register(offset), <&mut [u8; 4]>::try_from(data)) {
+            *data = self.read_register(register).to_le_bytes();
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> BusAction {
+        if let Some(offset) = offset.checked_sub(CONFIG_OFFSET) {
+            self.core.write_config(offset, data);
+        } else if let (Some(register), Ok(data)) = (register(offset), <[u8; 4]>::try_from(data)) {
+            self.write_register(register, u32::from_le_bytes(data));
+        }
+        BusAction::None
+    }
+}

@@ -1,0 +1,8 @@
+//! How a guest reaches a virtio device: the registers live once, in [`core`]; a transport only decodes addresses.
+
+pub mod core;
+pub mod mmio;
+mod notifier;
+mod queue_config;
+#[cfg(test)]
+mod tests;
