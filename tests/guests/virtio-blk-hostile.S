@@ -63,7 +63,8 @@ main:
     CASE status-read-only
     movw $0, descriptors + 32 + 12
     ret
-    CASE status-empty
+    CASE nothing-writable
+    movl $0, descriptors + 16 + 8       // else the status is the last byte of the data
     movl $0, descriptors + 32 + 8
     ret
     CASE header-write-only

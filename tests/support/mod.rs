@@ -4,6 +4,7 @@ pub(crate) mod bare;
 pub(crate) mod disk;
 mod ended;
 pub(crate) mod kvm;
+pub(crate) mod namespace;
 mod output;
 pub(crate) mod process;
 mod rvmm;

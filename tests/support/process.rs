@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "calls of the C library on processes and pipes")]
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::{fs, io};
@@ -26,6 +27,11 @@ pub(crate) fn own_session(command: &mut Command) {
             Ok(())
         });
     }
+}
+
+/// Whether the tests run as root, who may open every file.
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 /// How many bytes can be read from `pipe` now.
