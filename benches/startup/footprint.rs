@@ -1,0 +1,87 @@
+//! What rvmm needs beside the guest: resident memory while a guest halts, and the size of the binary.
+
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+
+use crate::bare;
+
+/// Guest memory of the VM that is looked at, in KiB.
+const GUEST_KIB: u64 = 128 << 10;
+
+/// What was found, in KiB but for the binary, which is in bytes.
+#[derive(Serialize)]
+pub(crate) struct Footprint {
+    /// Resident outside of guest memory, private to rvmm.
+    private_kib: u64,
+    /// Resident outside of guest memory, of the binary's file and so shared by all VMs.
+    shared_kib: u64,
+    /// Resident guest memory: what the guest touched, and what rvmm put there for it.
+    guest_kib: u64,
+    threads: usize,
+    binary_bytes: u64,
+}
+
+/// Starts a guest that halts for ever, and looks.
+pub(crate) fn measure(folder: &Path) -> Footprint {
+    let rvmm = env!("CARGO_BIN_EXE_rvmm");
+    let mut child = Command::new(rvmm)
+        .arg("--kernel")
+        .arg(bare::path("hlt-forever"))
+        .env("XDG_RUNTIME_DIR", folder.join("kept"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut text = [0; 7];
+    child.stdout.as_mut().unwrap().read_exact(&mut text).unwrap();
+    let process = format!("/proc/{}", child.id());
+    let mut footprint = Footprint {
+        private_kib: 0,
+        shared_kib: 0,
+        guest_kib: 0,
+        threads: fs::read_dir(format!("{process}/task")).unwrap().count(),
+        binary_bytes: fs::metadata(rvmm).unwrap().len(),
+    };
+    footprint.add_mappings(&fs::read_to_string(format!("{process}/smaps")).unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    footprint
+}
+
+impl Footprint {
+    /// Sorts the mappings in the text of `/proc/PID/smaps`. That of guest memory is as large as it.
+    fn add_mappings(&mut self, smaps: &str) {
+        let mut is_guest = false;
+        for line in smaps.lines() {
+            let (key, value) = line.split_once(':').unwrap_or((line, ""));
+            let kib = || value.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
+            match key {
+                "Size" => is_guest = kib() >= GUEST_KIB,
+                "Rss" if is_guest => self.guest_kib += kib(),
+                "Private_Dirty" | "Shared_Dirty" if !is_guest => self.private_kib += kib(),
+                "Private_Clean" | "Shared_Clean" if !is_guest => self.shared_kib += kib(),
+                _ => {}
+            }
+        }
+        assert!(self.guest_kib > 0, "no mapping has the size of guest memory");
+    }
+}
+
+impl fmt::Display for Footprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { private_kib, shared_kib, guest_kib, threads, binary_bytes } = self;
+        write!(
+            f,
+            "memory: rvmm with a halted guest has {} KiB resident outside of guest memory ({private_kib} KiB written, \
+             {shared_kib} KiB of its file), and {guest_kib} KiB of guest memory; {threads} threads\n\
+             binary: {:.2} MiB",
+            private_kib + shared_kib,
+            *binary_bytes as f64 / f64::from(1 << 20)
+        )
+    }
+}

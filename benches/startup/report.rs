@@ -1,0 +1,91 @@
+//! The table, and the same as JSON.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::Result;
+use crate::contenders::YARDSTICK;
+use crate::footprint::Footprint;
+use crate::run::Sample;
+
+/// What a list of durations, or of ratios, comes to.
+struct Summary {
+    median: f64,
+    p90: f64,
+    min: f64,
+}
+
+impl Summary {
+    fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let at = |percent: usize| values[(values.len() - 1) * percent / 100];
+        Self { median: at(50), p90: at(90), min: at(0) }
+    }
+
+    fn of_times(samples: &[Sample], time: impl Fn(&Sample) -> Duration) -> Self {
+        Self::of(samples.iter().map(|sample| time(sample).as_secs_f64() * 1e3))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({"median": self.median, "p90": self.p90, "min": self.min})
+    }
+}
+
+/// The median, run by run, of how often the yardstick's time the contender took.
+fn ratio(samples: &[Sample], yardstick: &[Sample]) -> f64 {
+    let pairs = samples.iter().zip(yardstick);
+    Summary::of(pairs.map(|(sample, base)| sample.to_byte.as_secs_f64() / base.to_byte.as_secs_f64())).median
+}
+
+fn yardstick(results: &[Result]) -> &[Sample] {
+    results.iter().find(|result| result.contender.name == YARDSTICK).map_or(&[], |result| &result.samples)
+}
+
+/// Prints the table.
+pub(crate) fn print(results: &[Result]) {
+    println!("{:<20} {:^26}   {:^10} {:^17}", "", "to the byte, ms", "ratio to", "to the end, ms");
+    println!(
+        "{:<20} {:>8} {:>8} {:>8}   {:>10} {:>8} {:>8}",
+        "", "median", "p90", "min", "minimal C", "median", "p90"
+    );
+    for Result { contender, samples } in results {
+        let byte = Summary::of_times(samples, |sample| sample.to_byte);
+        let end = Summary::of_times(samples, |sample| sample.to_end);
+        println!(
+            "{:<20} {:>8.2} {:>8.2} {:>8.2}   {:>10.2} {:>8.2} {:>8.2}",
+            contender.name,
+            byte.median,
+            byte.p90,
+            byte.min,
+            ratio(samples, yardstick(results)),
+            end.median,
+            end.p90
+        );
+    }
+}
+
+/// The same, and every single run, in milliseconds and KiB.
+pub(crate) fn json(results: &[Result], footprint: &Footprint) -> String {
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let contenders: Vec<_> = results
+        .iter()
+        .map(|Result { contender, samples }| {
+            json!({
+                "name": contender.name,
+                "to_byte_ms": Summary::of_times(samples, |sample| sample.to_byte).json(),
+                "to_end_ms": Summary::of_times(samples, |sample| sample.to_end).json(),
+                "ratio_to_minimal": ratio(samples, yardstick(results)),
+                "runs_ms": samples.iter().map(|run| [millis(run.to_byte), millis(run.to_end)]).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let report = json!({
+        "host": crate::host::describe(),
+        "guest": "1 vCPU, 128 MiB, one byte on the serial port, then power-off",
+        "contenders": contenders,
+        "footprint": footprint,
+    });
+    format!("{report:#}\n")
+}

@@ -1,0 +1,25 @@
+//! System tests: the `rvmm` program run the way a user runs it, with bare guests (`guests/*.S`) that need neither Linux
+//! nor hardware virtualization. Each test says what a user or a guest sees.
+//!
+//! Tests that boot a guest need `/dev/kvm`. Without it they are skipped, with a line `skipped: TEST: REASON` on stderr
+//! each; with `RVMM_REQUIRE_KVM=1` they fail instead. `RVMM_TEST_TIMEOUT` is the longest wait for anything, in seconds.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
+
+mod support;
+
+mod bad_input;
+mod block;
+mod boot;
+mod console;
+mod cpus;
+mod diagnosis;
+mod ends;
+mod entropy;
+mod host;
+mod terminal;

@@ -1,0 +1,51 @@
+//! What the standard library has no safe call for: signals, a controlling terminal, what is in a pipe.
+
+#![expect(unsafe_code, reason = "calls of the C library on processes and pipes")]
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::{fs, io};
+
+/// Sends `signal` to the process `pid`.
+#[track_caller]
+pub(crate) fn kill(pid: u32, signal: libc::c_int) {
+    // SAFETY: takes no pointers.
+    let result = unsafe { libc::kill(pid.cast_signed(), signal) };
+    assert_eq!(result, 0, "kill {pid}: {}", io::Error::last_os_error());
+}
+
+/// Makes `command` the leader of a session of its own, whose controlling terminal is its stdin.
+pub(crate) fn own_session(command: &mut Command) {
+    // SAFETY: what runs between fork and exec are two system calls that touch no memory.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Whether the tests run as root, who may open every file.
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// How many bytes can be read from `pipe` now.
+pub(crate) fn readable(pipe: &impl AsFd) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the pointer is good for the integer that FIONREAD writes.
+    let result = unsafe { libc::ioctl(pipe.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    assert_eq!(result, 0, "FIONREAD: {}", io::Error::last_os_error());
+    usize::try_from(count).unwrap()
+}
+
+/// The state of the process `pid` as in `/proc/PID/stat`: `R`, `S`, `T` (stopped), `Z`….
+pub(crate) fn state(pid: u32) -> char {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit_once(") ").unwrap().1;
+    after_name.chars().next().unwrap()
+}
