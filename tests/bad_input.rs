@@ -126,9 +126,9 @@ fn a_kernel_for_another_machine_is_refused() {
 
 #[test]
 fn a_kernel_outside_of_memory_is_refused() {
-    elf_with(P_PADDR, &(4_u64 << 30).to_le_bytes(), &["memory"]);
+    elf_with(P_PADDR, &(4_u64 << 30).to_le_bytes(), &["RAM"]);
     elf_with(P_PADDR, &u64::MAX.to_le_bytes(), &[]);
-    elf_with(P_MEMSZ, &(1_u64 << 30).to_le_bytes(), &["memory"]);
+    elf_with(P_MEMSZ, &(1_u64 << 30).to_le_bytes(), &["RAM"]);
     elf_with(P_MEMSZ, &u64::MAX.to_le_bytes(), &[]);
     elf_with(P_FILESZ, &u64::MAX.to_le_bytes(), &[]);
     // Into what is not RAM, below 1 MiB.

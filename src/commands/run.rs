@@ -61,7 +61,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     }
     if let Some(bytes) = args.memory {
         if bytes % MIB != 0 {
-            return Err(format!("--memory {bytes}: not a whole number of MiB; try {}M", bytes / MIB + 1).into());
+            return Err(
+                format!("--memory {bytes}: not a whole number of MiB; try {}M", bytes / MIB + 1).into()
+            );
         }
         config.machine_config.mem_size_mib = bytes / MIB;
     }

@@ -19,8 +19,7 @@ pub const DEFAULT_MEMORY_MIB: u64 = 128;
 
 /// Kernel command line when none is given. `reboot=k`: reset by the keyboard controller, at once; `panic=-1`: a panic
 /// resets instead of hanging; `quiet`: each console byte is an exit; the rest skips probes for what is not there.
-pub const DEFAULT_CMDLINE: &str =
-    "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable i8042.noaux i8042.nomux i8042.dumbkbd random.trust_cpu=on";
+pub const DEFAULT_CMDLINE: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable i8042.noaux i8042.nomux i8042.dumbkbd random.trust_cpu=on";
 
 /// `boot-source`: what the guest boots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +75,9 @@ impl<'de> Deserialize<'de> for NotSupported {
         match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::Null => Ok(Self),
             serde_json::Value::Array(items) if items.is_empty() => Ok(Self),
-            _ => Err(serde::de::Error::custom("this part of the configuration is not supported yet; leave it out")),
+            _ => Err(serde::de::Error::custom(
+                "this part of the configuration is not supported yet; leave it out",
+            )),
         }
     }
 }
@@ -263,12 +264,11 @@ impl VmConfig {
         let mut cmdline = given.unwrap_or(DEFAULT_CMDLINE).to_owned();
         let has_root = cmdline.split_whitespace().any(|word| word.starts_with("root="));
         if let Some(root) = self.drives.iter().find(|drive| drive.is_root_device).filter(|_| !has_root) {
-            let device = root.partuuid.as_ref().map_or("/dev/vda".to_owned(), |uuid| format!("PARTUUID={uuid}"));
+            let device =
+                root.partuuid.as_ref().map_or("/dev/vda".to_owned(), |uuid| format!("PARTUUID={uuid}"));
             let access = if root.is_read_only { "ro" } else { "rw" };
-            if !cmdline.is_empty() {
-                cmdline.push(' ');
-            }
-            cmdline.push_str(&format!("root={device} {access}"));
+            let space = if cmdline.is_empty() { "" } else { " " };
+            cmdline.extend([space, "root=", &device, " ", access]);
         }
         cmdline
     }
@@ -301,7 +301,10 @@ mod tests {
     fn a_kernel_is_enough_and_the_defaults_are_one_vcpu_and_128_mib() {
         let config = small();
         config.validate().unwrap();
-        assert_eq!(config.machine_config, MachineConfig { vcpu_count: 1, mem_size_mib: 128, ..Default::default() });
+        assert_eq!(
+            config.machine_config,
+            MachineConfig { vcpu_count: 1, mem_size_mib: 128, ..Default::default() }
+        );
         assert_eq!(config.cmdline(), DEFAULT_CMDLINE);
     }
 

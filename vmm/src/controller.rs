@@ -78,8 +78,8 @@ impl Controller {
     /// # Errors
     /// What the host said.
     pub fn new(config: VmConfig, options: Options) -> Result<Self, ControllerError> {
-        let signals = Signals::block()
-            .map_err(|source| ControllerError::Host { what: "handle signals", source })?;
+        let signals =
+            Signals::block().map_err(|source| ControllerError::Host { what: "handle signals", source })?;
         Ok(Self { config, options, signals: Rc::new(signals) })
     }
 
@@ -92,9 +92,8 @@ impl Controller {
         loop {
             let mut vm = Vm::create(&self.config, output.clone())?;
             let mut events = self.start(&mut vm)?;
-            let event = events
-                .run()
-                .map_err(|source| ControllerError::Host { what: "wait for events", source })?;
+            let event =
+                events.run().map_err(|source| ControllerError::Host { what: "wait for events", source })?;
             // Closes the console's input, which gives the terminal back.
             drop(events);
             log::info!("the VM ends: {event:?}; {}", vm.exits());

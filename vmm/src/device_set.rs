@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use devices::GuestMemory;
 use devices::bus::{BusDevice, BusError};
 use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
@@ -13,7 +14,6 @@ use devices::virtio::block::{BlockDevice, BlockError};
 use devices::virtio::device::VirtioDevice;
 use devices::virtio::rng::RngDevice;
 use devices::virtio::transport::mmio::MmioTransport;
-use devices::GuestMemory;
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 

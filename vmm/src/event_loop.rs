@@ -16,7 +16,7 @@ use crate::vcpu::{GuestEvent, GuestEvents};
 
 /// Something that the controller has to decide on.
 #[derive(Debug)]
-pub enum LoopEvent {
+pub(crate) enum LoopEvent {
     /// The guest said its last word.
     Guest(GuestEvent),
     /// The user typed `Ctrl-A x`.
@@ -28,13 +28,13 @@ pub enum LoopEvent {
 type Found = Rc<Cell<Option<LoopEvent>>>;
 
 /// Watches descriptors and hands each event to what it belongs to.
-pub struct EventLoop {
+pub(crate) struct EventLoop {
     manager: EventManager<Box<dyn MutEventSubscriber>>,
     found: Found,
 }
 
 /// What the loop watches for one VM.
-pub struct Watched {
+pub(crate) struct Watched {
     /// The guest's last word.
     pub guest: Arc<GuestEvents>,
     /// Virtio devices.
@@ -48,7 +48,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// What epoll said.
-    pub fn new(watched: Watched, signals: Rc<Signals>) -> io::Result<Self> {
+    pub(crate) fn new(watched: Watched, signals: Rc<Signals>) -> io::Result<Self> {
         let mut manager: EventManager<Box<dyn MutEventSubscriber>> =
             EventManager::new().map_err(|error| io::Error::other(error.to_string()))?;
         let found = Found::default();
@@ -56,7 +56,11 @@ impl EventLoop {
         for transport in watched.virtio {
             manager.add_subscriber(Box::new(VirtioWatch(transport)));
         }
-        manager.add_subscriber(Box::new(ProcessWatch { signals, input: watched.input, found: found.clone() }));
+        manager.add_subscriber(Box::new(ProcessWatch {
+            signals,
+            input: watched.input,
+            found: found.clone(),
+        }));
         Ok(Self { manager, found })
     }
 
@@ -64,7 +68,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// What epoll said.
-    pub fn run(&mut self) -> io::Result<LoopEvent> {
+    pub(crate) fn run(&mut self) -> io::Result<LoopEvent> {
         loop {
             if let Some(event) = self.found.take() {
                 return Ok(event);
@@ -139,7 +143,9 @@ impl MutEventSubscriber for ProcessWatch {
 
     fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
         if events.fd() != self.signals.as_raw_fd() {
-            if let Some(ConsoleRequest::Quit) = self.input.as_mut().and_then(|input| input.process(events, ops)) {
+            if let Some(ConsoleRequest::Quit) =
+                self.input.as_mut().and_then(|input| input.process(events, ops))
+            {
                 self.found.set(Some(LoopEvent::Quit));
             }
             return;

@@ -9,7 +9,7 @@ const TERMINATING: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// End the VM; the signal's number.
     Terminate(i32),
     /// SIGTSTP: stop the process until SIGCONT.
@@ -19,7 +19,7 @@ pub enum Signal {
 }
 
 /// The signals that rvmm handles, as a readable descriptor.
-pub struct Signals {
+pub(crate) struct Signals {
     fd: OwnedFd,
 }
 
@@ -29,7 +29,7 @@ impl Signals {
     /// # Errors
     /// What the host said.
     #[expect(unsafe_code, reason = "signalfd(2) has no wrapper in the standard library")]
-    pub fn block() -> io::Result<Self> {
+    pub(crate) fn block() -> io::Result<Self> {
         let mut mask = MaybeUninit::uninit();
         // SAFETY: `mask` is a valid place for a signal set, which sigemptyset fills in before anything reads it, and
         // every number is that of a signal.
@@ -41,7 +41,8 @@ impl Signals {
             mask.assume_init()
         };
         // SAFETY: the set is valid, and the old one is not asked for.
-        let blocked = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const mask, std::ptr::null_mut()) };
+        let blocked =
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const mask, std::ptr::null_mut()) };
         if blocked != 0 {
             return Err(io::Error::from_raw_os_error(blocked));
         }
@@ -56,7 +57,7 @@ impl Signals {
 
     /// The next signal that arrived, if any.
     #[expect(unsafe_code, reason = "reads a C structure from a descriptor")]
-    pub fn read(&self) -> Option<Signal> {
+    pub(crate) fn read(&self) -> Option<Signal> {
         let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         let size = size_of::<libc::signalfd_siginfo>();
         // SAFETY: `info` is a valid place for `size` bytes.

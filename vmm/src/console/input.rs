@@ -1,7 +1,7 @@
 //! What is typed, or piped in, on its way to the guest's serial port.
 //!
-//! The port takes 64 bytes at a time. What does not fit stays in the pipe: standard input is not watched while the guest
-//! has not read, so a guest that never reads costs nothing.
+//! The port takes 64 bytes at a time. What does not fit stays in the pipe: it is not watched while the guest has not read,
+//! so a guest that never reads costs nothing. A terminal is always read, because `Ctrl-A x` must work.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -25,6 +25,11 @@ pub enum Request {
     /// The user typed `Ctrl-A x`.
     Quit,
 }
+
+/// Bytes read at once.
+const READ_SIZE: usize = 64;
+/// Most bytes that are typed ahead of the guest.
+const MAX_PENDING: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Watch {
@@ -121,22 +126,21 @@ impl Input {
     /// Moves bytes from standard input to the port, as far as it has room.
     fn feed(&mut self, ops: &mut EventOps<'_>) -> Option<Request> {
         loop {
-            let taken = self.serial.enqueue(&self.pending);
-            self.pending.drain(..taken.min(self.pending.len()));
-            if !self.pending.is_empty() || self.serial.free_space() == 0 {
+            self.give();
+            if !self.may_read() {
                 self.suspend(ops);
                 return None;
             }
-            if self.watch == Watch::Waiting && self.terminal.as_ref().is_none_or(Terminal::is_foreground) {
-                self.resume(ops);
-                return None;
+            match self.watch {
+                Watch::Waiting if self.is_mine() => {
+                    self.resume(ops);
+                    return None;
+                }
+                Watch::Polled | Watch::AlwaysReady => {}
+                Watch::Waiting | Watch::Ended => return None,
             }
-            if !matches!(self.watch, Watch::Polled | Watch::AlwaysReady) {
-                return None;
-            }
-            let mut buffer = [0; 64];
-            let room = self.serial.free_space().min(buffer.len());
-            match self.stdin.read(buffer.get_mut(..room).unwrap_or_default()) {
+            let mut buffer = [0; READ_SIZE];
+            match self.stdin.read(&mut buffer) {
                 Ok(0) => {
                     self.suspend(ops);
                     self.watch = Watch::Ended;
@@ -146,25 +150,43 @@ impl Input {
                     if self.take(buffer.get(..len).unwrap_or_default()) == Some(Request::Quit) {
                         return Some(Request::Quit);
                     }
+                    self.give();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                // EIO: the terminal has passed to another process group, or is gone.
                 Err(error) => {
                     log::debug!("console input: {error}");
-                    self.suspend(ops);
-                    match &mut self.foreground_timer {
-                        Some(timer) => drop(timer.reset(FOREGROUND_CHECK, Some(FOREGROUND_CHECK))),
-                        None => self.watch = Watch::Ended,
-                    }
+                    self.lose_terminal(ops);
                     return None;
                 }
             }
             if self.watch == Watch::Polled {
-                let taken = self.serial.enqueue(&self.pending);
-                self.pending.drain(..taken.min(self.pending.len()));
                 return None;
             }
+        }
+    }
+
+    /// Puts into the port what it has room for.
+    fn give(&mut self) {
+        let taken = self.serial.enqueue(&self.pending);
+        self.pending.drain(..taken.min(self.pending.len()));
+    }
+
+    /// A pipe waits until the guest has taken everything; a terminal is always read, for the keys that are for rvmm.
+    fn may_read(&self) -> bool {
+        self.terminal.is_some() || self.pending.is_empty()
+    }
+
+    fn is_mine(&self) -> bool {
+        self.terminal.as_ref().is_none_or(Terminal::is_foreground)
+    }
+
+    /// Reading failed. EIO: the terminal has passed to another process group, or is gone.
+    fn lose_terminal(&mut self, ops: &mut EventOps<'_>) {
+        self.suspend(ops);
+        match &mut self.foreground_timer {
+            Some(timer) => drop(timer.reset(FOREGROUND_CHECK, Some(FOREGROUND_CHECK))),
+            None => self.watch = Watch::Ended,
         }
     }
 
@@ -174,7 +196,10 @@ impl Input {
             return None;
         }
         let mut quit = None;
-        for command in self.escape.filter(bytes, &mut self.pending) {
+        let commands = self.escape.filter(bytes, &mut self.pending);
+        // What a guest that reads nothing was typed is lost from here on, as on a real serial line.
+        self.pending.truncate(MAX_PENDING);
+        for command in commands {
             match command {
                 Command::Quit => quit = Some(Request::Quit),
                 Command::Help => drop(io::stderr().write_all(HELP)),
@@ -188,12 +213,11 @@ impl Input {
             return;
         }
         // What cannot be polled (a file, /dev/null) is read when the guest first has room, and whenever it has again.
-        match ops.add(Events::new(&self.stdin, EventSet::IN)) {
-            Ok(()) => self.watch = Watch::Polled,
-            Err(_) => {
-                self.watch = Watch::AlwaysReady;
-                let _ = self.drained.write(1);
-            }
+        if let Ok(()) = ops.add(Events::new(&self.stdin, EventSet::IN)) {
+            self.watch = Watch::Polled;
+        } else {
+            self.watch = Watch::AlwaysReady;
+            let _ = self.drained.write(1);
         }
     }
 

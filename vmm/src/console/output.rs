@@ -52,8 +52,11 @@ impl Output {
 
 fn open(path: &PathBuf) -> Result<File, OutputError> {
     // O_NONBLOCK for the opening only: a named pipe without a reader is refused instead of waited for.
-    let opened = File::options().write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK).open(path);
-    opened.and_then(|file| set_blocking(&file).map(|()| file)).map_err(|source| OutputError { path: path.clone(), source })
+    let opened =
+        File::options().write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK).open(path);
+    opened
+        .and_then(|file| set_blocking(&file).map(|()| file))
+        .map_err(|source| OutputError { path: path.clone(), source })
 }
 
 #[expect(unsafe_code, reason = "fcntl(2) has no wrapper in the standard library")]
@@ -70,7 +73,9 @@ impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(file) = &self.file else { return Ok(bytes.len()) };
         match file.as_ref().write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted && self.released.load(Ordering::Acquire) => {
+            Err(error)
+                if error.kind() == io::ErrorKind::Interrupted && self.released.load(Ordering::Acquire) =>
+            {
                 Ok(bytes.len())
             }
             other => other,

@@ -5,8 +5,8 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Modes from before rvmm changed them. Written once; the fatal-signal handler reads it.
 static ORIGINAL: OnceLock<libc::termios> = OnceLock::new();
@@ -41,7 +41,13 @@ impl Terminal {
     pub fn make_raw(&self) -> bool {
         let Some(original) = ORIGINAL.get().filter(|_| self.is_foreground()) else { return false };
         let mut modes = *original;
-        modes.c_iflag &= !(libc::BRKINT | libc::ICRNL | libc::INLCR | libc::IGNCR | libc::INPCK | libc::ISTRIP | libc::IXON);
+        modes.c_iflag &= !(libc::BRKINT
+            | libc::ICRNL
+            | libc::INLCR
+            | libc::IGNCR
+            | libc::INPCK
+            | libc::ISTRIP
+            | libc::IXON);
         modes.c_lflag &= !(libc::ECHO | libc::ECHONL | libc::ICANON | libc::IEXTEN | libc::ISIG);
         modes.c_cc[libc::VMIN] = 1;
         modes.c_cc[libc::VTIME] = 0;

@@ -44,16 +44,18 @@ pub(super) fn get_or_ask(
 
 /// `$XDG_RUNTIME_DIR/rvmm/cpuid`, or `/run/rvmm/cpuid` for root. `None` where neither is private to the user.
 fn path() -> Option<PathBuf> {
-    let base = match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| dir.as_encoded_bytes().starts_with(b"/")) {
-        Some(dir) => PathBuf::from(dir),
-        None if effective_user() == 0 => PathBuf::from("/run"),
-        None => return None,
-    };
+    let base =
+        match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| dir.as_encoded_bytes().starts_with(b"/")) {
+            Some(dir) => PathBuf::from(dir),
+            None if effective_user() == 0 => PathBuf::from("/run"),
+            None => return None,
+        };
     Some(base.join("rvmm/cpuid"))
 }
 
 fn read(path: &PathBuf) -> Option<Vec<u8>> {
-    let mut file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok()?;
+    let mut file =
+        File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok()?;
     let metadata = file.metadata().ok()?;
     let private = metadata.is_file() && metadata.uid() == effective_user() && metadata.mode() & 0o022 == 0;
     let size = usize::try_from(metadata.len()).ok().filter(|size| private && *size <= MAX_SIZE)?;
@@ -117,9 +119,8 @@ fn decode(bytes: &[u8], key: &[u8]) -> Option<CpuId> {
     let entries: Vec<_> = entries
         .iter()
         .map(|entry| {
-            let word = |n: usize| {
-                entry.as_chunks::<4>().0.get(n).map_or(0, |bytes| u32::from_le_bytes(*bytes))
-            };
+            let word =
+                |n: usize| entry.as_chunks::<4>().0.get(n).map_or(0, |bytes| u32::from_le_bytes(*bytes));
             kvm_cpuid_entry2 {
                 function: word(0),
                 index: word(1),
@@ -155,7 +156,16 @@ mod tests {
     use super::*;
 
     fn sample() -> CpuId {
-        let entry = |function| kvm_cpuid_entry2 { function, index: 1, flags: 2, eax: 3, ebx: 4, ecx: 5, edx: 6, padding: [0; 3] };
+        let entry = |function| kvm_cpuid_entry2 {
+            function,
+            index: 1,
+            flags: 2,
+            eax: 3,
+            ebx: 4,
+            ecx: 5,
+            edx: 6,
+            padding: [0; 3],
+        };
         CpuId::from_entries(&[entry(0), entry(0x8000_0001)]).unwrap()
     }
 
@@ -170,7 +180,8 @@ mod tests {
     #[test]
     fn a_file_cut_at_any_byte_is_ignored() {
         let bytes = encode(&sample(), b"key");
-        let whole_entries = |len: usize| len > bytes.len() - 2 * ENTRY_SIZE && (bytes.len() - len) % ENTRY_SIZE == 0;
+        let whole_entries =
+            |len: usize| len > bytes.len() - 2 * ENTRY_SIZE && (bytes.len() - len).is_multiple_of(ENTRY_SIZE);
         for len in (0..bytes.len()).filter(|len| !whole_entries(*len)) {
             assert!(decode(&bytes[..len], b"key").is_none(), "{len}");
         }

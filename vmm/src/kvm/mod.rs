@@ -14,10 +14,14 @@ use kvm_ioctls::{Kvm, VmFd};
 #[derive(Debug, thiserror::Error)]
 pub enum KvmError {
     /// There is no /dev/kvm.
-    #[error("/dev/kvm is not there: load kvm_intel or kvm_amd, or enable (nested) virtualization; see rvmm doctor")]
+    #[error(
+        "/dev/kvm is not there: load kvm_intel or kvm_amd, or enable (nested) virtualization; see rvmm doctor"
+    )]
     Missing,
     /// No rights.
-    #[error("no rights to /dev/kvm: join its group (sudo usermod -aG kvm $USER, then log in again); see rvmm doctor")]
+    #[error(
+        "no rights to /dev/kvm: join its group (sudo usermod -aG kvm $USER, then log in again); see rvmm doctor"
+    )]
     Denied,
     /// Something else was said when it was opened.
     #[error("cannot open /dev/kvm; see rvmm doctor")]

@@ -12,8 +12,8 @@ const HUGE_PAGE: usize = 2 << 20;
 
 /// A reservation with a hole in it. Dropping it gives back what is around the hole.
 pub(super) struct Hole {
-    before: Reserved,
-    after: Reserved,
+    _before: Reserved,
+    _after: Reserved,
 }
 
 struct Reserved {
@@ -34,7 +34,7 @@ impl Hole {
         let before = Reserved { start, len: hole - start };
         let after = Reserved { start: hole + size, len: start + len - (hole + size) };
         drop(Reserved { start: hole, len: size });
-        Some(Self { before, after })
+        Some(Self { _before: before, _after: after })
     }
 }
 
@@ -65,10 +65,11 @@ mod tests {
     fn the_parts_around_the_hole_make_up_the_alignment() {
         for size in [HUGE_PAGE, 3 * HUGE_PAGE + 4096, 128 << 20] {
             let hole = Hole::new(size).unwrap();
-            let start = hole.before.start + hole.before.len;
+            let Hole { _before: before, _after: after } = &hole;
+            let start = before.start + before.len;
             assert_eq!(start % HUGE_PAGE, 0);
-            assert_eq!(hole.after.start - start, size);
-            assert_eq!(hole.before.len + hole.after.len, HUGE_PAGE);
+            assert_eq!(after.start - start, size);
+            assert_eq!(before.len + after.len, HUGE_PAGE);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::kvm::host::{self, KvmServer};
 
 /// What KVM said.
 #[derive(Debug)]
-pub enum Cause {
+pub(super) enum Cause {
     /// `KVM_EXIT_INTERNAL_ERROR`; the suberror is filled in from the shared page.
     Internal {
         /// `KVM_INTERNAL_ERROR_*`.
@@ -85,7 +85,9 @@ impl fmt::Display for Diagnosis {
                 f.write_str(" (KVM_EXIT_INTERNAL_ERROR, suberror 1)")?;
             }
             Cause::Internal { suberror, .. } => write!(f, ": KVM_EXIT_INTERNAL_ERROR, suberror {suberror}")?,
-            Cause::FailEntry(reason) => write!(f, ": the CPU refuses to enter the guest, reason {reason:#x}")?,
+            Cause::FailEntry(reason) => {
+                write!(f, ": the CPU refuses to enter the guest, reason {reason:#x}")?;
+            }
             Cause::Unexpected(exit) => write!(f, ": unexpected exit {exit}")?,
             Cause::Run(error) => write!(f, ": KVM_RUN: {error}")?,
         }

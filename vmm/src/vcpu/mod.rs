@@ -185,7 +185,9 @@ impl Vcpu {
             }
             VcpuExit::MmioWrite(address, data) => self.buses.mmio.write(address, data),
             VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen => BusAction::None,
-            VcpuExit::Shutdown | VcpuExit::SystemEvent(kvm_bindings::KVM_SYSTEM_EVENT_RESET, _) => BusAction::Reset,
+            VcpuExit::Shutdown | VcpuExit::SystemEvent(kvm_bindings::KVM_SYSTEM_EVENT_RESET, _) => {
+                BusAction::Reset
+            }
             VcpuExit::SystemEvent(kvm_bindings::KVM_SYSTEM_EVENT_SHUTDOWN, _) => BusAction::Shutdown,
             other => {
                 let cause = diagnosis::Cause::from_exit(&other);

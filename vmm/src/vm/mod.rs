@@ -96,8 +96,10 @@ impl Vm {
         let devices = DeviceSet::create(config, &fd, &memory, Box::new(console), &mut buses)?;
         let registers = load(config, source, &memory, &devices)?;
 
-        let events = GuestEvents::new().map_err(|source| VmError::Host { what: "make an eventfd", source })?;
-        let (events, buses, counters) = (Arc::new(events), Arc::new(buses), Arc::new(ExitCounters::default()));
+        let events =
+            GuestEvents::new().map_err(|source| VmError::Host { what: "make an eventfd", source })?;
+        let (events, buses, counters) =
+            (Arc::new(events), Arc::new(buses), Arc::new(ExitCounters::default()));
         let vcpus = VcpuPlan { host: &host, fd: &fd, count: machine.vcpu_count, registers: &registers };
         let ready = vcpus
             .create()?
@@ -185,7 +187,8 @@ fn register_memory(vm: &VmFd, memory: &GuestMemory, track_dirty: bool) -> Result
             userspace_addr: region.as_ptr() as u64,
         };
         // SAFETY: the address and size are those of a mapping that `Vm` keeps for as long as it keeps `vm`.
-        unsafe { vm.set_user_memory_region(kvm_region) }.map_err(kvm::failed("KVM_SET_USER_MEMORY_REGION"))?;
+        unsafe { vm.set_user_memory_region(kvm_region) }
+            .map_err(kvm::failed("KVM_SET_USER_MEMORY_REGION"))?;
     }
     Ok(())
 }
@@ -256,7 +259,8 @@ impl VcpuPlan<'_> {
 fn set_msrs(vcpu: &VcpuFd) -> Result<(), KvmError> {
     let entries = cpu::boot_msrs();
     let refused = |source| KvmError::Ioctl { what: "KVM_SET_MSRS", source };
-    let msrs = Msrs::from_entries(&entries).map_err(|error| refused(io::Error::other(format!("{error:?}"))))?;
+    let msrs =
+        Msrs::from_entries(&entries).map_err(|error| refused(io::Error::other(format!("{error:?}"))))?;
     let set = vcpu.set_msrs(&msrs).map_err(kvm::failed("KVM_SET_MSRS"))?;
     match entries.get(set) {
         None => Ok(()),
