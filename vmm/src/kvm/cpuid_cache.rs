@@ -89,7 +89,7 @@ fn write(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
 fn key(kvm: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     let mut key = fs::read("/proc/sys/kernel/random/boot_id")?;
     let node = File::from(kvm.try_clone_to_owned()?).metadata()?;
-    for part in [node.dev(), node.ino(), node.ctime() as u64, node.ctime_nsec() as u64] {
+    for part in [node.dev(), node.ino(), node.ctime().cast_unsigned(), node.ctime_nsec().cast_unsigned()] {
         key.extend(part.to_le_bytes());
     }
     for word in cpu_features() {
@@ -104,7 +104,7 @@ fn encode(cpuid: &CpuId, key: &[u8]) -> Vec<u8> {
     bytes.extend(key);
     for entry in cpuid.as_slice() {
         let words = [entry.function, entry.index, entry.flags, entry.eax, entry.ebx, entry.ecx, entry.edx, 0];
-        words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     }
     bytes
 }

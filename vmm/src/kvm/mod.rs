@@ -62,7 +62,7 @@ impl Host {
             errno => KvmError::Open(io::Error::from_raw_os_error(errno)),
         })?;
         match kvm.get_api_version() {
-            version if version == KVM_API_VERSION as i32 => Ok(Self { kvm }),
+            version if version == probe::API_VERSION => Ok(Self { kvm }),
             version => Err(KvmError::ApiVersion(version)),
         }
     }
