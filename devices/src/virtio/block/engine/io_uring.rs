@@ -48,8 +48,8 @@ pub(in crate::virtio::block) struct UringEngine {
 }
 
 impl UringEngine {
-    /// An engine for `target` and a queue of `queue_size` descriptors, which is also the most jobs that are under way. `completion_event` is
-    /// written when one is done.
+    /// An engine for `target` and a queue of `queue_size` descriptors, which is also the most jobs that are under way.
+    /// `completion_event` is written when one is done.
     ///
     /// # Errors
     /// When the host has no io_uring for us.
