@@ -1,7 +1,7 @@
 //! A driver that sends a block device anything: broken headers, odd layouts, loops, buffers outside of memory.
 //!
-//! Holds: no panic and no hang; the image keeps its size and, when it is read-only, its contents; every request gets an
-//! answer or the device asks for a reset; and after a reset the device works.
+//! Holds: no panic and no hang; the image keeps its size and, when it is read-only, its contents; every request gets
+//! an answer or the device asks for a reset; and after a reset the device works.
 #![no_main]
 
 use std::fs::{self, File};
