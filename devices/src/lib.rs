@@ -1,12 +1,12 @@
 //! What a guest sees: buses, legacy devices and virtio devices.
 //!
 //! This crate knows neither KVM nor HTTP nor the VM that its devices belong to. A device is given guest memory, an
-//! interrupt to raise and the descriptors of its backend, and answers a register access with the effect that it has on
-//! the VM ([`bus::BusAction`]).
+//! interrupt to raise and the descriptors of its backend, and answers a register access with the effect that it has
+//! on the VM ([`bus::BusAction`]).
 //!
 //! # Lock order
-//! In a virtio transport the registers come before the device; see [`virtio::transport::core`]. No device calls back into
-//! a bus, so nothing else nests.
+//! In a virtio transport the registers come before the device; see [`virtio::transport::core`]. No device calls back
+//! into a bus, so nothing else nests.
 
 pub mod bus;
 pub mod interrupt;

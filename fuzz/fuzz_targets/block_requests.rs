@@ -1,7 +1,7 @@
 //! A driver that sends a block device anything: broken headers, odd layouts, loops, buffers outside of memory.
 //!
-//! Holds: no panic and no hang; the image keeps its size and, when it is read-only, its contents; every request gets an
-//! answer or the device asks for a reset; and after a reset the device works.
+//! Holds: no panic and no hang; the image keeps its size and, when it is read-only, its contents; every request gets
+//! an answer or the device asks for a reset; and after a reset the device works.
 #![no_main]
 
 use std::fs::{self, File};
@@ -29,11 +29,24 @@ struct Input {
 #[derive(Arbitrary, Debug)]
 enum Request {
     /// A header with data in pieces, mostly as it should be.
-    Formed { kind: u8, sector: u64, split: u8, pieces: Vec<Piece>, status: Place, indirect: bool },
+    Formed {
+        kind: u8,
+        sector: u64,
+        split: u8,
+        pieces: Vec<Piece>,
+        status: Place,
+        indirect: bool,
+    },
     /// Any chain of pieces.
     Chain(Vec<Piece>),
     /// A descriptor as it is in memory.
-    Descriptor { index: u8, address: Place, len: u32, flags: u8, next: u8 },
+    Descriptor {
+        index: u8,
+        address: Place,
+        len: u32,
+        flags: u8,
+        next: u8,
+    },
     Available(u16),
     AvailableIndex(u16),
     Kick,
@@ -93,11 +106,14 @@ fuzz_target!(|input: Input| {
     for request in input.requests.into_iter().take(64) {
         match request {
             Request::Formed { kind, sector, split, pieces, status, indirect } => {
-                let header = [&u32::from(kind % 16).to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat();
+                let header =
+                    [&u32::from(kind % 16).to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat();
                 let split = u32::from(split % 17);
                 let at = 2 << 20;
-                vm_memory::Bytes::write_slice(harness.memory(), &header, vm_memory::GuestAddress(at)).unwrap();
-                let mut buffers = vec![Buffer::readable(at, split), Buffer::readable(at + u64::from(split), 16 - split)];
+                vm_memory::Bytes::write_slice(harness.memory(), &header, vm_memory::GuestAddress(at))
+                    .unwrap();
+                let mut buffers =
+                    vec![Buffer::readable(at, split), Buffer::readable(at + u64::from(split), 16 - split)];
                 buffers.extend(pieces.into_iter().take(20).map(Piece::buffer));
                 buffers.push(Buffer::writable(status.address(), 1));
                 add(&mut harness, &buffers, indirect);
@@ -107,7 +123,8 @@ fuzz_target!(|input: Input| {
                 add(&mut harness, &buffers, false);
             }
             Request::Descriptor { index, address, len, flags, next } => {
-                let descriptor = Descriptor::new(address.address(), len, u16::from(flags & 7), u16::from(next));
+                let descriptor =
+                    Descriptor::new(address.address(), len, u16::from(flags & 7), u16::from(next));
                 harness.write_descriptor(0, u16::from(index), descriptor);
             }
             Request::Available(head) => harness.make_available(0, head),
@@ -122,7 +139,10 @@ fuzz_target!(|input: Input| {
     assert!(!harness.needs_reset());
     let (header, status) = (harness.place(&[0; 16]), harness.allocate(1, 0xee));
     let data = harness.allocate(512, 0xee);
-    harness.add_chain(0, &[Buffer::readable(header, 16), Buffer::writable(data, 512), Buffer::writable(status, 1)]);
+    harness.add_chain(
+        0,
+        &[Buffer::readable(header, 16), Buffer::writable(data, 512), Buffer::writable(status, 1)],
+    );
     harness.kick(0);
     harness.wait_used(0, 1);
     assert_eq!(harness.fetch(status, 1), [0]);

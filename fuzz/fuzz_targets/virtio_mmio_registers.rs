@@ -14,16 +14,32 @@ use libfuzzer_sys::fuzz_target;
 #[derive(Arbitrary, Debug)]
 enum Access {
     /// A register as a driver writes it.
-    Register { register: u8, value: u32 },
+    Register {
+        register: u8,
+        value: u32,
+    },
     /// A register whose values matter most, so that the device is started now and then.
     Status(u8),
     /// Any offset, any width.
-    Write { offset: u64, data: [u8; 8], len: u8 },
-    Read { offset: u64, len: u8 },
+    Write {
+        offset: u64,
+        data: [u8; 8],
+        len: u8,
+    },
+    Read {
+        offset: u64,
+        len: u8,
+    },
     /// A correct initialization.
-    Start { features: u64, queue_size: u16 },
+    Start {
+        features: u64,
+        queue_size: u16,
+    },
     /// What the driver writes to its rings.
-    Memory { address: u32, data: [u8; 16] },
+    Memory {
+        address: u32,
+        data: [u8; 16],
+    },
     /// The event loop's turn.
     Process,
 }
@@ -38,11 +54,14 @@ fuzz_target!(|accesses: Vec<Access>| {
                 let data = &data[..1 + usize::from(len % 8)];
                 assert_eq!(harness.transport().write(offset, data), BusAction::None);
             }
-            Access::Read { offset, len } => harness.transport().read(offset, &mut vec![0; 1 + usize::from(len % 8)]),
+            Access::Read { offset, len } => {
+                harness.transport().read(offset, &mut vec![0; 1 + usize::from(len % 8)])
+            }
             Access::Start { features, queue_size } => harness.start(features, queue_size),
             Access::Memory { address, data } => {
                 let address = u64::from(address) % (1 << 20);
-                vm_memory::Bytes::write_slice(harness.memory(), &data, vm_memory::GuestAddress(address)).unwrap();
+                vm_memory::Bytes::write_slice(harness.memory(), &data, vm_memory::GuestAddress(address))
+                    .unwrap();
             }
             Access::Process => {
                 // A driver that corrupts its rings can make the device work for long, but each turn is bounded.

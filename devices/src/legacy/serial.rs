@@ -1,7 +1,7 @@
 //! The serial port: a 16550A whose registers are those of `vm-superio`.
 //!
-//! What that model leaves out is left out here too: a write to the FIFO control register does nothing, so bytes that were
-//! sent before the guest opened the port stay in the receive FIFO, and piped input is not lost.
+//! What that model leaves out is left out here too: a write to the FIFO control register does nothing, so bytes that
+//! were sent before the guest opened the port stay in the receive FIFO, and piped input is not lost.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,8 @@ const FIFO_SIZE: usize = 64;
 const MCR_OFFSET: u8 = 4;
 const MCR_LOOP: u8 = 1 << 4;
 
-/// Hands the model's trigger to the interrupt, and never fails: the guest must not notice what the host cannot deliver.
+/// Hands the model's trigger to the interrupt, and never fails: the guest must not notice what the host cannot
+/// deliver.
 #[derive(Clone)]
 struct Line {
     interrupt: Arc<dyn Interrupt>,
@@ -94,8 +95,8 @@ pub struct Serial {
 impl Serial {
     /// A port as it is at power-on, which raises `interrupt` and sends what the guest writes to `output`.
     ///
-    /// Each byte is written and flushed by itself, in the vCPU that sent it. What `output` does not take is counted and
-    /// dropped.
+    /// Each byte is written and flushed by itself, in the vCPU that sent it. What `output` does not take is counted
+    /// and dropped.
     pub fn new(interrupt: Arc<dyn Interrupt>, output: Box<dyn Write + Send>) -> Self {
         let metrics = Arc::new(SerialMetrics::default());
         let line = Line { interrupt, metrics: metrics.clone() };

@@ -22,8 +22,8 @@ pub trait DeviceInterrupt: Send + Sync {
     fn signal_queue(&self, queue: u16);
     /// Configuration-change notification.
     fn signal_config_change(&self);
-    /// Not for the driver: has the device's own [`VirtioDevice::process`] called again for virtqueue `queue`, for what is
-    /// left in it when a call has done its share.
+    /// Not for the driver: has the device's own [`VirtioDevice::process`] called again for virtqueue `queue`, for
+    /// what is left in it when a call has done its share.
     fn continue_queue(&self, queue: u16);
 }
 
@@ -64,7 +64,8 @@ pub enum DeviceError {
 /// One virtio device.
 ///
 /// Order of calls: `activate` (driver set DRIVER_OK), any number of `process`, `deactivate` (driver reset the device,
-/// `process` failed, or the VM pauses to be saved), then perhaps `activate` again. `process` outside of that is not called.
+/// `process` failed, or the VM pauses to be saved), then perhaps `activate` again. `process` outside of that is not
+/// called.
 pub trait VirtioDevice: Send {
     /// Device type number (virtio 1.3, section 5).
     fn device_type(&self) -> u32;
@@ -81,8 +82,8 @@ pub trait VirtioDevice: Send {
     /// Takes a write to the configuration space. Most devices have nothing that can be written.
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
-    /// Descriptors that the event loop watches for this device, each with the token that `process` then gets. They stay
-    /// the same from first to last, and become readable only while the device is active.
+    /// Descriptors that the event loop watches for this device, each with the token that `process` then gets. They
+    /// stay the same from first to last, and become readable only while the device is active.
     fn backend_fds(&self) -> Vec<(u32, RawFd)> {
         Vec::new()
     }

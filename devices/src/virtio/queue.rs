@@ -1,8 +1,10 @@
-//! A virtqueue as a device uses it: chains come out, used buffers go in, and both sides are told no more than they ask.
+//! A virtqueue as a device uses it: chains come out, used buffers go in, and both sides are told no more than they
+//! ask.
 //!
-//! The rings themselves are `virtio-queue`'s. What that crate cannot tell apart, this module does: a chain that ends from one
-//! that is broken off (it loops, leaves its table, or has a descriptor outside of guest memory). A broken chain or ring is an error,
-//! for the driver has no other way to learn of it than DEVICE_NEEDS_RESET (virtio 1.3, 2.1.2).
+//! The rings themselves are `virtio-queue`'s. What that crate cannot tell apart, this module does: a chain that ends
+//! from one that is broken off (it loops, leaves its table, or has a descriptor outside of guest memory). A broken
+//! chain or ring is an error, for the driver has no other way to learn of it than DEVICE_NEEDS_RESET (virtio 1.3,
+//! 2.1.2).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,8 +17,9 @@ use super::device::{DeviceError, DeviceInterrupt};
 use super::segments::{Segment, Segments};
 use crate::GuestMemory;
 
-/// Descriptors that one chain can have. A driver must stay below its queue size (virtio 1.3, 2.7.5.3.1), but Linux does
-/// not with indirect tables; this is what one vectored system call takes (IOV_MAX), and what bounds a chain's memory.
+/// Descriptors that one chain can have. A driver must stay below its queue size (virtio 1.3, 2.7.5.3.1), but Linux
+/// does not with indirect tables; this is what one vectored system call takes (IOV_MAX), and what bounds a chain's
+/// memory.
 pub const MAX_CHAIN_LEN: usize = 1024;
 
 /// A chain of descriptors that the driver made available.

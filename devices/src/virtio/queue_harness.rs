@@ -1,7 +1,8 @@
-//! A mock driver that drives any virtio device as a guest would: by its registers, its rings and its interrupts, without KVM.
+//! A mock driver that drives any virtio device as a guest would: by its registers, its rings and its interrupts,
+//! without KVM.
 //!
-//! For tests and fuzz targets: what cannot be is a panic here. Memory is two regions that touch, so that buffers can cross from
-//! one host mapping to the next; rings are in the first MiB, buffers behind them.
+//! For tests and fuzz targets: what cannot be is a panic here. Memory is two regions that touch, so that buffers can
+//! cross from one host mapping to the next; rings are in the first MiB, buffers behind them.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

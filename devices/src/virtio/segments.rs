@@ -1,4 +1,5 @@
-//! Buffers in guest memory, scattered as the driver likes: no device looks at descriptor boundaries (virtio 1.3, 2.7.4).
+//! Buffers in guest memory, scattered as the driver likes: no device looks at descriptor boundaries (virtio 1.3,
+//! 2.7.4).
 
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemory as _, Permissions};
@@ -66,7 +67,9 @@ impl Segments {
             if part == segment.len {
                 whole += 1;
             } else {
-                segment.address = segment.address.unchecked_add(u64::from(part));
+                // What runs past the last address stays there, outside of memory.
+                let rest = segment.address.raw_value().saturating_add(u64::from(part));
+                segment.address = GuestAddress(rest);
                 segment.len -= part;
             }
         }
@@ -184,8 +187,9 @@ mod tests {
         assert_eq!(run, segments(&[(0x202, 2), (0x300, 4)]));
         assert_eq!(run.take_front(100).len(), 6);
         assert!(run.is_empty());
-        let mut high = segments(&[(u64::MAX - 1, 2), (0, 1)]);
-        assert_eq!(high.take_front(2).len(), 2);
+        let mut high = segments(&[(u64::MAX, 100), (0, 1)]);
+        assert_eq!(high.take_front(16).len(), 16);
+        assert_eq!(high, segments(&[(u64::MAX, 84), (0, 1)]), "it does not come round to address 0");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The keyboard controller (Intel 8042) with a keyboard and no mouse: Ctrl-Alt-Del for the guest, reset for the VM.
 //!
-//! It answers at once, so that a driver's probe has nothing to wait for: Linux's `i8042` and `atkbd` find the keyboard, and
-//! learn that there is no mouse, without one of their time-outs. Port 0x61, in the middle of the range, is the system
-//! control port; enough of it is there for a kernel that reads it in an NMI or while it calibrates a clock.
+//! It answers at once, so that a driver's probe has nothing to wait for: Linux's `i8042` and `atkbd` find the
+//! keyboard, and learn that there is no mouse, without one of their time-outs. Port 0x61, in the middle of the range,
+//! is the system control port; enough of it is there for a kernel that reads it in an NMI or while it calibrates a
+//! clock.
 //!
 //! The commands are those of the IBM PC AT's keyboard controller and of its keyboard (scan code set 2, which the
 //! controller translates to set 1 when the driver asks for it).
@@ -72,7 +73,8 @@ struct Controller {
     pending: Option<Pending>,
     output: Vec<u8>,
     keyboard: Keyboard,
-    /// The bits of the system control port that software sets (timer 2 gate, speaker), and the refresh bit that toggles.
+    /// The bits of the system control port that software sets (timer 2 gate, speaker), and the refresh bit that
+    /// toggles.
     system_control: u8,
 }
 
@@ -96,7 +98,8 @@ impl Controller {
         if self.output.is_empty() { 0 } else { self.output.remove(0) }
     }
 
-    /// Timer 2's output (bit 5) is always high: a kernel that polls for it must not wait for ever. No NMI reason is set.
+    /// Timer 2's output (bit 5) is always high: a kernel that polls for it must not wait for ever. No NMI reason is
+    /// set.
     fn read_system_control(&mut self) -> u8 {
         self.system_control ^= 1 << 4;
         self.system_control | 1 << 5
@@ -180,8 +183,8 @@ impl I8042 {
     /// Presses and releases Ctrl, Alt and Del.
     ///
     /// # Errors
-    /// `NotConnected` when no driver listens to the keyboard, `WouldBlock` when the guest has not read earlier keys, and
-    /// what the host says when it cannot deliver the interrupt.
+    /// `NotConnected` when no driver listens to the keyboard, `WouldBlock` when the guest has not read earlier keys,
+    /// and what the host says when it cannot deliver the interrupt.
     pub fn send_ctrl_alt_del(&self) -> io::Result<()> {
         let mut controller = lock(&self.controller);
         let listening = controller.control & CONTROL_KEYBOARD_INTERRUPT != 0

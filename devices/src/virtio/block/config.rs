@@ -12,7 +12,8 @@ const MAX_ID_LEN: usize = 64;
 /// What a flush of the guest does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CacheType {
-    /// The device offers no flush. Data reaches the disk when the host's page cache gets to it; a host that crashes loses it.
+    /// The device offers no flush. Data reaches the disk when the host's page cache gets to it; a host that crashes
+    /// loses it.
     #[default]
     Unsafe,
     /// The device offers flush, which returns when the data is on the disk.

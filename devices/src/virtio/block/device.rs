@@ -47,6 +47,8 @@ pub struct BlockDevice {
     image: Arc<DiskImage>,
     drive_id: String,
     io_engine: Option<IoEngine>,
+    /// The host refused io_uring to a drive that can do without: it is not asked, nor complained of, at each reset.
+    uring_refused: bool,
     /// io_uring's completions. None with the synchronous engine.
     completion_event: Option<EventFd>,
     features: u64,
@@ -91,6 +93,7 @@ impl BlockDevice {
             image: Arc::new(image),
             drive_id: id(),
             io_engine: config.io_engine,
+            uring_refused: false,
             completion_event,
             metrics: Arc::default(),
             active: None,
@@ -107,8 +110,9 @@ impl BlockDevice {
         self.limits.sectors * request::SECTOR_SIZE
     }
 
-    fn new_engine(&self, target: Target, queue_size: u16) -> Result<Box<dyn Engine>, DeviceError> {
-        let Some(event) = &self.completion_event else { return Ok(Box::new(SyncEngine::new(target))) };
+    fn new_engine(&mut self, target: Target, queue_size: u16) -> Result<Box<dyn Engine>, DeviceError> {
+        let event = self.completion_event.as_ref().filter(|_| !self.uring_refused);
+        let Some(event) = event else { return Ok(Box::new(SyncEngine::new(target))) };
         match UringEngine::new(target.clone(), queue_size, event.as_raw_fd()) {
             Ok(engine) => Ok(Box::new(engine)),
             Err(source) if self.io_engine.is_some() => {
@@ -116,6 +120,7 @@ impl BlockDevice {
             }
             Err(error) => {
                 info!("drive {} does its I/O synchronously: no io_uring: {error}", self.drive_id);
+                self.uring_refused = true;
                 Ok(Box::new(SyncEngine::new(target)))
             }
         }

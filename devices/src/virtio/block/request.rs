@@ -1,8 +1,8 @@
 //! One block request (virtio 1.3, 5.2.6): a header that the device reads, data, and a status byte that it writes.
 //!
-//! Nothing is assumed about descriptors (2.7.4): the header is the first 16 readable bytes, the status the last writable
-//! one. A request that is wrong gets S_IOERR, one of an unknown kind S_UNSUPP. A chain without a byte for the status is an
-//! error of the device: there is no other way to tell the driver.
+//! Nothing is assumed about descriptors (2.7.4): the header is the first 16 readable bytes, the status the last
+//! writable one. A request that is wrong gets S_IOERR, one of an unknown kind S_UNSUPP. A chain without a byte for
+//! the status is an error of the device: there is no other way to tell the driver.
 
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID,

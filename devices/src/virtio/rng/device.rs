@@ -17,8 +17,8 @@ use crate::virtio::segments::Segments;
 const REQUEST_QUEUE: u16 = 0;
 const QUEUE_MAX_SIZES: [u16; 1] = [64];
 
-/// Random bytes that one request is given, however long its buffer is: a device may use a part of it (5.4.6.1). Linux asks
-/// for 64 bytes or so; more would only hold up the event loop.
+/// Random bytes that one request is given, however long its buffer is: a device may use a part of it (5.4.6.1). Linux
+/// asks for 64 bytes or so; more would only hold up the event loop.
 pub const MAX_BYTES_PER_REQUEST: u64 = 64 << 10;
 /// Requests that one call of `process` serves before other devices get their turn.
 const MAX_REQUESTS_PER_CALL: usize = 16;
@@ -105,7 +105,8 @@ impl VirtioDevice for RngDevice {
     }
 }
 
-/// Fills the front of `buffer` and says how many bytes that were: all, but where memory or the host's randomness ends.
+/// Fills the front of `buffer` and says how many bytes that were: all, but where memory or the host's randomness
+/// ends.
 fn fill(queue: &VirtQueue, mut buffer: Segments) -> u32 {
     let mut block = [0; BLOCK_LEN];
     let mut written = 0;

@@ -1,13 +1,14 @@
 //! The state behind every transport's registers: device status, features, queues, and the device itself.
 //!
 //! # Locks
-//! `registers` comes before `device`. The event loop takes `device` only, so a register that needs no device (interrupt
-//! status, notifications, queue set-up) never waits for I/O. What both sides touch without a lock is in `Notifier`.
+//! `registers` comes before `device`. The event loop takes `device` only, so a register that needs no device
+//! (interrupt status, notifications, queue set-up) never waits for I/O. What both sides touch without a lock is in
+//! `Notifier`.
 //!
 //! # Rules
-//! The device status follows virtio 1.3, 2.1 and 3.1.1 strictly: bits are set in order and never cleared but by a reset,
-//! FEATURES_OK is refused for features that were not offered or without VIRTIO_F_VERSION_1, queues are set up between
-//! FEATURES_OK and DRIVER_OK, and a write in the wrong state does nothing.
+//! The device status follows virtio 1.3, 2.1 and 3.1.1 strictly: bits are set in order and never cleared but by a
+//! reset, FEATURES_OK is refused for features that were not offered or without VIRTIO_F_VERSION_1, queues are set up
+//! between FEATURES_OK and DRIVER_OK, and a write in the wrong state does nothing.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -331,12 +332,13 @@ impl TransportCore {
         metrics.resets.increment();
     }
 
-    /// Has the device do what `event` asks for. The event loop calls this when one of [`queue_events`](Self::queue_events)
-    /// or [`backend_fds`](Self::backend_fds) is readable.
+    /// Has the device do what `event` asks for. The event loop calls this when one of
+    /// [`queue_events`](Self::queue_events) or [`backend_fds`](Self::backend_fds) is readable.
     pub fn process(&self, event: DeviceEvent) {
         let mut device = lock(&self.device);
         if let DeviceEvent::Queue(queue) = event {
-            // Emptied before the queue is looked at, so that a later notification is not lost. Nothing to read is fine.
+            // Emptied before the queue is looked at, so that a later notification is not lost. Nothing to read is
+            // fine.
             let _ = self.notifier.queue_events.get(usize::from(queue)).map(EventFd::read);
         }
         if !self.active.load(Ordering::SeqCst) {
@@ -344,7 +346,8 @@ impl TransportCore {
         }
         self.notifier.metrics.events.increment();
         if let Err(error) = device.process(event) {
-            // Quiet until it is reset: nothing completes behind the driver's back, no backend descriptor stays readable.
+            // Quiet until it is reset: nothing completes behind the driver's back, no backend descriptor stays
+            // readable.
             self.active.store(false, Ordering::SeqCst);
             device.deactivate();
             self.fail(&error);

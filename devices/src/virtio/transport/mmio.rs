@@ -1,7 +1,7 @@
 //! virtio-mmio (virtio 1.3, 4.2.2), version 2: decodes register accesses, no more.
 //!
-//! Registers below the configuration space are read and written by aligned 32-bit accesses; any other reads as zero and
-//! writes nothing, as do registers that do not exist.
+//! Registers below the configuration space are read and written by aligned 32-bit accesses; any other reads as zero
+//! and writes nothing, as do registers that do not exist.
 
 use std::io;
 use std::os::fd::RawFd;

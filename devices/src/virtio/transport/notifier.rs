@@ -1,4 +1,5 @@
-//! What device and registers share without a lock: device status, interrupt status, configuration generation, eventfds.
+//! What device and registers share without a lock: device status, interrupt status, configuration generation,
+//! eventfds.
 
 use std::io;
 use std::sync::Arc;

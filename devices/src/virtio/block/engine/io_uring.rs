@@ -2,8 +2,9 @@
 //!
 //! Discards and zeroings are rare and are done in place, as in the other engine.
 //!
-//! The disk's descriptor is not registered with the ring, though that would save a little of each job: the kernel takes a
-//! ring apart some time after its last descriptor is closed, and would keep the disk open, and locked, until then.
+//! The disk's descriptor is not registered with the ring, though that would save a little of each job: the kernel
+//! takes a ring apart some time after its last descriptor is closed, and would keep the disk open, and locked, until
+//! then.
 #![expect(unsafe_code, reason = "io_uring reads and writes guest memory")]
 
 use std::io;
@@ -43,13 +44,14 @@ pub(in crate::virtio::block) struct UringEngine {
     in_flight_count: usize,
     /// Jobs that did not need the ring.
     done: Vec<Completion>,
-    /// The host refused the ring when it was drained. What is still in it names memory that is gone: it is never entered again.
+    /// The host refused the ring when it was drained. What is still in it names memory that is gone: it is never
+    /// entered again.
     abandoned: bool,
 }
 
 impl UringEngine {
-    /// An engine for `target` and a queue of `queue_size` descriptors, which is also the most jobs that are under way. `completion_event` is
-    /// written when one is done.
+    /// An engine for `target` and a queue of `queue_size` descriptors, which is also the most jobs that are under
+    /// way. `completion_event` is written when one is done.
     ///
     /// # Errors
     /// When the host has no io_uring for us.

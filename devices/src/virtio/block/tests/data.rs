@@ -1,6 +1,7 @@
 //! What a driver that does right gets.
 
 use std::os::unix::fs::MetadataExt;
+use std::sync::Barrier;
 
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_RO, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID,
@@ -11,6 +12,7 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+use crate::bus::BusDevice;
 use crate::virtio::device::DeviceEvent;
 use crate::virtio::queue_harness::{REGION_BOUNDARY, VERSION_1};
 
@@ -252,6 +254,32 @@ fn a_reset_in_flight_leaves_guest_memory_alone_afterwards() {
         disk.harness.start(FLUSH, 64);
         assert_eq!(disk.read(5, 512), (OK, sector(5)), "and the device starts again");
     }
+}
+
+#[test]
+fn a_vcpu_resets_the_device_while_the_event_loop_waits() {
+    let mut disk = Disk::new(IoEngine::Async);
+    let len = 512 << 10;
+    for _ in 0..4 {
+        let address = disk.harness.allocate(len, UNTOUCHED);
+        let (buffers, _) = disk.buffers(&header(VIRTIO_BLK_T_IN, 0), &[Buffer::writable(address, len)]);
+        disk.harness.add_chain(0, &buffers);
+    }
+    let (transport, started, done) = (disk.harness.transport(), Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|scope| {
+        // The kernel finishes some of the work in the thread that started it: that must not need the thread's help.
+        scope.spawn(|| {
+            transport.process(DeviceEvent::Queue(0));
+            started.wait();
+            done.wait();
+        });
+        started.wait();
+        let _ = transport.write(u64::from(mmio::VIRTIO_MMIO_STATUS), &[0; 4]);
+        done.wait();
+    });
+    assert_eq!(disk.harness.status(), 0);
+    disk.harness.start(FLUSH, 64);
+    assert_eq!(disk.read(5, 512), (OK, sector(5)));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The block device as a driver sees it, with both engines; `open` is about files, `chains` about drivers that do wrong.
+//! The block device as a driver sees it, with both engines; `open` is about files, `chains` about drivers that do
+//! wrong.
 
 mod chains;
 mod data;
