@@ -12,7 +12,8 @@ pub(crate) fn rvmm_after(script: &str) -> Option<Rvmm> {
         command.args(["--user", "--map-root-user", "--mount", "sh", "-ec"]);
         command
     };
-    let works = unshare().arg("mount -t tmpfs none /dev").output().is_ok_and(|output| output.status.success());
+    let works =
+        unshare().arg("mount -t tmpfs none /dev").output().is_ok_and(|output| output.status.success());
     if !works {
         kvm::skip("no user and mount namespaces to be had with unshare(1)");
         return None;
