@@ -22,4 +22,5 @@ mod diagnosis;
 mod ends;
 mod entropy;
 mod host;
+mod log;
 mod terminal;

@@ -16,10 +16,10 @@ const GUEST_KIB: u64 = 128 << 10;
 /// What was found, in KiB but for the binary, which is in bytes.
 #[derive(Serialize)]
 pub(crate) struct Footprint {
-    /// Resident outside of guest memory, private to rvmm.
-    private_kib: u64,
+    /// Resident outside of guest memory, rvmm's own.
+    anonymous_kib: u64,
     /// Resident outside of guest memory, of the binary's file and so shared by all VMs.
-    shared_kib: u64,
+    file_kib: u64,
     /// Resident guest memory: what the guest touched, and what rvmm put there for it.
     guest_kib: u64,
     threads: usize,
@@ -41,8 +41,8 @@ pub(crate) fn measure(folder: &Path) -> Footprint {
     child.stdout.as_mut().unwrap().read_exact(&mut text).unwrap();
     let process = format!("/proc/{}", child.id());
     let mut footprint = Footprint {
-        private_kib: 0,
-        shared_kib: 0,
+        anonymous_kib: 0,
+        file_kib: 0,
         guest_kib: 0,
         threads: fs::read_dir(format!("{process}/task")).unwrap().count(),
         binary_bytes: fs::metadata(rvmm).unwrap().len(),
@@ -63,8 +63,12 @@ impl Footprint {
             match key {
                 "Size" => is_guest = kib() >= GUEST_KIB,
                 "Rss" if is_guest => self.guest_kib += kib(),
-                "Private_Dirty" | "Shared_Dirty" if !is_guest => self.private_kib += kib(),
-                "Private_Clean" | "Shared_Clean" if !is_guest => self.shared_kib += kib(),
+                "Rss" => self.file_kib += kib(),
+                // Follows the mapping's Rss, of which it is a part.
+                "Anonymous" if !is_guest => {
+                    self.anonymous_kib += kib();
+                    self.file_kib -= kib();
+                }
                 _ => {}
             }
         }
@@ -74,13 +78,13 @@ impl Footprint {
 
 impl fmt::Display for Footprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { private_kib, shared_kib, guest_kib, threads, binary_bytes } = self;
+        let Self { anonymous_kib, file_kib, guest_kib, threads, binary_bytes } = self;
         write!(
             f,
-            "memory: rvmm with a halted guest has {} KiB resident outside of guest memory ({private_kib} KiB written, \
-             {shared_kib} KiB of its file), and {guest_kib} KiB of guest memory; {threads} threads\n\
+            "memory: rvmm with a halted guest has {} KiB resident outside of guest memory ({anonymous_kib} KiB of its \
+             own, {file_kib} KiB of its file), and {guest_kib} KiB of guest memory; {threads} threads\n\
              binary: {:.2} MiB",
-            private_kib + shared_kib,
+            anonymous_kib + file_kib,
             *binary_bytes as f64 / f64::from(1 << 20)
         )
     }

@@ -6,6 +6,8 @@
 //!   its stdout, a pipe;
 //! - *to the end*: from there to the moment when the process has ended and was waited for.
 //!
+//! and the processor time that it took in all: on a busy host, that is the figure to trust.
+//!
 //! The contenders run in turns, A B C A B C…, so that what else the host does meets them all. The yardstick is
 //! `minimal_kvm.c`, the least that a C program can ask of KVM for such a VM; every other contender is compared with it
 //! run by run, and the ratio is the median of these. Other VMMs and container runtimes take part when they are on PATH.

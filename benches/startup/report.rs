@@ -45,23 +45,27 @@ fn yardstick(results: &[Result]) -> &[Sample] {
 
 /// Prints the table.
 pub(crate) fn print(results: &[Result]) {
-    println!("{:<20} {:^26}   {:^10} {:^17}", "", "to the byte, ms", "ratio to", "to the end, ms");
     println!(
-        "{:<20} {:>8} {:>8} {:>8}   {:>10} {:>8} {:>8}",
-        "", "median", "p90", "min", "minimal C", "median", "p90"
+        "{:<20} {:^26}   {:^9}   {:^17}   {:^8}",
+        "", "to the byte, ms", "ratio to", "to the end, ms", "CPU, ms"
+    );
+    println!(
+        "{:<20} {:>8} {:>8} {:>8}   {:>9}   {:>8} {:>8}   {:>8}",
+        "", "median", "p90", "min", "minimal C", "median", "p90", "median"
     );
     for Result { contender, samples } in results {
         let byte = Summary::of_times(samples, |sample| sample.to_byte);
         let end = Summary::of_times(samples, |sample| sample.to_end);
         println!(
-            "{:<20} {:>8.2} {:>8.2} {:>8.2}   {:>10.2} {:>8.2} {:>8.2}",
+            "{:<20} {:>8.2} {:>8.2} {:>8.2}   {:>9.2}   {:>8.2} {:>8.2}   {:>8.2}",
             contender.name,
             byte.median,
             byte.p90,
             byte.min,
             ratio(samples, yardstick(results)),
             end.median,
-            end.p90
+            end.p90,
+            Summary::of_times(samples, |sample| sample.cpu).median
         );
     }
 }
@@ -76,6 +80,7 @@ pub(crate) fn json(results: &[Result], footprint: &Footprint) -> String {
                 "name": contender.name,
                 "to_byte_ms": Summary::of_times(samples, |sample| sample.to_byte).json(),
                 "to_end_ms": Summary::of_times(samples, |sample| sample.to_end).json(),
+                "cpu_ms": Summary::of_times(samples, |sample| sample.cpu).json(),
                 "ratio_to_minimal": ratio(samples, yardstick(results)),
                 "runs_ms": samples.iter().map(|run| [millis(run.to_byte), millis(run.to_end)]).collect::<Vec<_>>(),
             })
