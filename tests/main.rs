@@ -22,5 +22,6 @@ mod diagnosis;
 mod ends;
 mod entropy;
 mod host;
+mod layering;
 mod log;
 mod terminal;
