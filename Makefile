@@ -32,6 +32,7 @@ test: build
 lint:
 	resources/setup build lint
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 	shellcheck -x -P SCRIPTDIR $(SCRIPTS)
@@ -39,7 +40,7 @@ lint:
 	else echo 'cargo-deny is not installed: licences and sources of dependencies were not checked'; fi
 
 fuzz:
-	resources/setup build
+	resources/setup build fuzz
 	fuzz/run
 
 bench: build
