@@ -178,7 +178,13 @@ impl Vcpu {
                 self.buses.pio.read(u64::from(port), data);
                 BusAction::None
             }
-            VcpuExit::IoOut(port, data) => self.buses.pio.write(u64::from(port), data),
+            VcpuExit::IoOut(port, data) => {
+                let action = self.buses.pio.write(u64::from(port), data);
+                if action != BusAction::None {
+                    log::info!("vCPU {}: {action:?} by a write to port {port:#x}", self.id);
+                }
+                action
+            }
             VcpuExit::MmioRead(address, data) => {
                 self.buses.mmio.read(address, data);
                 BusAction::None
