@@ -181,11 +181,17 @@ impl Vcpu {
                 data.chunks_mut(width).for_each(|access| self.buses.pio.read(u64::from(port), access));
                 BusAction::None
             }
-            VcpuExit::IoOut(port, data) => data
-                .chunks(port_access_width(run))
-                .map(|access| self.buses.pio.write(u64::from(port), access))
-                .find(|action| *action != BusAction::None)
-                .unwrap_or_default(),
+            VcpuExit::IoOut(port, data) => {
+                let action = data
+                    .chunks(port_access_width(run))
+                    .map(|access| self.buses.pio.write(u64::from(port), access))
+                    .find(|action| *action != BusAction::None)
+                    .unwrap_or_default();
+                if action != BusAction::None {
+                    log::info!("vCPU {}: {action:?} by a write to port {port:#x}", self.id);
+                }
+                action
+            }
             VcpuExit::MmioRead(address, data) => {
                 self.buses.mmio.read(address, data);
                 BusAction::None
