@@ -63,7 +63,7 @@ pub(crate) fn once(contender: &Contender) -> Sample {
     child.wait().unwrap();
     let end = Instant::now();
     assert!(came, "{} ended without the guest's byte", contender.name);
-    Sample { to_byte: byte - begin, to_end: end - byte, cpu: cpu_of_children() - cpu }
+    Sample { to_byte: byte - begin, to_end: end - byte, cpu: cpu_of_children().saturating_sub(cpu) }
 }
 
 /// Whether the contender does what it shall, and ends by itself, within `limit`; else why it can't take part.
