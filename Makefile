@@ -5,6 +5,8 @@
 CARGO ?= cargo
 TARGET := target/x86_64-unknown-linux-gnu
 RVMM := $(TARGET)/release/rvmm
+# Beside them, resources/ has settings: a script there says which shell it is for.
+SCRIPTS = .ci/run fuzz/run tests/run $(shell grep -rlE '^\#(!/bin/| shellcheck shell=)' resources)
 
 .PHONY: help demo test lint fuzz bench build clean
 
@@ -32,7 +34,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
-	shellcheck -x -P SCRIPTDIR resources/* tests/run .ci/run fuzz/run 2>/dev/null || shellcheck -x -P SCRIPTDIR $$(grep -lE '^#!/(usr/bin/env bash|bin/(ba)?sh)' -r resources tests .ci fuzz --include='*' -s)
+	shellcheck -x -P SCRIPTDIR $(SCRIPTS)
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check licenses bans sources; \
 	else echo 'cargo-deny is not installed: licences and sources of dependencies were not checked'; fi
 

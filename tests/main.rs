@@ -3,6 +3,8 @@
 //!
 //! Tests that boot a guest need `/dev/kvm`. Without it they are skipped, with a line `skipped: TEST: REASON` on stderr
 //! each; with `RVMM_REQUIRE_KVM=1` they fail instead. `RVMM_TEST_TIMEOUT` is the longest wait for anything, in seconds.
+//!
+//! Real Linux guests are in [`linux`], and run when `tests/run 3` asks for them.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,5 +24,6 @@ mod diagnosis;
 mod ends;
 mod entropy;
 mod host;
+mod linux;
 mod log;
 mod terminal;
