@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod escape;
 mod logging;
+mod name;
 
 use std::error::Error;
 use std::ffi::OsString;

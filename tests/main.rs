@@ -3,6 +3,8 @@
 //!
 //! Tests that boot a guest need `/dev/kvm`. Without it they are skipped, with a line `skipped: TEST: REASON` on stderr
 //! each; with `RVMM_REQUIRE_KVM=1` they fail instead. `RVMM_TEST_TIMEOUT` is the longest wait for anything, in seconds.
+//!
+//! Real Linux guests are in [`linux`], and run when `tests/run 3` asks for them.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,5 +25,6 @@ mod ends;
 mod entropy;
 mod host;
 mod layering;
+mod linux;
 mod log;
 mod terminal;

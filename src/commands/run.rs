@@ -15,6 +15,7 @@ use vmm::memory::MIB;
 
 use super::Outcome;
 use crate::args::{ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
+use crate::name::Name;
 
 /// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
 const MAX_CONFIG_SIZE: u64 = 1 << 20;
@@ -33,6 +34,8 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
             OnReset::Restart => VmmOnReset::Restart,
         },
     };
+    // Held to the end of the run: the name is taken as long as the VM lives.
+    let _name = args.id.as_deref().map(Name::take).transpose()?;
     let ending = Controller::new(config, options)?.run()?;
     Ok(exit_code(ending))
 }

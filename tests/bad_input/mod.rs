@@ -110,3 +110,22 @@ fn names_with_control_characters_do_not_reach_the_terminal() {
     ended.assert_refused(1, &["No such file"]);
     assert!(!ended.stderr.contains('\x1b'), "{ended:#?}");
 }
+
+#[test]
+fn the_id_of_a_running_vm_is_refused_and_is_free_again_after_it() {
+    require_kvm!();
+    let runtime = tempfile::tempdir().unwrap();
+    let named = |name: &str| {
+        let mut rvmm = Rvmm::guest(name).args(["--id", "twin"]);
+        rvmm.command.env("XDG_RUNTIME_DIR", runtime.path());
+        rvmm
+    };
+    let mut first = named("hlt-forever").launch();
+    first.wait_for("halted");
+    refused(named("hello"), 1, &["twin", &first.pid().to_string(), "another name"]);
+    // However it ended.
+    first.signal(libc::SIGKILL);
+    first.end();
+    assert_eq!(named("hello").run().code(), 0);
+    assert!(!runtime.path().join("rvmm/twin").exists());
+}

@@ -13,6 +13,7 @@ mod event_loop;
 pub mod kvm;
 pub mod layout;
 pub mod memory;
+pub mod runtime_dir;
 mod signals;
 pub mod vcpu;
 mod vm;

@@ -3,7 +3,7 @@
 //!
 //! For tests and fuzz targets: what cannot be is a panic here. Memory is two regions that touch, so that buffers can
 //! cross from one host mapping to the next; rings are in the first MiB, buffers behind them.
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,

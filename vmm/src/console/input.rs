@@ -111,7 +111,7 @@ impl Input {
         let fd = events.fd();
         if fd == self.drained.as_raw_fd() {
             let _ = self.drained.read();
-            return self.feed(ops);
+            return self.refill(ops);
         }
         if self.foreground_timer.as_ref().is_some_and(|timer| timer.as_raw_fd() == fd) {
             if let Some(timer) = &mut self.foreground_timer {
@@ -120,48 +120,59 @@ impl Input {
             self.take_terminal(ops);
             return None;
         }
-        self.feed(ops)
+        self.readable(ops)
     }
 
-    /// Moves bytes from standard input to the port, as far as it has room.
-    fn feed(&mut self, ops: &mut EventOps<'_>) -> Option<Request> {
+    /// The port has room again.
+    fn refill(&mut self, ops: &mut EventOps<'_>) -> Option<Request> {
+        self.give();
         loop {
-            self.give();
-            if !self.may_read() {
-                self.suspend(ops);
-                return None;
-            }
             match self.watch {
-                Watch::Waiting if self.is_mine() => {
+                Watch::AlwaysReady if self.may_read() => {}
+                Watch::Waiting if self.may_read() && self.is_mine() => {
                     self.resume(ops);
                     return None;
                 }
-                Watch::Polled | Watch::AlwaysReady => {}
-                Watch::Waiting | Watch::Ended => return None,
+                // Reading what epoll has not announced could block.
+                _ => return None,
             }
-            let mut buffer = [0; READ_SIZE];
-            match self.stdin.read(&mut buffer) {
-                Ok(0) => {
-                    self.suspend(ops);
-                    self.watch = Watch::Ended;
-                    return None;
-                }
-                Ok(len) => {
-                    if self.take(buffer.get(..len).unwrap_or_default()) == Some(Request::Quit) {
-                        return Some(Request::Quit);
-                    }
-                    self.give();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(error) => {
-                    log::debug!("console input: {error}");
-                    self.lose_terminal(ops);
-                    return None;
-                }
+            if let Some(request) = self.read(ops) {
+                return Some(request);
             }
-            if self.watch == Watch::Polled {
-                return None;
+        }
+    }
+
+    /// Standard input has something to read.
+    fn readable(&mut self, ops: &mut EventOps<'_>) -> Option<Request> {
+        self.give();
+        if self.may_read() {
+            return self.read(ops);
+        }
+        self.suspend(ops);
+        None
+    }
+
+    /// Reads once, and passes on what is for the guest.
+    fn read(&mut self, ops: &mut EventOps<'_>) -> Option<Request> {
+        let mut buffer = [0; READ_SIZE];
+        match self.stdin.read(&mut buffer) {
+            Ok(0) => {
+                self.suspend(ops);
+                self.watch = Watch::Ended;
+                None
+            }
+            Ok(len) => {
+                let request = self.take(buffer.get(..len).unwrap_or_default());
+                self.give();
+                request
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                None
+            }
+            Err(error) => {
+                log::debug!("console input: {error}");
+                self.lose_terminal(ops);
+                None
             }
         }
     }

@@ -12,13 +12,16 @@ use std::arch::x86_64::__cpuid_count;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 
 use super::KvmError;
+use crate::runtime_dir;
 
+/// Name of the file in the runtime folder.
+const FILE: &str = "cpuid";
 /// Changes whenever the file's form does.
 const MAGIC: &[u8; 8] = b"rvmmcpi1";
 /// Eight 32-bit words: function, index, flags, EAX, EBX, ECX, EDX, and a word that is 0.
@@ -31,7 +34,9 @@ pub(super) fn get_or_ask(
     kvm: BorrowedFd<'_>,
     ask: impl FnOnce() -> Result<CpuId, KvmError>,
 ) -> Result<CpuId, KvmError> {
-    let Some((path, key)) = path().zip(key(kvm).ok()) else { return ask() };
+    let Some((path, key)) = runtime_dir::path().map(|folder| folder.join(FILE)).zip(key(kvm).ok()) else {
+        return ask();
+    };
     if let Some(kept) = read(&path).and_then(|bytes| decode(&bytes, &key)) {
         return Ok(kept);
     }
@@ -42,22 +47,12 @@ pub(super) fn get_or_ask(
     Ok(answer)
 }
 
-/// `$XDG_RUNTIME_DIR/rvmm/cpuid`, or `/run/rvmm/cpuid` for root. `None` where neither is private to the user.
-fn path() -> Option<PathBuf> {
-    let base =
-        match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| dir.as_encoded_bytes().starts_with(b"/")) {
-            Some(dir) => PathBuf::from(dir),
-            None if effective_user() == 0 => PathBuf::from("/run"),
-            None => return None,
-        };
-    Some(base.join("rvmm/cpuid"))
-}
-
 fn read(path: &PathBuf) -> Option<Vec<u8>> {
     let mut file =
         File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok()?;
     let metadata = file.metadata().ok()?;
-    let private = metadata.is_file() && metadata.uid() == effective_user() && metadata.mode() & 0o022 == 0;
+    let private =
+        metadata.is_file() && metadata.uid() == runtime_dir::effective_user() && metadata.mode() & 0o022 == 0;
     let size = usize::try_from(metadata.len()).ok().filter(|size| private && *size <= MAX_SIZE)?;
     let mut bytes = vec![0; size];
     file.read_exact(&mut bytes).ok()?;
@@ -65,12 +60,7 @@ fn read(path: &PathBuf) -> Option<Vec<u8>> {
 }
 
 fn write(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        match fs::DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-    }
+    runtime_dir::create()?;
     let beside = path.with_extension(std::process::id().to_string());
     let written = File::options()
         .write(true)
@@ -134,12 +124,6 @@ fn decode(bytes: &[u8], key: &[u8]) -> Option<CpuId> {
         })
         .collect();
     CpuId::from_entries(&entries).ok()
-}
-
-#[expect(unsafe_code, reason = "geteuid(2) has no wrapper in the standard library")]
-fn effective_user() -> u32 {
-    // SAFETY: geteuid takes nothing and cannot fail.
-    unsafe { libc::geteuid() }
 }
 
 /// Three leaves that tell one CPU from another: family, model, stepping and features.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use std::{io, thread};
 
 use devices::bus::{Bus, BusAction};
+use kvm_bindings::kvm_run;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{Killable, register_signal_handler};
@@ -163,6 +164,7 @@ impl Vcpu {
 
     /// Runs the guest to its next exit and answers it.
     fn run_once(&mut self) -> Option<GuestEvent> {
+        let run: *const kvm_run = self.fd.get_kvm_run();
         let exit = match self.fd.run() {
             Ok(exit) => exit,
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return None,
@@ -175,10 +177,21 @@ impl Vcpu {
         self.counters.count(&exit);
         let action = match exit {
             VcpuExit::IoIn(port, data) => {
-                self.buses.pio.read(u64::from(port), data);
+                let width = port_access_width(run);
+                data.chunks_mut(width).for_each(|access| self.buses.pio.read(u64::from(port), access));
                 BusAction::None
             }
-            VcpuExit::IoOut(port, data) => self.buses.pio.write(u64::from(port), data),
+            VcpuExit::IoOut(port, data) => {
+                let action = data
+                    .chunks(port_access_width(run))
+                    .map(|access| self.buses.pio.write(u64::from(port), access))
+                    .find(|action| *action != BusAction::None)
+                    .unwrap_or_default();
+                if action != BusAction::None {
+                    log::info!("vCPU {}: {action:?} by a write to port {port:#x}", self.id);
+                }
+                action
+            }
             VcpuExit::MmioRead(address, data) => {
                 self.buses.mmio.read(address, data);
                 BusAction::None
@@ -201,6 +214,15 @@ impl Vcpu {
             BusAction::Reset => Some(GuestEvent::Reset),
         }
     }
+}
+
+/// Bytes of one port access, 1 to 4: a string instruction (`rep insb`) hands several over in one exit.
+#[expect(unsafe_code, reason = "reads the union that describes the last exit")]
+fn port_access_width(run: *const kvm_run) -> usize {
+    // SAFETY: `run` is the page that KVM shares with the vCPU's owner, mapped as long as the vCPU is. The exit was
+    // KVM_EXIT_IO, so KVM filled in `io`; the bytes of the access lie behind this structure, not in it.
+    let size = unsafe { (&raw const (*run).__bindgen_anon_1.io.size).read() };
+    usize::from(size.clamp(1, 4))
 }
 
 impl Shared {

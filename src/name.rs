@@ -1,0 +1,76 @@
+//! `--id NAME`: one running VM per name and user.
+//!
+//! A name is a folder in the runtime folder with a locked file, which has the pid. The lock goes with the process, however
+//! that ends; a folder that was left behind is taken over by the next VM of that name.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+
+/// Most bytes of a name.
+const MAX_LEN: usize = 64;
+
+/// A name that no other VM of this user can have until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Name {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Name {
+    /// Takes the name `id`, or says who has it.
+    pub(crate) fn take(id: &str) -> Result<Self, String> {
+        let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if !(1..=MAX_LEN).contains(&id.len()) || !id.bytes().all(valid) {
+            return Err(format!("--id {id:?}: a name has 1 to {MAX_LEN} letters, digits, '-' and '_'"));
+        }
+        let refused = |error: &io::Error| format!("--id {id}: cannot take the name: {error}");
+        let folder = vmm::runtime_dir::create().map_err(|error| refused(&error))?.join(id);
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(&error)),
+            _ => {}
+        }
+        let path = folder.join("pid");
+        let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut lock = opened.map_err(|error| refused(&error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _ = (&mut lock).take(16).read_to_string(&mut pid);
+                return Err(format!(
+                    "--id {id}: a VM of this name is running (pid {}); end it, or choose another name",
+                    pid.trim()
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(refused(&error)),
+        }
+        let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| {
+            let pid = format!("{}\n", std::process::id());
+            lock.write_all(pid.as_bytes())
+        });
+        written.map_err(|error| refused(&error))?;
+        Ok(Self { folder, _lock: lock })
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        // What cannot be removed is taken over by the next VM of this name.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_names_are_refused() {
+        for id in ["", ".", "..", "a/b", "a b", "ä", &"a".repeat(65)] {
+            let error = Name::take(id).unwrap_err();
+            assert!(error.contains("1 to 64 letters"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Real Linux guests: stock Debian kernels and the small one, up to userland and down again.
+//!
+//! They need a host on which the CPU runs guests, and kernels and images from `resources/`, which `tests/run 3` names in
+//! `RVMM_KERNEL_SMALL`, `RVMM_KERNEL_6_1`, `RVMM_KERNEL_6_12`, `RVMM_INITRD_6_1`, `RVMM_INITRD_6_12` and `RVMM_ROOTFS`.
+//! It also sets `RVMM_LINUX_GUESTS=1`; without that each test is skipped, with a line on stderr.
+//!
+//! Guests run a command (`resources/guest/session`) and power off. One boot on an emulated host takes seconds, so a
+//! test asserts all that belongs to its boot.
+
+mod boot;
+mod guest;
+
+use std::path::PathBuf;
+
+use crate::support::kvm;
+use guest::{Guest, Report, RootImage};
+
+/// Returns from a test of a Linux guest that was not asked for, after saying so.
+macro_rules! require_linux_guests {
+    () => {
+        if !$crate::linux::wanted() {
+            return;
+        }
+    };
+}
+use require_linux_guests;
+
+/// Whether the tests here are to run; says that the test is skipped when they are not.
+fn wanted() -> bool {
+    let wanted = std::env::var_os("RVMM_LINUX_GUESTS").is_some_and(|value| value == "1");
+    if !wanted {
+        kvm::skip("RVMM_LINUX_GUESTS=1 is not set; `tests/run 3` runs the Linux guests");
+    }
+    wanted
+}
+
+/// A kernel or an image that `tests/run` has made.
+///
+/// # Panics
+/// When `variable` is not set, or names nothing.
+#[track_caller]
+fn resource(variable: &str) -> PathBuf {
+    let path = PathBuf::from(
+        std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set; `tests/run 3` sets it")),
+    );
+    assert!(path.exists(), "{variable}: there is no {}", path.display());
+    path
+}

@@ -1,0 +1,42 @@
+//! The folder for what lives as long as the host is up: kept answers, and the names of running VMs.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::PathBuf;
+
+/// `$XDG_RUNTIME_DIR/rvmm`, or `/run/rvmm` for root, or `/run/user/UID/rvmm`. `None` where none of them can be.
+pub fn path() -> Option<PathBuf> {
+    let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let base = xdg.or_else(|| match effective_user() {
+        0 => Some(PathBuf::from("/run")),
+        user => Some(PathBuf::from(format!("/run/user/{user}"))).filter(|dir| dir.is_dir()),
+    });
+    base.map(|base| base.join("rvmm"))
+}
+
+/// [`path`], made if it is not there.
+///
+/// # Errors
+/// What the host said; a folder that others own or can write to is refused.
+pub fn create() -> io::Result<PathBuf> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "no runtime folder; set XDG_RUNTIME_DIR");
+    let folder = path().ok_or_else(missing)?;
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let metadata = fs::symlink_metadata(&folder)?;
+    if metadata.is_dir() && metadata.uid() == effective_user() && metadata.mode() & 0o022 == 0 {
+        return Ok(folder);
+    }
+    let message = format!("{} has to be a folder that only its user can write to", folder.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
+}
+
+/// The user that this process acts as.
+#[expect(unsafe_code, reason = "geteuid(2) has no wrapper in the standard library")]
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: geteuid takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
