@@ -82,7 +82,7 @@ impl Guest {
     /// Runs `command` in the guest, which succeeds, and then powers off.
     #[track_caller]
     pub(super) fn run(self, command: &str) -> Report {
-        Report::of(self.running(command).run())
+        Report::of(&self.running(command).run())
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) struct Report {
 impl Report {
     /// rvmm ended cleanly, and the guest's command had succeeded.
     #[track_caller]
-    pub(super) fn of(ended: Ended) -> Self {
+    pub(super) fn of(ended: &Ended) -> Self {
         ended.assert_clean();
         let report = Self { text: ended.stdout.replace('\r', "") };
         assert!(report.has_line("rvmm-exit: 0"), "{}", report.text);
