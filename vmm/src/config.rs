@@ -19,7 +19,7 @@ pub const DEFAULT_MEMORY_MIB: u64 = 128;
 
 /// Kernel command line when none is given. `reboot=k`: reset by the keyboard controller, at once; `panic=-1`: a panic
 /// resets instead of hanging; `quiet`: each console byte is an exit; the rest skips probes for what is not there.
-pub const DEFAULT_CMDLINE: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable i8042.noaux i8042.nomux i8042.dumbkbd random.trust_cpu=on";
+pub const DEFAULT_CMDLINE: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable i8042.noaux i8042.nomux i8042.dumbkbd random.trust_cpu=on pci=off";
 
 /// `boot-source`: what the guest boots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
