@@ -36,6 +36,15 @@ fn more_input_than_the_port_holds_is_not_lost() {
 }
 
 #[test]
+fn rvmm_listens_to_signals_after_the_port_was_full() {
+    require_kvm!();
+    let full = "x".repeat(64);
+    let mut guest = Rvmm::guest("serial-echo").stdin(Stdio::piped()).launch();
+    guest.wait_for("ready\n").send(&full).wait_for(&full).signal(libc::SIGTERM);
+    assert_eq!(guest.end().code(), 128 + libc::SIGTERM);
+}
+
+#[test]
 fn input_from_a_file_reaches_the_guest() {
     require_kvm!();
     let folder = tempfile::tempdir().unwrap();

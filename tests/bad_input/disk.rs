@@ -31,7 +31,7 @@ fn a_disk_without_the_right_to_write_is_refused_unless_readonly() {
         return skip("root may write to every file");
     }
     fs::set_permissions(disk.path(), fs::Permissions::from_mode(0o444)).unwrap();
-    refused(hello().disk(&disk.path(), ""), 1, &["disk0", disk.path().to_str().unwrap(), "readonly"]);
+    refused(hello().disk(&disk.path(), ""), 1, &["disk0", disk.path().to_str().unwrap(), "read-only"]);
     hello().disk(&disk.path(), ",readonly").run().assert_clean();
 }
 

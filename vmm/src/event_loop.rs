@@ -25,7 +25,24 @@ pub(crate) enum LoopEvent {
     Terminate(i32),
 }
 
-type Found = Rc<Cell<Option<LoopEvent>>>;
+/// What was found in one round of the loop.
+#[derive(Clone, Default)]
+struct Found(Rc<Cell<Option<LoopEvent>>>);
+
+impl Found {
+    /// Of several events in a round, one from outside counts: a guest that resets all the time must not hide a SIGTERM.
+    fn note(&self, event: LoopEvent) {
+        let event = match self.0.take() {
+            Some(outside @ (LoopEvent::Quit | LoopEvent::Terminate(_))) => outside,
+            _ => event,
+        };
+        self.0.set(Some(event));
+    }
+
+    fn take(&self) -> Option<LoopEvent> {
+        self.0.take()
+    }
+}
 
 /// Watches descriptors and hands each event to what it belongs to.
 pub(crate) struct EventLoop {
@@ -96,7 +113,7 @@ impl MutEventSubscriber for GuestWatch {
 
     fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
         if let Some(event) = self.events.take() {
-            self.found.set(Some(LoopEvent::Guest(event)));
+            self.found.note(LoopEvent::Guest(event));
         }
     }
 }
@@ -146,12 +163,12 @@ impl MutEventSubscriber for ProcessWatch {
             if let Some(ConsoleRequest::Quit) =
                 self.input.as_mut().and_then(|input| input.process(events, ops))
             {
-                self.found.set(Some(LoopEvent::Quit));
+                self.found.note(LoopEvent::Quit);
             }
             return;
         }
         match self.signals.read() {
-            Some(Signal::Terminate(number)) => self.found.set(Some(LoopEvent::Terminate(number))),
+            Some(Signal::Terminate(number)) => self.found.note(LoopEvent::Terminate(number)),
             Some(Signal::Stop) => {
                 crate::console::restore_terminal();
                 crate::signals::stop_process();
