@@ -146,7 +146,7 @@ pub(super) const COMPLAINTS: &str = "echo complaints-begin; \
     dmesg -r | grep -v 'ommand line:' | grep -iE '^<[0-3]>|nobody cared|i8042.*(timeout|fail|error)|virtio.*(fail|error)|I/O error'; \
     echo complaints-end";
 
-/// What Debian's kernels say of a machine without PCI.
+/// What kernels with PCI say of a machine without it.
 const KNOWN: [&str; 1] = ["PCI: Fatal: No config space access function found"];
 
 /// A writable copy of the root file system in a folder of its own, gone when the test ends.

@@ -8,7 +8,11 @@
 //! test asserts all that belongs to its boot.
 
 mod boot;
+mod console;
+mod disks;
+mod ends;
 mod guest;
+mod machine;
 
 use std::path::PathBuf;
 
