@@ -3,6 +3,9 @@
 use super::guest::COMPLAINTS;
 use super::{Guest, require_linux_guests};
 
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
 #[test]
 fn the_guest_has_its_cpus_each_a_core_of_one_package() {
     require_linux_guests!();
@@ -35,8 +38,6 @@ fn the_guest_has_its_cpus_each_a_core_of_one_package() {
 #[test]
 fn the_guest_has_its_memory_on_both_sides_of_the_gap() {
     require_linux_guests!();
-    const MIB: u64 = 1 << 20;
-    const GIB: u64 = 1 << 30;
     for (size, mib, last_low, last_high) in [
         ("64M", 64, 64 * MIB - 1, None),
         ("3584M", 3584, 3 * GIB - 1, Some(4 * GIB + 512 * MIB - 1)),
