@@ -19,8 +19,7 @@ pub(crate) use disk::{DiskArg, Engine, RootfsArg};
 pub(crate) use usage::Stop;
 
 /// Shown at the end of the help, and in the manual page.
-pub(crate) const EXAMPLES: &str = "\
-  rvmm --kernel vmlinux --rootfs disk.ext4
+pub(crate) const EXAMPLES: &str = "  rvmm --kernel vmlinux --rootfs disk.ext4
   rvmm --kernel bzImage --initrd initrd.img --append 'debug' --cpus 2 --memory 1G
   rvmm --kernel vmlinux --rootfs disk.ext4,readonly --disk path=data.img,engine=io_uring,id=data
   rvmm --config-file vm.json --console none --log-file vm.log --log-level info
@@ -32,10 +31,10 @@ On a terminal, Ctrl-A x ends the VM and Ctrl-A h shows the other keys.
 A comma that belongs to a path in --rootfs or --disk is written twice: --disk path=a,,b.img";
 
 /// The exit codes of a run.
-pub(crate) const EXIT_CODES: &str = "\
-  0  the guest powered off or reset
+pub(crate) const EXIT_CODES: &str = "  0  the guest powered off or reset, or Ctrl-A x
   1  rvmm or the host could not run it; one line on stderr says why
-  2  the command line is wrong";
+  2  the command line is wrong
+  128 + N  signal N ended it: 143 after SIGTERM, 130 after SIGINT";
 
 /// Runs a Linux guest in a microVM: its own kernel, virtual CPUs, memory and disks.
 #[derive(Debug, Parser)]

@@ -64,8 +64,10 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     }
     if let Some(bytes) = args.memory {
         if bytes % MIB != 0 {
+            // Whoever leaves the letter out means MiB.
+            let meant = if bytes < MIB { bytes.max(1) } else { bytes.div_ceil(MIB) };
             return Err(
-                format!("--memory {bytes}: not a whole number of MiB; try {}M", bytes / MIB + 1).into()
+                format!("--memory {bytes}: {bytes} bytes are not whole MiB; did you mean {meant}M?").into()
             );
         }
         config.machine_config.mem_size_mib = bytes / MIB;

@@ -5,12 +5,15 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice};
+
 use super::error::ImageError;
 
 /// Opens a regular, non-empty file for reading and returns it with its size in bytes.
 ///
 /// A FIFO or a device does not make it wait: the file is opened with `O_NONBLOCK`, and only then is looked at.
-pub(super) fn open(path: &Path) -> Result<(File, u64), ImageError> {
+pub(super) fn open(path: &Path) -> Result<(WholeReads<File>, u64), ImageError> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
@@ -34,7 +37,42 @@ pub(super) fn open(path: &Path) -> Result<(File, u64), ImageError> {
     if metadata.len() == 0 {
         return Err(ImageError::Empty);
     }
-    Ok((file, metadata.len()))
+    Ok((WholeReads(file), metadata.len()))
+}
+
+/// A file that a read of guest memory gets whole, or to its end. Some file systems (9p, FUSE) give less at a time, and
+/// vm-memory takes the first short read for the end.
+#[derive(Debug)]
+pub(super) struct WholeReads<F>(pub(super) F);
+
+impl<F: Read> Read for WholeReads<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<F: Seek> Seek for WholeReads<F> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.0.seek(position)
+    }
+}
+
+impl<F: ReadVolatile> ReadVolatile for WholeReads<F> {
+    fn read_volatile<B: BitmapSlice>(
+        &mut self,
+        buffer: &mut VolatileSlice<B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.0.read_volatile(&mut buffer.offset(filled)?) {
+                Ok(0) => break,
+                Ok(count) => filled = filled.saturating_add(count),
+                Err(VolatileMemoryError::IOError(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
 }
 
 /// Reads up to `buffer.len()` bytes at `offset` and returns how many there were before the end of the file.

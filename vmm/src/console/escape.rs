@@ -3,11 +3,11 @@
 /// Ctrl-A.
 const PREFIX: u8 = 0x01;
 
-/// What `Ctrl-A h` prints. Lines end in CR LF: the terminal is raw.
-pub(super) const HELP: &[u8] = b"\r\n\
-rvmm: Ctrl-A x      end the VM\r\n\
-rvmm: Ctrl-A h      this help\r\n\
-rvmm: Ctrl-A Ctrl-A send Ctrl-A to the guest\r\n";
+/// What `Ctrl-A h` prints. The terminal still turns LF into CR LF.
+pub(super) const HELP: &[u8] = b"\n\
+rvmm: Ctrl-A x      end the VM\n\
+rvmm: Ctrl-A h      this help\n\
+rvmm: Ctrl-A Ctrl-A send Ctrl-A to the guest\n";
 
 /// A command to rvmm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use super::KvmError;
 use crate::runtime_dir;
 
-/// Name of the file in the runtime folder.
-const FILE: &str = "cpuid";
+/// Name of the file in the runtime folder; the dot keeps it apart from the names of VMs.
+const FILE: &str = ".cpuid";
 /// Changes whenever the file's form does.
 const MAGIC: &[u8; 8] = b"rvmmcpi1";
 /// Eight 32-bit words: function, index, flags, EAX, EBX, ECX, EDX, and a word that is 0.

@@ -5,6 +5,7 @@ mod elf;
 mod files;
 mod handover;
 mod hostile;
+mod image;
 mod initrd;
 mod registers;
 
