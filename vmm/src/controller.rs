@@ -6,9 +6,13 @@ use std::rc::Rc;
 use crate::config::VmConfig;
 use crate::console::{ConsoleConfig, Input, Output, OutputError, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
+use crate::kvm::host::{self, KvmServer};
 use crate::signals::Signals;
 use crate::vcpu::{Diagnosis, GuestEvent};
 use crate::vm::{Vm, VmError};
+
+/// No Linux kernel is smaller than this many bytes.
+const SMALLEST_LINUX: u64 = 1 << 20;
 
 /// What a reset of the guest does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,6 +120,16 @@ impl Controller {
         }
     }
 
+    /// Says at once that a Linux kernel will not get far where KVM has no hardware to run it on. Smaller kernels are
+    /// made for such hosts and need no warning.
+    fn warn_of_emulation(&self) {
+        let kernel = self.config.boot_source.as_ref().map(|source| &source.kernel_image_path);
+        let size = kernel.and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len());
+        if size >= SMALLEST_LINUX && host::served_by() == KvmServer::Pvm {
+            log::warn!("KVM is served by {}: {}", KvmServer::Pvm, KvmServer::Pvm.advice());
+        }
+    }
+
     /// Starts the guest, and then what watches it: the guest does not wait for it.
     fn start(&self, vm: &mut Vm) -> Result<EventLoop, ControllerError> {
         let stdio = self.options.console == ConsoleConfig::Stdio;
@@ -126,6 +140,7 @@ impl Controller {
             input: None,
         };
         vm.start()?;
+        self.warn_of_emulation();
         if stdio {
             let input = Input::new(vm.devices().serial.clone(), terminal)
                 .map_err(|source| ControllerError::Host { what: "watch standard input", source })?;
