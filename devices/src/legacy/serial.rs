@@ -19,6 +19,17 @@ pub const SIZE: u64 = 8;
 
 /// Bytes that the receive FIFO of the model holds. A 16550A has 16; drivers ask the line status, not the size.
 const FIFO_SIZE: usize = 64;
+/// Interrupt enable register, and its bit for received data.
+const IER_OFFSET: u8 = 1;
+const IER_RDA: u8 = 1;
+/// Interrupt identification register; its low bits when nothing is pending, and when received data is.
+const IIR_OFFSET: u8 = 2;
+const IIR_ID: u8 = 0b1111;
+const IIR_NONE: u8 = 0b0001;
+const IIR_RDA: u8 = 0b0100;
+/// Line control register, and its bit that puts the divisor in the place of the first two registers.
+const LCR_OFFSET: u8 = 3;
+const LCR_DLAB: u8 = 1 << 7;
 /// Modem control register, and its loop-back bit.
 const MCR_OFFSET: u8 = 4;
 const MCR_LOOP: u8 = 1 << 4;
@@ -63,6 +74,20 @@ struct Port {
 }
 
 impl Port {
+    fn read(&mut self, register: u8) -> u8 {
+        let value = self.model.read(register);
+        // Received data is an interrupt for as long as there is some, but the model forgets it with the first byte that
+        // is read. Linux reads 256 bytes at most, then asks here whether that was all.
+        let forgotten = register == IIR_OFFSET && value & IIR_ID == IIR_NONE && self.has_data_to_announce();
+        if forgotten { value & !IIR_ID | IIR_RDA } else { value }
+    }
+
+    fn has_data_to_announce(&mut self) -> bool {
+        self.model.fifo_capacity() < FIFO_SIZE
+            && self.model.read(LCR_OFFSET) & LCR_DLAB == 0
+            && self.model.read(IER_OFFSET) & IER_RDA != 0
+    }
+
     fn looped_back(&mut self) -> bool {
         self.model.read(MCR_OFFSET) & MCR_LOOP != 0
     }
@@ -143,7 +168,7 @@ impl BusDevice for Serial {
     fn read(&self, offset: u64, data: &mut [u8]) {
         let mut port = lock(&self.port);
         for (register, byte) in byte_registers(offset).zip(data) {
-            *byte = port_register(register).map_or(0xff, |register| port.model.read(register));
+            *byte = port_register(register).map_or(0xff, |register| port.read(register));
         }
         port.notify_drained();
     }
@@ -288,5 +313,22 @@ mod tests {
         let mut data = [0; 2];
         serial.read(SCRATCH, &mut data);
         assert_eq!(data, [0x42, 0xff], "past the last port reads all ones");
+    }
+
+    #[test]
+    fn received_data_is_announced_until_it_is_all_read() {
+        const IIR: u64 = 2;
+        let (serial, _, _) = serial();
+        let read = |register| {
+            let mut byte = [0];
+            serial.read(register, &mut byte);
+            byte[0]
+        };
+        let pending = || read(IIR) & IIR_ID;
+        serial.enqueue(b"ab");
+        assert_eq!(pending(), IIR_NONE, "nobody has asked for interrupts");
+        assert_eq!(serial.write(IER, &[IER_RDA]), BusAction::None);
+        assert_eq!((read(DATA), pending(), pending()), (b'a', IIR_RDA, IIR_RDA));
+        assert_eq!((read(DATA), pending()), (b'b', IIR_NONE));
     }
 }
