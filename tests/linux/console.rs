@@ -13,8 +13,7 @@ fn a_shell_answers_what_is_typed_through_a_pipe() {
     require_linux_guests!();
     let mut guest = Guest::small().shared_root().into_rvmm().stdin(Stdio::piped()).launch();
     guest.wait_for(PROMPT).send("echo $((6 * 7)) sevens\n").wait_for("42 sevens\r\n");
-    // Sent at once, more than the port's FIFO holds. The shell's own line editor is not who reads it. (A line of just
-    // 64 bytes would swallow the Ctrl-D after it: that much the kernel's terminal copies at a time.)
+    // Sent at once, more than the port's FIFO holds. The shell's own line editor is not who reads it.
     let lines = "0123456789abcdef0123456789abcdef0123456789abcdef\n".repeat(40);
     guest.send("stty -echo; echo reading; cat >/tmp/lines; stty echo\n").wait_for("reading\r\n");
     guest.send(&lines).send("\x04").wait_for_times(3, PROMPT);
