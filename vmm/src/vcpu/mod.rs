@@ -271,7 +271,7 @@ impl VcpuHandle {
         self.want(wanted);
         loop {
             let state = lock(&self.shared.state);
-            if state.parked && (wanted == Wanted::Pause || self.thread.is_finished()) {
+            if state.parked {
                 return;
             }
             if let Err(error) = self.thread.kill(kick_signal()) {
