@@ -114,6 +114,17 @@ fn a_signal_ends_a_guest_whose_output_nobody_reads() {
 }
 
 #[test]
+fn input_does_not_keep_a_signal_from_a_guest_whose_output_nobody_reads() {
+    require_kvm!();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut guest = Rvmm::guest("serial-flood").stdin(Stdio::piped()).stdout(writer.into()).launch();
+    assert!(poll(|| process::readable(&reader) >= 60_000));
+    guest.send("typed").signal(libc::SIGTERM);
+    assert_eq!(guest.end().code(), 128 + libc::SIGTERM);
+    drop(reader);
+}
+
+#[test]
 fn a_guest_whose_reader_is_gone_runs_on() {
     require_kvm!();
     let (reader, writer) = std::io::pipe().unwrap();

@@ -2,7 +2,12 @@
 //!
 //! What that model leaves out is left out here too: a write to the FIFO control register does nothing, so bytes that
 //! were sent before the guest opened the port stay in the receive FIFO, and piped input is not lost.
+//!
+//! # Locks
+//! `output` comes before `port`, and `port` is never held while output is written: that can block for as long as nobody
+//! reads it, and whoever brings input must not wait for it.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
@@ -55,16 +60,28 @@ impl vm_superio::Trigger for Line {
 
 impl SerialEvents for Line {
     fn buffer_read(&self) {}
-    fn out_byte(&self) {
-        self.metrics.output_bytes.increment();
-    }
-    fn tx_lost_byte(&self) {
-        self.metrics.lost_bytes.increment();
-    }
+    fn out_byte(&self) {}
+    fn tx_lost_byte(&self) {}
     fn in_buffer_empty(&self) {}
 }
 
-type Model = serial::Serial<Line, Line, Box<dyn Write + Send>>;
+/// Bytes that the guest sent and nobody has written yet, in order. At most one for each vCPU: none sends another before
+/// its own is written.
+#[derive(Default)]
+struct Sent(VecDeque<u8>);
+
+impl Write for Sent {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+type Model = serial::Serial<Line, Line, Sent>;
 
 struct Port {
     model: Model,
@@ -113,6 +130,7 @@ impl Port {
 
 /// A serial port on eight I/O ports.
 pub struct Serial {
+    output: Mutex<Box<dyn Write + Send>>,
     port: Mutex<Port>,
     metrics: Arc<SerialMetrics>,
 }
@@ -125,9 +143,21 @@ impl Serial {
     pub fn new(interrupt: Arc<dyn Interrupt>, output: Box<dyn Write + Send>) -> Self {
         let metrics = Arc::new(SerialMetrics::default());
         let line = Line { interrupt, metrics: metrics.clone() };
-        let model = Model::with_events(line.clone(), line, output);
+        let model = Model::with_events(line.clone(), line, Sent::default());
         let port = Mutex::new(Port { model, starved: false, drain_notifier: None });
-        Self { port, metrics }
+        Self { output: Mutex::new(output), port, metrics }
+    }
+
+    /// Writes what was sent, in order, whichever vCPU it came from.
+    fn write_sent(&self) {
+        let mut output = lock(&self.output);
+        loop {
+            let Some(byte) = lock(&self.port).model.writer_mut().0.pop_front() else { return };
+            match output.write_all(&[byte]).and_then(|()| output.flush()) {
+                Ok(()) => self.metrics.output_bytes.increment(),
+                Err(_) => self.metrics.lost_bytes.increment(),
+            }
+        }
     }
 
     /// Sends `bytes` to the guest, as many as the receive FIFO has room for, and says how many that were.
@@ -177,11 +207,16 @@ impl BusDevice for Serial {
         let mut port = lock(&self.port);
         for (register, byte) in byte_registers(offset).zip(data) {
             if let Some(register) = port_register(register) {
-                // The only error is that of `output`, which the model has counted.
+                // Neither the interrupt nor `Sent` fails.
                 let _ = port.model.write(register, *byte);
             }
         }
         port.notify_drained();
+        let sent = !port.model.writer().0.is_empty();
+        drop(port);
+        if sent {
+            self.write_sent();
+        }
         BusAction::None
     }
 }
@@ -298,6 +333,36 @@ mod tests {
         assert_eq!(serial.write(DATA, b"x"), BusAction::None);
         assert_eq!(serial.metrics().lost_bytes.get(), 1);
         assert_eq!(read(&serial, LSR) & 0x60, 0x60, "ready for the next byte");
+    }
+
+    /// Blocks in each write until it is told to go on.
+    struct BlockedOutput(std::sync::mpsc::Receiver<()>);
+
+    impl Write for BlockedOutput {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.recv().unwrap();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn input_is_taken_while_the_output_is_blocked() {
+        let (go_on, wait) = std::sync::mpsc::channel();
+        let serial = Serial::new(Arc::new(FakeInterrupt::default()), Box::new(BlockedOutput(wait)));
+        std::thread::scope(|scope| {
+            let vcpu = scope.spawn(|| serial.write(DATA, b"x"));
+            while serial.output.try_lock().is_ok() {
+                std::thread::yield_now();
+            }
+            assert_eq!(serial.enqueue(b"ab"), 2);
+            assert_eq!(serial.metrics().output_bytes.get(), 0, "still blocked");
+            go_on.send(()).unwrap();
+            assert_eq!(vcpu.join().unwrap(), BusAction::None);
+        });
+        assert_eq!(serial.metrics().output_bytes.get(), 1);
     }
 
     #[test]
