@@ -125,6 +125,18 @@ fn input_does_not_keep_a_signal_from_a_guest_whose_output_nobody_reads() {
 }
 
 #[test]
+fn a_signal_ends_two_vcpus_whose_output_nobody_reads() {
+    require_kvm!();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let flood = Rvmm::guest("serial-flood-smp").args(["--cpus", "2", "--cmdline", ""]);
+    let mut guest = flood.stdout(writer.into()).launch();
+    assert!(poll(|| process::readable(&reader) >= 60_000));
+    guest.signal(libc::SIGTERM);
+    assert_eq!(guest.end().code(), 128 + libc::SIGTERM);
+    drop(reader);
+}
+
+#[test]
 fn a_guest_whose_reader_is_gone_runs_on() {
     require_kvm!();
     let (reader, writer) = std::io::pipe().unwrap();

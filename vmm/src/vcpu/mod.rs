@@ -243,9 +243,9 @@ impl Shared {
 }
 
 impl VcpuHandle {
-    /// Gets the vCPU out of guest mode and keeps it there until [`resume`](Self::resume). Returns once it is.
-    pub fn pause(&self) {
-        self.park(Wanted::Pause);
+    /// Gets `vcpus` out of guest mode and keeps them there until they are [resumed](Self::resume). Returns once they are.
+    pub fn pause(vcpus: &[Self]) {
+        Self::park(vcpus, Wanted::Pause);
     }
 
     /// Lets a paused vCPU go on.
@@ -253,11 +253,13 @@ impl VcpuHandle {
         self.want(Wanted::Run);
     }
 
-    /// Ends the vCPU and its thread. Returns once it has ended.
-    pub fn stop(self) {
-        self.park(Wanted::Stop);
-        if self.thread.join().is_err() {
-            log::error!("a vCPU's thread panicked");
+    /// Ends `vcpus` and their threads. Returns once they have ended.
+    pub fn stop(vcpus: Vec<Self>) {
+        Self::park(&vcpus, Wanted::Stop);
+        for vcpu in vcpus {
+            if vcpu.thread.join().is_err() {
+                log::error!("a vCPU's thread panicked");
+            }
         }
     }
 
@@ -267,18 +269,38 @@ impl VcpuHandle {
         self.shared.changed.notify_all();
     }
 
-    fn park(&self, wanted: Wanted) {
-        self.want(wanted);
-        loop {
-            let state = lock(&self.shared.state);
-            if state.parked {
-                return;
-            }
-            if let Err(error) = self.thread.kill(kick_signal()) {
-                log::error!("a vCPU cannot be kicked: {error}");
-            }
-            drop(self.shared.changed.wait_timeout(state, KICK_INTERVAL));
+    /// Kicks all of `vcpus` until the last is where it is wanted. Not one after the other: one may wait for a lock that
+    /// another holds, which blocks in a write to the console until it is kicked.
+    fn park(vcpus: &[Self], wanted: Wanted) {
+        for vcpu in vcpus {
+            vcpu.want(wanted);
+            vcpu.kick();
         }
+        for vcpu in vcpus {
+            while !vcpu.wait_until_parked() {
+                vcpus.iter().for_each(Self::kick);
+            }
+        }
+    }
+
+    fn kick(&self) {
+        if lock(&self.shared.state).parked {
+            return;
+        }
+        if let Err(error) = self.thread.kill(kick_signal()) {
+            log::error!("a vCPU cannot be kicked: {error}");
+        }
+    }
+
+    /// Waits a kick's time for the vCPU to be outside of `KVM_RUN`, or gone; whether it is.
+    fn wait_until_parked(&self) -> bool {
+        let there = |state: &State| state.parked || self.thread.is_finished();
+        let state = lock(&self.shared.state);
+        if there(&state) {
+            return true;
+        }
+        let waited = self.shared.changed.wait_timeout(state, KICK_INTERVAL);
+        there(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 }
 

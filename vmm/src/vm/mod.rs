@@ -133,7 +133,7 @@ impl Vm {
 
     /// Stops the guest between two instructions and keeps it there.
     pub fn pause(&self) {
-        self.running.iter().for_each(VcpuHandle::pause);
+        VcpuHandle::pause(&self.running);
     }
 
     /// Lets a paused guest go on.
@@ -143,7 +143,7 @@ impl Vm {
 
     /// Ends the vCPUs and finishes what the devices have in flight.
     pub fn stop(&mut self) {
-        self.running.drain(..).for_each(VcpuHandle::stop);
+        VcpuHandle::stop(std::mem::take(&mut self.running));
         self.devices.quiesce();
     }
 
