@@ -137,6 +137,19 @@ fn a_signal_ends_two_vcpus_whose_output_nobody_reads() {
 }
 
 #[test]
+fn a_restart_does_not_wait_for_output_that_nobody_reads() {
+    require_kvm!();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let flood = Rvmm::guest("serial-flood-smp").args(["--cpus", "2", "--cmdline", "reset"]);
+    let flood = flood.args(["--on-reset", "restart", "--log-level", "debug"]);
+    let mut guest = flood.stdout(writer.into()).launch();
+    // Twice: the first of them has been replaced.
+    guest.wait_for_log("restarts").signal(libc::SIGTERM);
+    assert_eq!(guest.end().code(), 128 + libc::SIGTERM);
+    drop(reader);
+}
+
+#[test]
 fn a_guest_whose_reader_is_gone_runs_on() {
     require_kvm!();
     let (reader, writer) = std::io::pipe().unwrap();

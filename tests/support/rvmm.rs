@@ -92,6 +92,14 @@ impl Running {
         self
     }
 
+    /// Waits until rvmm has written `text` to stderr.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&mut self, text: &str) -> &mut Self {
+        let seen = self.stderr.wait(|written| written.contains(text));
+        assert!(seen, "no {text:?} on stderr: {:?}", self.stderr.text());
+        self
+    }
+
     /// Sends `input` to the guest.
     #[track_caller]
     pub(crate) fn send(&mut self, input: &str) -> &mut Self {

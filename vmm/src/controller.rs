@@ -94,10 +94,13 @@ impl Controller {
     pub fn run(self) -> Result<Ending, ControllerError> {
         let output = Output::open(&self.options.console)?;
         loop {
+            output.hold();
             let mut vm = Vm::create(&self.config, output.clone())?;
             let mut events = self.start(&mut vm)?;
-            let event =
-                events.run().map_err(|source| ControllerError::Host { what: "wait for events", source })?;
+            let event = events.run();
+            // However the VM is stopped below: no vCPU stays in a write that nobody reads.
+            output.release();
+            let event = event.map_err(|source| ControllerError::Host { what: "wait for events", source })?;
             // Closes the console's input, which gives the terminal back.
             drop(events);
             log::info!("the VM ends: {event:?}; {}", vm.exits());
@@ -107,6 +110,7 @@ impl Controller {
                 }
                 LoopEvent::Guest(GuestEvent::Reset) if self.options.on_reset == OnReset::Restart => {
                     vm.stop();
+                    log::info!("the guest restarts");
                     continue;
                 }
                 LoopEvent::Guest(GuestEvent::PowerOff) => Ending::PowerOff,
@@ -114,7 +118,6 @@ impl Controller {
                 LoopEvent::Quit => Ending::Quit,
                 LoopEvent::Terminate(number) => Ending::Signal(number),
             };
-            output.release();
             vm.leave();
             return Ok(ending);
         }

@@ -48,6 +48,11 @@ impl Output {
     pub fn release(&self) {
         self.released.store(true, Ordering::Release);
     }
+
+    /// Takes [`release`](Self::release) back: another guest writes.
+    pub fn hold(&self) {
+        self.released.store(false, Ordering::Release);
+    }
 }
 
 fn open(path: &PathBuf) -> Result<File, OutputError> {
