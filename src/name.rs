@@ -5,8 +5,8 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 
 /// Most bytes of a name.
 const MAX_LEN: usize = 64;
@@ -27,31 +27,52 @@ impl Name {
         }
         let refused = |error: &io::Error| format!("--id {id}: cannot take the name: {error}");
         let folder = vmm::runtime_dir::create().map_err(|error| refused(&error))?.join(id);
-        match DirBuilder::new().mode(0o700).create(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(&error)),
-            _ => {}
-        }
-        let path = folder.join("pid");
-        let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut lock = opened.map_err(|error| refused(&error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let _ = (&mut lock).take(16).read_to_string(&mut pid);
-                return Err(format!(
-                    "--id {id}: a VM of this name is running (pid {}); end it, or choose another name",
-                    pid.trim()
-                ));
+        let mut lock = loop {
+            match DirBuilder::new().mode(0o700).create(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(&error)),
+                _ => {}
             }
-            Err(TryLockError::Error(error)) => return Err(refused(&error)),
-        }
+            let path = folder.join("pid");
+            let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+            let mut lock = match opened {
+                Ok(file) => file,
+                // Its last owner ended just now and took the folder along.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(refused(&error)),
+            };
+            match lock.try_lock() {
+                Ok(()) if is_still(&lock, &path).map_err(|error| refused(&error))? => break lock,
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let mut pid = String::new();
+                    let _ = (&mut lock).take(16).read_to_string(&mut pid);
+                    return Err(format!(
+                        "--id {id}: a VM of this name is running (pid {}); end it, or choose another name",
+                        pid.trim()
+                    ));
+                }
+                Err(TryLockError::Error(error)) => return Err(refused(&error)),
+            }
+        };
         let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| {
             let pid = format!("{}\n", std::process::id());
             lock.write_all(pid.as_bytes())
         });
         written.map_err(|error| refused(&error))?;
         Ok(Self { folder, _lock: lock })
+    }
+}
+
+/// Whether `path` still names `file`. When its owner removed it between our opening and our locking, the lock is worth
+/// nothing: the next VM makes a file of its own.
+fn is_still(file: &File, path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(there) => {
+            let ours = file.metadata()?;
+            Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -65,6 +86,18 @@ impl Drop for Name {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_was_removed_or_replaced_is_not_still_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        let file = File::create(&path).unwrap();
+        assert!(is_still(&file, &path).unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(!is_still(&file, &path).unwrap());
+        File::create(&path).unwrap();
+        assert!(!is_still(&file, &path).unwrap());
+    }
 
     #[test]
     fn names_that_are_no_names_are_refused() {
