@@ -104,23 +104,6 @@ fn a_file_for_the_console_or_the_log_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn a_name_that_another_vm_has_is_refused_until_that_ends() {
-    require_kvm!();
-    let runtime = tempfile::tempdir().unwrap();
-    let named = |guest: &str| {
-        let mut rvmm = Rvmm::guest(guest).args(["--id", "web-1"]);
-        rvmm.command.env("XDG_RUNTIME_DIR", runtime.path());
-        rvmm
-    };
-    let mut first = named("hlt-forever").launch();
-    first.wait_for("halted");
-    refused(named("hello"), 1, &["--id", "web-1"]);
-    first.signal(libc::SIGTERM);
-    first.end();
-    named("hello").run().assert_clean();
-}
-
-#[test]
 fn names_with_control_characters_do_not_reach_the_terminal() {
     require_kvm!();
     let ended: Ended = Rvmm::new().args(["--kernel", "/no/such/\x1b[2Jfile"]).run();
