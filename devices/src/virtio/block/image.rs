@@ -255,8 +255,10 @@ pub(super) enum Unmap {
     Forbidden,
 }
 
+/// Whether the host cannot do this at all, or not to such a range: a block device with sectors of 4 KiB answers EINVAL
+/// to one that begins or ends within a sector, which the guest, whose sectors are smaller, may well ask for.
 fn unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::ENOTTY))
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::ENOTTY | libc::EINVAL))
 }
 
 fn to_result(result: libc::c_int) -> io::Result<()> {
