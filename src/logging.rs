@@ -12,11 +12,12 @@ mod timestamp;
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use log::{LevelFilter, Log, Metadata, Record};
 
@@ -26,6 +27,9 @@ use timestamp::Timestamp;
 /// Bytes of a line, newline included: what Linux writes to a pipe in one piece (`PIPE_BUF`, pipe(7)). It also bounds
 /// what a guest can make rvmm allocate here. The rest of a longer line is dropped.
 const LINE_MAX: usize = 4096;
+
+/// How long a line waits for the reader of stderr.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How to log.
 pub(crate) struct Settings<'a> {
@@ -72,6 +76,21 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Waits until `output` takes a line, and fails if it does not: what logs may be the thread that has to hear a signal.
+#[expect(unsafe_code, reason = "poll(2) has no wrapper in the standard library")]
+fn wait_for_room(output: &impl AsFd, patience: Duration) -> io::Result<()> {
+    let mut poll = libc::pollfd { fd: output.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    let patience = patience.as_millis().try_into().unwrap_or(libc::c_int::MAX);
+    // SAFETY: the pointer is good for the one structure that is announced.
+    match unsafe { libc::poll(&raw mut poll, 1, patience) } {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        // Interrupted, for one: a vCPU that is to stop.
+        -1 => Err(io::Error::last_os_error()),
+        // Of an error of the output, the write tells.
+        _ => Ok(()),
+    }
+}
+
 struct Logger {
     sink: Sink,
     id: String,
@@ -95,9 +114,15 @@ impl Logger {
         line
     }
 
+    /// How long a line may wait for a slow reader: not again once one waited in vain.
+    fn patience(&self) -> Duration {
+        if self.lost.load(Ordering::Relaxed) == 0 { PATIENCE } else { Duration::ZERO }
+    }
+
     fn write(&self, line: &Line) -> io::Result<()> {
         match &self.sink {
-            Sink::Stderr => io::stderr().write_all(line.0.as_bytes()),
+            Sink::Stderr => wait_for_room(&io::stderr(), self.patience())
+                .and_then(|()| io::stderr().write_all(line.0.as_bytes())),
             Sink::File(file) => (&mut &*file).write_all(line.0.as_bytes()),
         }
     }

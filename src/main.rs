@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| {
+        vmm::signals::unblock();
         complain(&format!("rvmm: error: {}", chain(error.as_ref())));
         ExitCode::FAILURE
     })

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use crate::support::kvm::require_kvm;
@@ -125,6 +126,16 @@ fn input_does_not_keep_a_signal_from_a_guest_whose_output_nobody_reads() {
 }
 
 #[test]
+fn a_guest_whose_output_nobody_reads_ends_when_kvm_cannot_run_it_any_further() {
+    require_kvm!();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let ended =
+        Rvmm::guest("smp-flood").args(["--cpus", "2", "--cmdline", "fault"]).stdout(writer.into()).run();
+    assert_eq!(ended.code(), 1, "{ended:#?}");
+    ended.assert_complaint(&["KVM", "vCPU 0"]);
+}
+
+#[test]
 fn a_signal_ends_two_vcpus_whose_output_nobody_reads() {
     require_kvm!();
     let (reader, writer) = std::io::pipe().unwrap();
@@ -146,6 +157,23 @@ fn a_restart_does_not_wait_for_output_that_nobody_reads() {
     // Twice: the first of them has been replaced.
     guest.wait_for_log("restarts").signal(libc::SIGTERM);
     assert_eq!(guest.end().code(), 128 + libc::SIGTERM);
+    drop(reader);
+}
+
+#[test]
+fn a_signal_ends_an_rvmm_whose_complaint_nobody_reads() {
+    require_kvm!();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let (stdout, stderr) = (writer.try_clone().unwrap(), writer);
+    let mut guest =
+        Rvmm::guest("smp-flood").args(["--cpus", "2", "--cmdline", "fault"]).stdout(stdout.into());
+    guest.command.stderr(stderr);
+    let mut guest = guest.launch();
+    // One thread is left, which writes what it has to say.
+    assert!(poll(|| process::threads(guest.pid()) == 3));
+    assert!(poll(|| process::threads(guest.pid()) == 1));
+    guest.signal(libc::SIGTERM);
+    assert_eq!(guest.end().status.signal(), Some(libc::SIGTERM));
     drop(reader);
 }
 

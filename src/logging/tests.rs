@@ -75,3 +75,15 @@ fn a_log_file_that_can_not_be_opened_is_named() {
     let error = start(&settings).unwrap_err();
     assert!(error.contains("/proc/no/such"), "{error}");
 }
+
+#[test]
+fn a_line_waits_for_a_reader_and_not_for_ever() {
+    let (reader, mut writer) = io::pipe().unwrap();
+    assert!(wait_for_room(&writer, Duration::ZERO).is_ok());
+    // What a pipe holds by default (pipe(7)).
+    writer.write_all(&[b'x'; 64 << 10]).unwrap();
+    let error = wait_for_room(&writer, Duration::from_millis(1)).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    drop(reader);
+    assert!(wait_for_room(&writer, PATIENCE).is_ok(), "the write tells that nobody is there");
+}

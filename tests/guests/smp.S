@@ -3,24 +3,17 @@
 
 #include "bare.inc"
 #include "interrupts.inc"
-    .set TRAMPOLINE, 0x8000
-    .set ALL_BUT_SELF, 3 << 18
-    .set INIT, 0x4500
-    .set STARTUP, 0x4600
+#include "smp.inc"
 main:
     call interrupts_init
-    mov $trampoline, %esi
-    mov $TRAMPOLINE, %edi
-    mov $trampoline_end - trampoline, %ecx
-    rep movsb
+    call smp_init
     mov 24(%ebp), %esi
     movzbl (%esi), %ebx
     sub $'0', %ebx
     call report
     cmp $1, %ebx
     je 2f
-    movl $ALL_BUT_SELF | INIT, APIC_ICR
-    movl $ALL_BUT_SELF | STARTUP | TRAMPOLINE >> 12, APIC_ICR
+    call smp_start
 1:  pause
     cmp %ebx, reported
     jb 1b
@@ -63,21 +56,6 @@ report:
 
 handler:
     ret
-
-    .code16
-trampoline:
-    xor %ax, %ax
-    mov %ax, %ds
-    lgdtl TRAMPOLINE + 1f - trampoline
-    mov %cr0, %eax
-    or $1, %al
-    mov %eax, %cr0
-    ljmpl $8, $secondary
-    .balign 4
-1:  .word gdt_pointer - gdt - 1
-    .long gdt
-trampoline_end:
-    .code32
 
     .section .bss
     .balign 4

@@ -49,3 +49,8 @@ pub(crate) fn state(pid: u32) -> char {
     let after_name = stat.rsplit_once(") ").unwrap().1;
     after_name.chars().next().unwrap()
 }
+
+/// How many threads the process `pid` has, KVM's own included.
+pub(crate) fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}

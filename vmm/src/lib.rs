@@ -14,7 +14,7 @@ pub mod kvm;
 pub mod layout;
 pub mod memory;
 pub mod runtime_dir;
-mod signals;
+pub mod signals;
 pub mod vcpu;
 mod vm;
 

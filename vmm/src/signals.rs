@@ -30,22 +30,8 @@ impl Signals {
     /// What the host said.
     #[expect(unsafe_code, reason = "signalfd(2) has no wrapper in the standard library")]
     pub(crate) fn block() -> io::Result<Self> {
-        let mut mask = MaybeUninit::uninit();
-        // SAFETY: `mask` is a valid place for a signal set, which sigemptyset fills in before anything reads it, and
-        // every number is that of a signal.
-        let mask = unsafe {
-            libc::sigemptyset(mask.as_mut_ptr());
-            for signal in TERMINATING.into_iter().chain([libc::SIGTSTP, libc::SIGCONT]) {
-                libc::sigaddset(mask.as_mut_ptr(), signal);
-            }
-            mask.assume_init()
-        };
-        // SAFETY: the set is valid, and the old one is not asked for.
-        let blocked =
-            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const mask, std::ptr::null_mut()) };
-        if blocked != 0 {
-            return Err(io::Error::from_raw_os_error(blocked));
-        }
+        let mask = mask();
+        change_mask(libc::SIG_BLOCK, &mask)?;
         // SAFETY: the set is valid; -1 asks for a new descriptor.
         let fd = unsafe { libc::signalfd(-1, &raw const mask, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
         if fd < 0 {
@@ -78,6 +64,37 @@ impl Signals {
 impl AsRawFd for Signals {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+/// Lets signals end this process again, when there is no VM any more that they would end: what the process still has to
+/// say may go to a pipe that nobody reads.
+pub fn unblock() {
+    // Fails only for a `how` that is none.
+    let _ = change_mask(libc::SIG_UNBLOCK, &mask());
+}
+
+/// The signals that rvmm handles.
+#[expect(unsafe_code, reason = "sigemptyset(3) has no wrapper in the standard library")]
+fn mask() -> libc::sigset_t {
+    let mut mask = MaybeUninit::uninit();
+    // SAFETY: `mask` is a valid place for a signal set, which sigemptyset fills in before anything reads it, and
+    // every number is that of a signal.
+    unsafe {
+        libc::sigemptyset(mask.as_mut_ptr());
+        for signal in TERMINATING.into_iter().chain([libc::SIGTSTP, libc::SIGCONT]) {
+            libc::sigaddset(mask.as_mut_ptr(), signal);
+        }
+        mask.assume_init()
+    }
+}
+
+#[expect(unsafe_code, reason = "pthread_sigmask(3) has no wrapper in the standard library")]
+fn change_mask(how: libc::c_int, mask: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: the set is valid, and the old one is not asked for.
+    match unsafe { libc::pthread_sigmask(how, mask, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
     }
 }
 
