@@ -1,5 +1,7 @@
 //! Block devices, driven by bare guests, well and badly.
 
+use std::fs;
+
 use crate::support::disk::Disk;
 use crate::support::kvm::require_kvm;
 use crate::support::{Ended, Rvmm};
@@ -77,6 +79,17 @@ fn a_broken_request_is_answered_or_stops_the_device_and_never_the_vm() {
             assert!(!line.contains("timeout"), "{engine}: {line}");
         }
         assert_eq!(disk.content(), before, "{engine}");
+    }
+}
+
+#[test]
+fn a_request_that_would_keep_the_vmm_busy_for_seconds_is_refused() {
+    require_kvm!();
+    for engine in [",engine=sync", ",engine=io_uring"] {
+        let disk = Disk::new(16, "sector zero here");
+        fs::File::options().write(true).open(disk.path()).unwrap().set_len(4 << 30).unwrap();
+        let ended = Rvmm::guest("virtio-blk-large").disk(&disk.path(), engine).run();
+        ended.assert_clean().assert_stdout(&format!("large {IOERR}\nsmall {OK}\n"));
     }
 }
 

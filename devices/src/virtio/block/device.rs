@@ -4,7 +4,8 @@ use std::sync::Arc;
 use log::{debug, info};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
-    VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK,
+    VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_S_IOERR,
+    VIRTIO_BLK_S_OK,
 };
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
@@ -34,12 +35,23 @@ const COMPLETION_TOKEN: u32 = 0;
 const MAX_REQUESTS_PER_CALL: usize = 64;
 /// Bytes of data after which it starts no more: the synchronous engine moves them in the event loop.
 const MAX_BYTES_PER_CALL: u64 = 16 << 20;
+/// Bytes of data under way after which it starts no more: a reset, and the end of the VM, wait for all of them.
+const MAX_BYTES_UNDER_WAY: u64 = 64 << 20;
 
 /// What exists from DRIVER_OK to the next reset.
 struct Active {
     queue: VirtQueue,
     engine: Box<dyn Engine>,
     done: Vec<Completion>,
+    /// Bytes of data that the engine has.
+    bytes_under_way: u64,
+}
+
+impl Active {
+    /// Nothing is started until something is done, which the engine's descriptor tells.
+    fn is_full(&self) -> bool {
+        self.bytes_under_way >= MAX_BYTES_UNDER_WAY
+    }
 }
 
 /// A block device on a raw disk image.
@@ -140,7 +152,7 @@ impl BlockDevice {
         active.queue.disable_notifications()?;
         let (mut requests, mut bytes) = (0, 0);
         loop {
-            while requests < MAX_REQUESTS_PER_CALL && bytes < MAX_BYTES_PER_CALL {
+            while requests < MAX_REQUESTS_PER_CALL && bytes < MAX_BYTES_PER_CALL && !active.is_full() {
                 let Some(moved) = self.start_next(active)? else { break };
                 requests += 1;
                 bytes += moved;
@@ -150,6 +162,9 @@ impl BlockDevice {
                 .submit()
                 .map_err(|source| DeviceError::Backend { what: "cannot start requests", source })?;
             self.finish(active)?;
+            if active.is_full() {
+                break;
+            }
             if requests >= MAX_REQUESTS_PER_CALL || bytes >= MAX_BYTES_PER_CALL {
                 active.queue.continue_later();
                 break;
@@ -165,7 +180,7 @@ impl BlockDevice {
 
     /// Starts the next request, if there is one, and says how many bytes it moves.
     fn start_next(&self, active: &mut Active) -> Result<Option<u64>, DeviceError> {
-        let Active { queue, engine, done: _ } = active;
+        let Active { queue, engine, done: _, bytes_under_way } = active;
         let Some(mut chain) = queue.pop()? else { return Ok(None) };
         let head = chain.head;
         let broken = |message| DeviceError::Queue { queue: REQUEST_QUEUE, message };
@@ -184,14 +199,12 @@ impl BlockDevice {
                 Ok(Some(0))
             }
             Ok(operation) => {
-                let bytes = match &operation {
-                    Operation::Read { data, .. } | Operation::Write { data, .. } => data.len(),
-                    _ => 0,
-                };
+                let bytes = data_bytes(&operation);
                 let job = Job { operation, reply };
                 engine
                     .push(job)
                     .map_err(|job| broken(format!("chain at {} is under way already", job.reply.head)))?;
+                *bytes_under_way += bytes;
                 Ok(Some(bytes))
             }
         }
@@ -199,7 +212,7 @@ impl BlockDevice {
 
     /// Answers what the engine has done.
     fn finish(&self, active: &mut Active) -> Result<(), DeviceError> {
-        let Active { queue, engine, done } = active;
+        let Active { queue, engine, done, bytes_under_way } = active;
         let failed = |source| DeviceError::Backend { what: "cannot go on with a request", source };
         engine.take_completions(done).map_err(failed)?;
         if !done.is_empty()
@@ -211,6 +224,7 @@ impl BlockDevice {
             engine.take_completions(done).map_err(failed)?;
         }
         for (job, result) in done.drain(..) {
+            *bytes_under_way = bytes_under_way.saturating_sub(data_bytes(&job.operation));
             self.answer_job(queue, &job, &result)?;
         }
         Ok(())
@@ -262,6 +276,14 @@ impl BlockDevice {
     }
 }
 
+/// Bytes that an operation moves between disk and guest.
+fn data_bytes(operation: &Operation) -> u64 {
+    match operation {
+        Operation::Read { data, .. } | Operation::Write { data, .. } => data.len(),
+        _ => 0,
+    }
+}
+
 /// Writes the status of a request and gives its chain back.
 fn answer(queue: &mut VirtQueue, reply: Reply, status: u8) -> Result<(), DeviceError> {
     let Reply { head, status: address, data_len } = reply;
@@ -277,6 +299,7 @@ fn features(limits: &Limits) -> u64 {
     let mut features = 1 << VIRTIO_F_VERSION_1
         | 1 << VIRTIO_RING_F_EVENT_IDX
         | 1 << VIRTIO_RING_F_INDIRECT_DESC
+        | 1 << VIRTIO_BLK_F_SIZE_MAX
         | 1 << VIRTIO_BLK_F_SEG_MAX
         | 1 << VIRTIO_BLK_F_BLK_SIZE
         | 1 << VIRTIO_BLK_F_TOPOLOGY;
@@ -320,7 +343,7 @@ impl VirtioDevice for BlockDevice {
         let target = Target { image: self.image.clone(), memory: memory.clone(), write_flags };
         let queue = VirtQueue::new(REQUEST_QUEUE, queue, memory, interrupt);
         let engine = self.new_engine(target, queue.size())?;
-        self.active = Some(Active { queue, engine, done: Vec::new() });
+        self.active = Some(Active { queue, engine, done: Vec::new(), bytes_under_way: 0 });
         Ok(())
     }
 
@@ -331,7 +354,15 @@ impl VirtioDevice for BlockDevice {
             DeviceEvent::Backend(COMPLETION_TOKEN) => {
                 // Emptied before completions are taken, so that a later one is not lost. Nothing to read is fine.
                 let _ = self.completion_event.as_ref().map(EventFd::read);
-                self.finish(&mut active).and_then(|()| active.queue.notify_driver())
+                let was_full = active.is_full();
+                self.finish(&mut active).and_then(|()| {
+                    if was_full && !active.is_full() {
+                        // Notifications are off, and chains may be waiting.
+                        self.process_queue(&mut active)
+                    } else {
+                        active.queue.notify_driver()
+                    }
+                })
             }
             DeviceEvent::Queue(_) | DeviceEvent::Backend(_) => Ok(()),
         };
@@ -340,7 +371,9 @@ impl VirtioDevice for BlockDevice {
     }
 
     fn deactivate(&mut self) -> Vec<Queue> {
-        let Some(Active { mut queue, mut engine, mut done }) = self.active.take() else { return Vec::new() };
+        let Some(Active { mut queue, mut engine, mut done, bytes_under_way: _ }) = self.active.take() else {
+            return Vec::new();
+        };
         engine.drain(&mut done);
         for (job, result) in done {
             // A ring that the driver broke takes no answers, and nobody waits for them.

@@ -25,6 +25,12 @@ pub(super) const MAX_DISCARD_SECTORS: u32 = 1 << 21;
 /// Sectors that one zeroing may have: 16 MiB, which the host may have to write.
 pub(super) const MAX_WRITE_ZEROES_SECTORS: u32 = 1 << 15;
 
+/// Bytes that one descriptor should have (`size_max`): Linux cuts at the same length by default.
+pub(super) const MAX_SEGMENT_BYTES: u32 = 64 << 10;
+/// Bytes of data that one request may have: what `seg_max` descriptors of [`MAX_SEGMENT_BYTES`] stay below. A chain can
+/// name 4 GiB, which would keep the event loop, and so a signal that is to end the VM, waiting for seconds.
+pub(super) const MAX_DATA_BYTES: u64 = 16 << 20;
+
 /// Length of `struct virtio_blk_req` up to its data.
 const HEADER_LEN: usize = 16;
 /// Length of `struct virtio_blk_discard_write_zeroes`.
@@ -222,7 +228,8 @@ impl Limits {
     /// Where on the disk `data` goes from or to. `other`, the part of the opposite direction, must be empty.
     fn transfer(&self, sector: u64, data: &Segments, other: &Segments) -> Result<u64, Refusal> {
         let whole_sectors = data.len().is_multiple_of(SECTOR_SIZE);
-        if !whole_sectors || !other.is_empty() || data.count() > MAX_CHAIN_LEN {
+        let too_large = data.len() > MAX_DATA_BYTES || data.count() > MAX_CHAIN_LEN;
+        if !whole_sectors || !other.is_empty() || too_large {
             return Err(Refusal::IoError);
         }
         self.check(sector, data.len() / SECTOR_SIZE)

@@ -38,6 +38,24 @@ fn sectors_past_the_end_are_refused() {
 }
 
 #[test]
+fn a_request_for_more_data_than_one_may_have_is_refused() {
+    const LEN: u32 = 512 << 10;
+    for engine in ENGINES {
+        // A hole: there is nothing to read, but time to spend.
+        let mut disk = Disk::with(engine, FLUSH, |config| {
+            let path = config.path_on_host.as_ref().unwrap();
+            File::options().write(true).open(path).unwrap().set_len(1 << 30).unwrap();
+        });
+        let address = disk.harness.allocate(LEN, UNTOUCHED);
+        for (count, status) in [(32, OK), (33, IOERR)] {
+            let data = vec![Buffer::writable(address, LEN); count];
+            assert_eq!(disk.request(&header(VIRTIO_BLK_T_IN, 0), &data), status, "{engine:?} {count}");
+        }
+        assert!(!disk.harness.needs_reset());
+    }
+}
+
+#[test]
 fn ranges_that_are_too_long_or_malformed_are_refused() {
     let mut disk = Disk::new(IoEngine::Sync);
     for kind in [VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES] {

@@ -186,7 +186,7 @@ fn the_configuration_space_has_what_the_features_promise() {
         u64::from_le_bytes(bytes.try_into().unwrap())
     };
     assert_eq!(number(0, 8), SECTORS);
-    assert_eq!(number(12, 4), 254, "seg_max");
+    assert_eq!((number(8, 4), number(12, 4)), (64 << 10, 254), "size_max, seg_max");
     assert_eq!(number(20, 4), 512, "blk_size");
     assert_eq!((number(36, 4), number(40, 4)), (1 << 21, 1), "discard");
     assert_eq!((number(48, 4), number(52, 4), number(56, 1)), (1 << 15, 1, 1), "write zeroes");
@@ -214,6 +214,28 @@ fn a_full_ring_is_served_in_shares_and_none_is_lost() {
         }
         assert_eq!(disk.harness.interrupts(), 1, "{engine:?}: only past used_event");
         assert_eq!(disk.harness.avail_event(0), 85, "asks for the next notification");
+    }
+}
+
+#[test]
+fn more_data_than_may_be_under_way_is_moved_in_turn() {
+    const LEN: u32 = 1 << 20;
+    for engine in ENGINES {
+        let mut disk = Disk::new(engine);
+        let address = disk.harness.allocate(LEN, UNTOUCHED);
+        // All into the same memory: it is not about the data. 80 MiB, of which 64 can be under way.
+        let statuses: Vec<_> = (0..80)
+            .map(|_| {
+                let (buffers, status) =
+                    disk.buffers(&header(VIRTIO_BLK_T_IN, 0), &[Buffer::writable(address, LEN)]);
+                disk.harness.add_chain(0, &buffers);
+                status
+            })
+            .collect();
+        disk.harness.kick(0);
+        assert_eq!(disk.harness.wait_used(0, statuses.len()).len(), statuses.len(), "{engine:?}");
+        assert!(statuses.iter().all(|status| disk.harness.fetch(*status, 1) == [OK]));
+        assert_eq!(disk.read(5, 512), (OK, sector(5)));
     }
 }
 
