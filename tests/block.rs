@@ -1,10 +1,11 @@
 //! Block devices, driven by bare guests, well and badly.
 
 use std::fs;
+use std::process::Command;
 
 use crate::support::disk::Disk;
 use crate::support::kvm::require_kvm;
-use crate::support::{Ended, Rvmm};
+use crate::support::{Ended, Rvmm, bare};
 
 const OK: &str = "status 00000000";
 const IOERR: &str = "status 00000001";
@@ -91,6 +92,21 @@ fn a_request_that_would_keep_the_vmm_busy_for_seconds_is_refused() {
         let ended = Rvmm::guest("virtio-blk-large").disk(&disk.path(), engine).run();
         ended.assert_clean().assert_stdout(&format!("large {IOERR}\nsmall {OK}\n"));
     }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_to_the_guest() {
+    require_kvm!();
+    let disk = Disk::new(16, "sector zero here");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -f 0; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_rvmm")]);
+    let ended = Rvmm::within(limited)
+        .arg("--kernel")
+        .arg(bare::path("virtio-blk"))
+        .disk(&disk.path(), ",engine=sync")
+        .run();
+    ended.assert_clean();
+    assert!(ended.stdout.contains(&format!("write {IOERR}")), "{ended:#?}");
 }
 
 #[test]
