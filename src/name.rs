@@ -8,6 +8,10 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+/// The locked file in a name's folder.
+const FILE: &str = "pid";
+/// How often a name is tried whose last owner is just ending.
+const MAX_TRIES: u32 = 32;
 /// Most bytes of a name.
 const MAX_LEN: usize = 64;
 
@@ -15,7 +19,7 @@ const MAX_LEN: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Name {
     folder: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Name {
@@ -27,18 +31,29 @@ impl Name {
         }
         let refused = |error: &io::Error| format!("--id {id}: cannot take the name: {error}");
         let folder = vmm::runtime_dir::create().map_err(|error| refused(&error))?.join(id);
-        let mut lock = loop {
+        let mut tries = 0..MAX_TRIES;
+        let lock = loop {
+            if tries.next().is_none() {
+                return Err(format!(
+                    "--id {id}: {} comes and goes; remove it, or choose another name",
+                    folder.display()
+                ));
+            }
             match DirBuilder::new().mode(0o700).create(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(&error)),
                 _ => {}
             }
-            let path = folder.join("pid");
+            let path = folder.join(FILE);
             let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
             let mut lock = match opened {
                 Ok(file) => file,
                 // Its last owner ended just now and took the folder along.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(refused(&error)),
+                Err(error) => {
+                    // Goes only when it is empty, and so nobody's.
+                    let _ = fs::remove_dir(&folder);
+                    return Err(refused(&error));
+                }
             };
             match lock.try_lock() {
                 Ok(()) if is_still(&lock, &path).map_err(|error| refused(&error))? => break lock,
@@ -54,12 +69,14 @@ impl Name {
                 Err(TryLockError::Error(error)) => return Err(refused(&error)),
             }
         };
+        let name = Self { folder, lock };
+        let mut lock = &name.lock;
         let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| {
             let pid = format!("{}\n", std::process::id());
             lock.write_all(pid.as_bytes())
         });
         written.map_err(|error| refused(&error))?;
-        Ok(Self { folder, _lock: lock })
+        Ok(name)
     }
 }
 
@@ -78,8 +95,10 @@ fn is_still(file: &File, path: &Path) -> io::Result<bool> {
 
 impl Drop for Name {
     fn drop(&mut self) {
-        // What cannot be removed is taken over by the next VM of this name.
-        let _ = fs::remove_dir_all(&self.folder);
+        // What cannot be removed is taken over by the next VM of this name. Nothing but our own is removed, nor anything
+        // opened for it, which takes a descriptor that there may not be.
+        let _ = fs::remove_file(self.folder.join(FILE));
+        let _ = fs::remove_dir(&self.folder);
     }
 }
 

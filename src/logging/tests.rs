@@ -81,7 +81,7 @@ fn a_line_waits_for_a_reader_and_not_for_ever() {
     let (reader, mut writer) = io::pipe().unwrap();
     assert!(wait_for_room(&writer, Duration::ZERO).is_ok());
     // What a pipe holds by default (pipe(7)).
-    writer.write_all(&[b'x'; 64 << 10]).unwrap();
+    writer.write_all(&vec![b'x'; 64 << 10]).unwrap();
     let error = wait_for_room(&writer, Duration::from_millis(1)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     drop(reader);

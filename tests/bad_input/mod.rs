@@ -3,12 +3,14 @@
 mod disk;
 mod kernel;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::support::kvm::require_kvm;
-use crate::support::{Ended, Rvmm};
+use crate::support::{Ended, Rvmm, bare};
 
 /// Runs rvmm in an empty folder and checks that the folder is empty afterwards.
 #[track_caller]
@@ -128,4 +130,33 @@ fn the_id_of_a_running_vm_is_refused_and_is_free_again_after_it() {
     first.end();
     assert_eq!(named("hello").run().code(), 0);
     assert!(!runtime.path().join("rvmm/twin").exists());
+}
+
+#[test]
+fn a_runtime_folder_that_others_can_replace_is_not_used() {
+    require_kvm!();
+    let runtime = tempfile::tempdir().unwrap();
+    let named = || {
+        let mut rvmm = Rvmm::guest("hello").args(["--id", "web"]);
+        rvmm.command.env("XDG_RUNTIME_DIR", runtime.path());
+        rvmm
+    };
+    assert_eq!(named().run().code(), 0);
+    fs::set_permissions(runtime.path(), Permissions::from_mode(0o777)).unwrap();
+    let folder = runtime.path().to_str().unwrap();
+    refused(named(), 1, &["web", folder, "only its user can write to"]);
+}
+
+#[test]
+fn a_name_is_given_back_when_there_are_no_descriptors_left() {
+    let runtime = tempfile::tempdir().unwrap();
+    // Standard streams take three: the name's file cannot be opened, or what comes after it.
+    for limit in 3..6 {
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_rvmm")]);
+        limited.env("XDG_RUNTIME_DIR", runtime.path());
+        let rvmm = Rvmm::within(limited).args(["--id", "few", "--kernel"]).arg(bare::path("hello"));
+        refused(rvmm, 1, &["open files"]);
+        assert!(!runtime.path().join("rvmm/few").exists(), "{limit}");
+    }
 }

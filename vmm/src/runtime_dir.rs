@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `$XDG_RUNTIME_DIR/rvmm`, or `/run/rvmm` for root, or `/run/user/UID/rvmm`. `None` where none of them can be.
 pub fn path() -> Option<PathBuf> {
@@ -22,13 +22,21 @@ pub fn path() -> Option<PathBuf> {
 pub fn create() -> io::Result<PathBuf> {
     let missing = || io::Error::new(io::ErrorKind::NotFound, "no runtime folder; set XDG_RUNTIME_DIR");
     let folder = path().ok_or_else(missing)?;
+    // Whoever can rename our folder can have us write to, and remove from, another: `sudo -E` keeps XDG_RUNTIME_DIR.
+    folder.parent().map_or(Ok(()), check_private)?;
     match DirBuilder::new().mode(0o700).create(&folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let metadata = fs::symlink_metadata(&folder)?;
+    check_private(&folder)?;
+    Ok(folder)
+}
+
+/// Refuses what is not a folder of this user, to which nobody else can write.
+fn check_private(folder: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(folder)?;
     if metadata.is_dir() && metadata.uid() == effective_user() && metadata.mode() & 0o022 == 0 {
-        return Ok(folder);
+        return Ok(());
     }
     let message = format!("{} has to be a folder that only its user can write to", folder.display());
     Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
