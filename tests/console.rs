@@ -170,7 +170,7 @@ fn a_signal_ends_an_rvmm_whose_complaint_nobody_reads() {
     guest.command.stderr(stderr);
     let mut guest = guest.launch();
     // One thread is left, which writes what it has to say.
-    assert!(poll(|| process::threads(guest.pid()) == 3));
+    assert!(poll(|| process::threads(guest.pid()) > 1));
     assert!(poll(|| process::threads(guest.pid()) == 1));
     guest.signal(libc::SIGTERM);
     assert_eq!(guest.end().status.signal(), Some(libc::SIGTERM));

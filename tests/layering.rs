@@ -10,10 +10,11 @@ use serde_json::Value;
 const CRATES: [&str; 4] = ["rvmm-devices", "rvmm-vmm", "rvmm-api", "rvmm"];
 
 /// The modules of `vmm`, lowest layer first: each may use those of its own layer and of the layers before it.
-const VMM_LAYERS: [&[&str]; 6] = [
-    &["layout", "console", "signals", "runtime_dir"],
+const VMM_LAYERS: [&[&str]; 7] = [
+    &["layout", "signals", "runtime_dir"],
     &["kvm", "memory", "cpu", "boot", "acpi"],
     &["config"],
+    &["console"],
     &["vcpu", "device_set"],
     &["vm", "event_loop"],
     &["controller"],

@@ -34,6 +34,11 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
             OnReset::Restart => VmmOnReset::Restart,
         },
     };
+    if let Some(path) = &args.log_file
+        && let Some(guest) = path.metadata().ok().and_then(|log| config.file_of_the_guest(&log))
+    {
+        return Err(format!("--log-file {}: the guest has it as {}", path.display(), guest.display()).into());
+    }
     // Held to the end of the run: the name is taken as long as the VM lives.
     let _name = args.id.as_deref().map(Name::take).transpose()?;
     let ending = Controller::new(config, options)?.run()?;

@@ -94,3 +94,33 @@ fn more_disks_than_interrupts_are_refused() {
     let rvmm = (0..40).fold(hello(), |rvmm, _| rvmm.disk(&disk.path(), ",readonly"));
     refused(rvmm, 1, &["devices", "19"]);
 }
+
+#[test]
+fn the_console_and_the_log_do_not_overwrite_what_the_guest_is_made_of() {
+    require_kvm!();
+    let disk = Disk::new(8, "precious");
+    let path = disk.path().display().to_string();
+    let rvmm = || hello().disk(&disk.path(), "");
+    refused(rvmm().args(["--console", &format!("file={path}")]), 1, &["console", &path]);
+    refused(rvmm().args(["--log-file", &path]), 1, &["--log-file", &path]);
+    assert_eq!(disk.content().len(), 8 * 512);
+    assert!(disk.content().starts_with(b"precious"));
+}
+
+#[test]
+fn a_console_file_keeps_its_content_when_there_is_no_vm() {
+    require_kvm!();
+    let folder = tempfile::tempdir().unwrap();
+    let [old, new] = ["old", "new"].map(|name| folder.path().join(name));
+    fs::write(&old, "kept").unwrap();
+    for path in [&old, &new] {
+        let console = format!("file={}", path.display());
+        refused(
+            Rvmm::guest("hello").args(["--console", &console, "--disk", "path=/nowhere"]),
+            1,
+            &["/nowhere"],
+        );
+    }
+    assert_eq!(fs::read_to_string(&old).unwrap(), "kept");
+    assert!(!new.exists());
+}

@@ -1,7 +1,9 @@
 //! What a VM is made of. Flags, a JSON file and REST bodies all become a [`VmConfig`], and it is validated here, once.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
 pub use devices::virtio::rng::EntropyConfig;
@@ -250,6 +252,16 @@ impl VmConfig {
             drive.validate()?;
         }
         Ok(())
+    }
+
+    /// The file of this VM that `file` is, if it is one: rvmm must not write its own output there.
+    pub fn file_of_the_guest(&self, file: &Metadata) -> Option<&Path> {
+        let source = self.boot_source.iter();
+        let boot = source.flat_map(|source| [Some(&source.kernel_image_path), source.initrd_path.as_ref()]);
+        let drives = self.drives.iter().map(|drive| drive.path_on_host.as_ref());
+        boot.chain(drives).flatten().map(PathBuf::as_path).find(|path| {
+            path.metadata().is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (file.dev(), file.ino()))
+        })
     }
 
     /// The drives in the order in which the guest sees them: the root device is /dev/vda.

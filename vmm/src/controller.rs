@@ -92,10 +92,13 @@ impl Controller {
     /// # Errors
     /// [`ControllerError`]; the terminal is as it was, and nothing is left behind.
     pub fn run(self) -> Result<Ending, ControllerError> {
-        let output = Output::open(&self.options.console)?;
+        let output = Output::open(&self.options.console, &self.config)?;
+        let mut vm = Vm::create(&self.config, output.clone()).inspect_err(|_| output.abandon())?;
+        output
+            .begin()
+            .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
         loop {
             output.hold();
-            let mut vm = Vm::create(&self.config, output.clone())?;
             let mut events = self.start(&mut vm)?;
             let event = events.run();
             // However the VM is stopped below: no vCPU stays in a write that nobody reads.
@@ -109,8 +112,10 @@ impl Controller {
                     return Err(ControllerError::Fault(diagnosis));
                 }
                 LoopEvent::Guest(GuestEvent::Reset) if self.options.on_reset == OnReset::Restart => {
-                    vm.stop();
+                    // The old VM gives its disks back before the new one takes them.
+                    drop(vm);
                     log::info!("the guest restarts");
+                    vm = Vm::create(&self.config, output.clone())?;
                     continue;
                 }
                 LoopEvent::Guest(GuestEvent::PowerOff) => Ending::PowerOff,

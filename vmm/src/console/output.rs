@@ -4,19 +4,33 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ConsoleConfig;
+use crate::config::VmConfig;
 
 /// The console's file cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the console to {}", path.display())]
-pub struct OutputError {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum OutputError {
+    /// The host refuses it.
+    #[error("cannot write the console to {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
+    /// It would overwrite what the guest is made of.
+    #[error("cannot write the console to {}: the guest has it as {}; name another file", path.display(), guest.display())]
+    OfTheGuest {
+        /// The file.
+        path: PathBuf,
+        /// The kernel, initrd or disk that it is.
+        guest: PathBuf,
+    },
 }
 
 /// A place for console output that never holds a vCPU fast once the VM is to stop.
@@ -27,21 +41,52 @@ pub struct OutputError {
 pub struct Output {
     file: Option<Arc<File>>,
     released: Arc<AtomicBool>,
+    /// It is a file of its own, not standard output.
+    console_file: bool,
+    /// The file was not there before.
+    made: Option<PathBuf>,
 }
 
 impl Output {
-    /// Opens what `config` names.
+    /// Opens what `console` names, for the guest of `vm`. A file that is there keeps its content until
+    /// [`begin`](Self::begin).
     ///
     /// # Errors
-    /// [`OutputError`] when the file cannot be made or is a named pipe that nobody reads.
-    pub fn open(config: &ConsoleConfig) -> Result<Self, OutputError> {
-        let file = match config {
-            ConsoleConfig::None => None,
+    /// [`OutputError`] when the file cannot be made, is a named pipe that nobody reads, or is the guest's own.
+    pub fn open(console: &ConsoleConfig, vm: &VmConfig) -> Result<Self, OutputError> {
+        let (file, made) = match console {
+            ConsoleConfig::None => (None, None),
             // Standard output may be closed; the guest runs all the same.
-            ConsoleConfig::Stdio => io::stdout().as_fd().try_clone_to_owned().ok().map(File::from),
-            ConsoleConfig::File(path) => Some(open(path)?),
+            ConsoleConfig::Stdio => (io::stdout().as_fd().try_clone_to_owned().ok().map(File::from), None),
+            ConsoleConfig::File(path) => {
+                let (file, made) = open(path, vm)?;
+                (Some(file), made.then(|| path.clone()))
+            }
         };
-        Ok(Self { file: file.map(Arc::new), released: Arc::default() })
+        Ok(Self {
+            file: file.map(Arc::new),
+            released: Arc::default(),
+            console_file: matches!(console, ConsoleConfig::File(_)),
+            made,
+        })
+    }
+
+    /// The VM is made: what an earlier one left in the file goes.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub fn begin(&self) -> io::Result<()> {
+        match &self.file {
+            Some(file) if self.console_file && file.metadata()?.is_file() => file.set_len(0),
+            _ => Ok(()),
+        }
+    }
+
+    /// There is no VM after all: a file that was made for it goes.
+    pub fn abandon(&self) {
+        if let Some(path) = &self.made {
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// From now on whoever blocks in a write gives up when a signal comes, and what it wrote is dropped.
@@ -55,13 +100,22 @@ impl Output {
     }
 }
 
-fn open(path: &PathBuf) -> Result<File, OutputError> {
+/// Opens the file, or makes it; whether it was made.
+fn open(path: &Path, vm: &VmConfig) -> Result<(File, bool), OutputError> {
+    let failed = |source| OutputError::Open { path: path.to_owned(), source };
     // O_NONBLOCK for the opening only: a named pipe without a reader is refused instead of waited for.
-    let opened =
-        File::options().write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK).open(path);
-    opened
-        .and_then(|file| set_blocking(&file).map(|()| file))
-        .map_err(|source| OutputError { path: path.clone(), source })
+    let how = File::options().write(true).custom_flags(libc::O_NONBLOCK).clone();
+    let (file, made) = match how.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            (how.clone().create_new(true).open(path).map_err(failed)?, true)
+        }
+        other => (other.map_err(failed)?, false),
+    };
+    if let Some(guest) = file.metadata().ok().and_then(|metadata| vm.file_of_the_guest(&metadata)) {
+        return Err(OutputError::OfTheGuest { path: path.to_owned(), guest: guest.to_owned() });
+    }
+    set_blocking(&file).map_err(failed)?;
+    Ok((file, made))
 }
 
 #[expect(unsafe_code, reason = "fcntl(2) has no wrapper in the standard library")]
