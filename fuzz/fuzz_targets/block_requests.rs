@@ -98,7 +98,7 @@ fuzz_target!(|input: Input| {
         io_engine: Some(if input.uring { IoEngine::Async } else { IoEngine::Sync }),
         socket: None,
     });
-    let mut harness = Harness::new(Box::new(device.unwrap()));
+    let mut harness = Harness::new(device.unwrap());
     let features = FLUSH | if input.event_idx { EVENT_IDX } else { 0 };
     let queue_size = 1 << (input.queue_size_log % 9);
     harness.start(features, queue_size);

@@ -45,7 +45,7 @@ enum Access {
 }
 
 fuzz_target!(|accesses: Vec<Access>| {
-    let mut harness = Harness::new(Box::new(RngDevice::new()));
+    let mut harness = Harness::new(RngDevice::new());
     for access in accesses {
         match access {
             Access::Register { register, value } => harness.write(u32::from(register) & !3, value),

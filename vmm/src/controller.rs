@@ -144,7 +144,7 @@ impl Controller {
         let terminal = stdio.then(Terminal::on_stdin).flatten();
         let mut watched = Watched {
             guest: vm.events().clone(),
-            virtio: vm.devices().virtio.iter().map(|slot| slot.transport.clone()).collect(),
+            virtio: vm.devices().virtio.iter().map(|slot| slot.core.clone()).collect(),
             input: None,
         };
         vm.start()?;

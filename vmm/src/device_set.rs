@@ -2,7 +2,7 @@
 //! addresses and interrupt, and puts it on a bus.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use devices::GuestMemory;
 use devices::bus::{BusDevice, BusError};
@@ -11,8 +11,9 @@ use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::i8042::I8042;
 use devices::legacy::serial::Serial;
 use devices::virtio::block::{BlockDevice, BlockError};
-use devices::virtio::device::VirtioDevice;
+use devices::virtio::device::SharedDevice;
 use devices::virtio::rng::RngDevice;
+use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::mmio::MmioTransport;
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::EventFd;
@@ -22,9 +23,6 @@ use crate::config::VmConfig;
 use crate::kvm::{self, KvmError};
 use crate::layout;
 use crate::vcpu::Buses;
-
-/// Offset of the Status register (virtio 1.3, 4.2.2).
-const MMIO_STATUS_OFFSET: u64 = 0x70;
 
 /// Why the devices could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +55,8 @@ pub enum DeviceSetError {
 
 /// A virtio device and where the guest finds it.
 pub struct VirtioSlot {
-    /// The device behind its registers.
-    pub transport: Arc<MmioTransport>,
+    /// The device, whichever transport shows it.
+    pub core: Arc<TransportCore>,
     /// Its addresses and its interrupt.
     pub place: VirtioMmio,
 }
@@ -71,6 +69,10 @@ pub struct DeviceSet {
     pub i8042: Arc<I8042>,
     /// The virtio devices, in the order of their addresses.
     pub virtio: Vec<VirtioSlot>,
+    /// Drives by their ids, to be changed while the guest runs.
+    pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
+    /// The entropy device.
+    pub entropy: Option<Arc<Mutex<RngDevice>>>,
 }
 
 /// An interrupt that KVM injects by itself when its eventfd is written.
@@ -114,21 +116,25 @@ impl DeviceSet {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
         }
 
-        let mut set = Self { serial, i8042, virtio: Vec::new() };
+        let mut set = Self { serial, i8042, virtio: Vec::new(), drives: Vec::new(), entropy: None };
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
-            set.add_virtio(Box::new(device), vm, memory, buses)?;
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.drives.push((drive.drive_id.clone(), device));
         }
         if config.entropy.is_some() {
-            set.add_virtio(Box::new(RngDevice::new()), vm, memory, buses)?;
+            let device = Arc::new(Mutex::new(RngDevice::new()));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.entropy = Some(device);
         }
         Ok(set)
     }
 
     fn add_virtio(
         &mut self,
-        device: Box<dyn VirtioDevice>,
+        device: SharedDevice,
         vm: &VmFd,
         memory: &GuestMemory,
         buses: &mut Buses,
@@ -140,15 +146,15 @@ impl DeviceSet {
             gsi: layout::VIRTIO_GSI_FIRST + index,
         };
         let interrupt = irqfd(vm, place.gsi)?;
-        let transport = MmioTransport::new(memory.clone(), device, interrupt)
+        let core = TransportCore::new(memory.clone(), device, interrupt)
             .map_err(|source| DeviceSetError::Host { what: "a device's eventfds", source })?;
+        let core = Arc::new(core);
         let notify = IoEventAddress::Mmio(place.base + MmioTransport::QUEUE_NOTIFY_OFFSET);
-        for (queue, event) in (0u32..).zip(transport.queue_events()) {
+        for (queue, event) in (0u32..).zip(core.queue_events()) {
             vm.register_ioevent(event, &notify, queue).map_err(kvm::failed("KVM_IOEVENTFD"))?;
         }
-        let transport = Arc::new(transport);
-        buses.mmio.insert(place.base, place.size, transport.clone())?;
-        self.virtio.push(VirtioSlot { transport, place });
+        buses.mmio.insert(place.base, place.size, Arc::new(MmioTransport::new(core.clone())))?;
+        self.virtio.push(VirtioSlot { core, place });
         Ok(())
     }
 
@@ -161,8 +167,7 @@ impl DeviceSet {
     /// vCPUs are stopped.
     pub fn quiesce(&self) {
         for slot in &self.virtio {
-            // Virtio 1.3, 4.2.2: writing 0 to Status resets the device.
-            let _ = slot.transport.write(MMIO_STATUS_OFFSET, &0u32.to_le_bytes());
+            slot.core.set_status(0);
         }
     }
 }

@@ -6,8 +6,8 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use devices::virtio::device::DeviceEvent;
-use devices::virtio::transport::mmio::MmioTransport;
+use devices::virtio::device::{DeviceEvent, Trigger};
+use devices::virtio::transport::core::TransportCore;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 
 use crate::console::{Input, Request as ConsoleRequest};
@@ -55,7 +55,7 @@ pub(crate) struct Watched {
     /// The guest's last word.
     pub guest: Arc<GuestEvents>,
     /// Virtio devices.
-    pub virtio: Vec<Arc<MmioTransport>>,
+    pub virtio: Vec<Arc<TransportCore>>,
     /// Standard input, when the console has it.
     pub input: Option<Input>,
 }
@@ -118,7 +118,7 @@ impl MutEventSubscriber for GuestWatch {
     }
 }
 
-struct VirtioWatch(Arc<MmioTransport>);
+struct VirtioWatch(Arc<TransportCore>);
 
 /// Marks an event's number as that of a backend and not of a queue.
 const BACKEND: u32 = 1 << 31;
@@ -128,8 +128,12 @@ impl MutEventSubscriber for VirtioWatch {
         for (event, queue) in self.0.queue_events().iter().zip(0u32..) {
             watch(ops, Events::with_data(event, queue, EventSet::IN));
         }
-        for (token, fd) in self.0.backend_fds() {
-            watch(ops, Events::with_data_raw(fd, token | BACKEND, EventSet::IN));
+        for backend in self.0.backend_fds() {
+            let interest = match backend.trigger {
+                Trigger::Level => EventSet::IN,
+                Trigger::Edge => EventSet::IN | EventSet::OUT | EventSet::EDGE_TRIGGERED,
+            };
+            watch(ops, Events::with_data_raw(backend.fd, backend.token | BACKEND, interest));
         }
     }
 

@@ -1,7 +1,7 @@
 //! What every virtio device is, whichever transport shows it to the guest.
 
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use virtio_queue::Queue;
 
@@ -61,6 +61,41 @@ pub enum DeviceError {
     },
 }
 
+/// A descriptor that the event loop watches for a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendFd {
+    /// What [`VirtioDevice::process`] gets, as [`DeviceEvent::Backend`].
+    pub token: u32,
+    /// The descriptor.
+    pub fd: RawFd,
+    /// When it wakes the device.
+    pub trigger: Trigger,
+}
+
+/// When a descriptor wakes its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// As long as it is readable: for one that `process` always empties, such as an eventfd.
+    Level,
+    /// When it becomes readable or writable: for one that stays readable while the driver has no buffers, such as a tap.
+    Edge,
+}
+
+impl BackendFd {
+    /// One that wakes the device as long as it is readable.
+    pub fn level(token: u32, fd: RawFd) -> Self {
+        Self { token, fd, trigger: Trigger::Level }
+    }
+
+    /// One that wakes the device whenever it becomes readable or writable.
+    pub fn edge(token: u32, fd: RawFd) -> Self {
+        Self { token, fd, trigger: Trigger::Edge }
+    }
+}
+
+/// A device that its transport, and whoever changes it while the guest runs, hold together.
+pub type SharedDevice = Arc<Mutex<dyn VirtioDevice>>;
+
 /// One virtio device.
 ///
 /// Order of calls: `activate` (driver set DRIVER_OK), any number of `process`, `deactivate` (driver reset the device,
@@ -82,9 +117,9 @@ pub trait VirtioDevice: Send {
     /// Takes a write to the configuration space. Most devices have nothing that can be written.
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
-    /// Descriptors that the event loop watches for this device, each with the token that `process` then gets. They
-    /// stay the same from first to last, and become readable only while the device is active.
-    fn backend_fds(&self) -> Vec<(u32, RawFd)> {
+    /// Descriptors that the event loop watches for this device. They stay the same from first to last; what they
+    /// say while the device is not active is lost. A device whose descriptors come and go gives an epoll of its own.
+    fn backend_fds(&self) -> Vec<BackendFd> {
         Vec::new()
     }
 

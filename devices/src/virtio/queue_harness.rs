@@ -11,7 +11,7 @@
 )]
 
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use virtio_bindings::virtio_config::{
@@ -25,7 +25,8 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{Bytes, GuestAddress, GuestRegionMmap};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use super::device::{DeviceEvent, VirtioDevice};
+use super::device::{DeviceEvent, SharedDevice, Trigger, VirtioDevice};
+use super::transport::core::TransportCore;
 use super::transport::mmio::MmioTransport;
 use crate::GuestMemory;
 use crate::bus::{BusAction, BusDevice};
@@ -85,6 +86,7 @@ struct DriverQueue {
 /// A device behind virtio-mmio, and its driver.
 pub struct Harness {
     transport: MmioTransport,
+    core: Arc<TransportCore>,
     memory: GuestMemory,
     interrupt: Arc<FakeInterrupt>,
     queues: Vec<DriverQueue>,
@@ -94,26 +96,36 @@ pub struct Harness {
 
 impl Harness {
     /// A device that no driver has touched.
-    pub fn new(device: Box<dyn VirtioDevice>) -> Self {
+    pub fn new(device: impl VirtioDevice + 'static) -> Self {
+        Self::with_shared(Arc::new(Mutex::new(device)))
+    }
+
+    /// A device that no driver has touched, and that the test keeps a hold of.
+    pub fn with_shared(device: SharedDevice) -> Self {
         let memory = guest_memory(&[(0, REGION_BOUNDARY), (REGION_BOUNDARY, MEMORY_SIZE - REGION_BOUNDARY)]);
         let interrupt = Arc::new(FakeInterrupt::default());
-        let transport = MmioTransport::new(memory.clone(), device, interrupt.clone()).unwrap();
+        let core = Arc::new(TransportCore::new(memory.clone(), device, interrupt.clone()).unwrap());
 
         let epoll = Epoll::new().unwrap();
-        let queue_tokens = transport.queue_events().iter().enumerate();
-        let queue_tokens =
-            queue_tokens.map(|(queue, event)| (queue as u64, std::os::fd::AsRawFd::as_raw_fd(event)));
-        let backend_tokens = transport.backend_fds().into_iter();
-        let backend_tokens = backend_tokens.map(|(token, fd)| (u64::from(token) | 1 << 32, fd));
-        for (token, fd) in queue_tokens.chain(backend_tokens) {
+        for (token, event) in (0..).zip(core.queue_events()) {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(event);
             epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, token)).unwrap();
         }
-        let queues = vec![DriverQueue::default(); transport.queue_events().len()];
-        Self { transport, memory, interrupt, queues, next_buffer: FIRST_BUFFER, epoll }
+        for backend in core.backend_fds() {
+            let interest = match backend.trigger {
+                Trigger::Level => EventSet::IN,
+                Trigger::Edge => EventSet::IN | EventSet::OUT | EventSet::EDGE_TRIGGERED,
+            };
+            let event = EpollEvent::new(interest, u64::from(backend.token) | 1 << 32);
+            epoll.ctl(ControlOperation::Add, backend.fd, event).unwrap();
+        }
+        let queues = vec![DriverQueue::default(); core.queue_events().len()];
+        let transport = MmioTransport::new(core.clone());
+        Self { transport, core, memory, interrupt, queues, next_buffer: FIRST_BUFFER, epoll }
     }
 
     /// A device whose driver has set DRIVER_OK, with `features` and VIRTIO_F_VERSION_1 and rings of `queue_size`.
-    pub fn started(device: Box<dyn VirtioDevice>, features: u64, queue_size: u16) -> Self {
+    pub fn started(device: impl VirtioDevice + 'static, features: u64, queue_size: u16) -> Self {
         let mut harness = Self::new(device);
         harness.start(features, queue_size);
         harness
@@ -162,6 +174,11 @@ impl Harness {
     /// The transport, for accesses of any width.
     pub fn transport(&self) -> &MmioTransport {
         &self.transport
+    }
+
+    /// What is behind the transport.
+    pub fn core(&self) -> &TransportCore {
+        &self.core
     }
 
     /// The guest's memory.
@@ -316,7 +333,7 @@ impl Harness {
             } else {
                 DeviceEvent::Backend(token)
             };
-            self.transport.process(event);
+            self.core.process(event);
         }
         count > 0
     }

@@ -1,4 +1,4 @@
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use log::{debug, info};
@@ -20,7 +20,7 @@ use super::image::{Access, BlockError, DiskImage};
 use super::layout::ConfigSpace;
 use super::request::{self, Flush, ID_LEN, Limits, Operation, Reply};
 use crate::metrics::BlockMetrics;
-use crate::virtio::device::{Activation, DeviceError, DeviceEvent, VirtioDevice};
+use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, VirtioDevice};
 use crate::virtio::queue::VirtQueue;
 
 /// The one virtqueue, requestq1.
@@ -330,8 +330,11 @@ impl VirtioDevice for BlockDevice {
         self.config_space.read(offset, data);
     }
 
-    fn backend_fds(&self) -> Vec<(u32, RawFd)> {
-        self.completion_event.iter().map(|event| (COMPLETION_TOKEN, event.as_raw_fd())).collect()
+    fn backend_fds(&self) -> Vec<BackendFd> {
+        self.completion_event
+            .iter()
+            .map(|event| BackendFd::level(COMPLETION_TOKEN, event.as_raw_fd()))
+            .collect()
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {

@@ -5,7 +5,7 @@ use crate::rate_limiter::RateLimiterConfig;
 use crate::virtio::queue_harness::{Buffer, Harness, MEMORY_SIZE, Used};
 
 fn started() -> Harness {
-    Harness::started(Box::new(RngDevice::new()), 0, 16)
+    Harness::started(RngDevice::new(), 0, 16)
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_request_without_room_or_outside_of_memory_gets_nothing_and_the_device_goes_
 
 #[test]
 fn a_full_ring_is_served_in_shares_and_none_is_lost() {
-    let mut harness = Harness::started(Box::new(RngDevice::new()), 1 << VIRTIO_RING_F_EVENT_IDX, 64);
+    let mut harness = Harness::started(RngDevice::new(), 1 << VIRTIO_RING_F_EVENT_IDX, 64);
     let address = harness.allocate(64, 0);
     for _ in 0..64 {
         harness.add_chain(0, &[Buffer::writable(address, 64)]);

@@ -11,7 +11,6 @@
 //! between FEATURES_OK and DRIVER_OK, and a write in the wrong state does nothing.
 
 use std::io;
-use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -27,7 +26,7 @@ use super::queue_config::QueueConfig;
 pub use super::queue_config::{Half, QueueArea};
 use crate::interrupt::Interrupt;
 use crate::metrics::TransportMetrics;
-use crate::virtio::device::{Activation, DeviceError, DeviceEvent, VirtioDevice};
+use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, SharedDevice};
 use crate::{GuestMemory, lock};
 
 /// Status after each step of virtio 1.3, 3.1.1. A driver may take several steps in one write, not skip one.
@@ -81,7 +80,7 @@ impl Registers {
 /// A virtio device and the state of its registers, whichever transport decodes them.
 pub struct TransportCore {
     registers: Mutex<Registers>,
-    device: Mutex<Box<dyn VirtioDevice>>,
+    device: SharedDevice,
     /// The device is active. Changes under the lock of `device` only.
     active: AtomicBool,
     notifier: Arc<Notifier>,
@@ -89,7 +88,7 @@ pub struct TransportCore {
     device_type: u32,
     device_features: u64,
     queue_max_sizes: Vec<u16>,
-    backend_fds: Vec<(u32, RawFd)>,
+    backend_fds: Vec<BackendFd>,
     warnings: AtomicU32,
 }
 
@@ -98,21 +97,21 @@ impl TransportCore {
     ///
     /// # Errors
     /// When the host gives no eventfd for a queue.
-    pub fn new(
-        memory: GuestMemory,
-        device: Box<dyn VirtioDevice>,
-        interrupt: Arc<dyn Interrupt>,
-    ) -> io::Result<Self> {
-        let queue_max_sizes = device.queue_max_sizes().to_vec();
+    pub fn new(memory: GuestMemory, device: SharedDevice, interrupt: Arc<dyn Interrupt>) -> io::Result<Self> {
+        let this = lock(&device);
+        let queue_max_sizes = this.queue_max_sizes().to_vec();
+        let (device_type, device_features, backend_fds) =
+            (this.device_type(), this.features(), this.backend_fds());
+        drop(this);
         Ok(Self {
             registers: Mutex::new(Registers::new(&queue_max_sizes)),
             notifier: Arc::new(Notifier::new(interrupt, queue_max_sizes.len())?),
             memory,
-            device_type: device.device_type(),
-            device_features: device.features(),
-            backend_fds: device.backend_fds(),
+            device_type,
+            device_features,
+            backend_fds,
             queue_max_sizes,
-            device: Mutex::new(device),
+            device,
             active: AtomicBool::new(false),
             warnings: AtomicU32::new(0),
         })
@@ -128,9 +127,9 @@ impl TransportCore {
         &self.notifier.queue_events
     }
 
-    /// Descriptors of the device's backend, each with its token.
-    pub fn backend_fds(&self) -> Vec<(u32, RawFd)> {
-        self.backend_fds.clone()
+    /// Descriptors of the device's backend.
+    pub fn backend_fds(&self) -> &[BackendFd] {
+        &self.backend_fds
     }
 
     /// What this transport counts.

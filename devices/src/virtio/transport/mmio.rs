@@ -3,19 +3,12 @@
 //! Registers below the configuration space are read and written by aligned 32-bit accesses; any other reads as zero
 //! and writes nothing, as do registers that do not exist.
 
-use std::io;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_mmio as mmio;
-use vmm_sys_util::eventfd::EventFd;
 
 use super::core::{Half, QueueArea, TransportCore};
-use crate::GuestMemory;
 use crate::bus::{BusAction, BusDevice};
-use crate::interrupt::Interrupt;
-use crate::metrics::TransportMetrics;
-use crate::virtio::device::{DeviceEvent, VirtioDevice};
 
 /// Bytes of address space that a device takes: a page, so that each can be mapped or left out by itself.
 pub const SIZE: u64 = 0x1000;
@@ -32,49 +25,16 @@ const CONFIG_OFFSET: u64 = mmio::VIRTIO_MMIO_CONFIG as u64;
 
 /// A virtio device behind memory-mapped registers.
 pub struct MmioTransport {
-    core: TransportCore,
+    core: Arc<TransportCore>,
 }
 
 impl MmioTransport {
     /// Offset of QueueNotify: where an ioeventfd with the queue's index as its datamatch replaces the exit.
     pub const QUEUE_NOTIFY_OFFSET: u64 = mmio::VIRTIO_MMIO_QUEUE_NOTIFY as u64;
 
-    /// Puts `device` behind registers. Its queues will lie in `memory`; it notifies the driver by `interrupt`.
-    ///
-    /// # Errors
-    /// When the host gives no eventfd for a queue.
-    pub fn new(
-        memory: GuestMemory,
-        device: Box<dyn VirtioDevice>,
-        interrupt: Arc<dyn Interrupt>,
-    ) -> io::Result<Self> {
-        Ok(Self { core: TransportCore::new(memory, device, interrupt)? })
-    }
-
-    /// One eventfd per virtqueue, readable when the driver notified it. A write to QueueNotify writes it too.
-    pub fn queue_events(&self) -> &[EventFd] {
-        self.core.queue_events()
-    }
-
-    /// Descriptors of the device's backend, each with the token of its [`DeviceEvent::Backend`].
-    pub fn backend_fds(&self) -> Vec<(u32, RawFd)> {
-        self.core.backend_fds()
-    }
-
-    /// Has the device do what `event` asks for: the event loop calls this when a descriptor from
-    /// [`queue_events`](Self::queue_events) (which this empties) or [`backend_fds`](Self::backend_fds) is readable.
-    pub fn process(&self, event: DeviceEvent) {
-        self.core.process(event);
-    }
-
-    /// Device type number (virtio 1.3, section 5).
-    pub fn device_type(&self) -> u32 {
-        self.core.device_type()
-    }
-
-    /// What this transport counts.
-    pub fn metrics(&self) -> Arc<TransportMetrics> {
-        self.core.metrics()
+    /// Decodes register accesses for the device behind `core`.
+    pub fn new(core: Arc<TransportCore>) -> Self {
+        Self { core }
     }
 
     fn read_register(&self, register: u32) -> u32 {

@@ -74,7 +74,7 @@ impl VirtioDevice for TestDevice {
 
 fn device() -> (Harness, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
-    (Harness::new(Box::new(TestDevice(seen.clone()))), seen)
+    (Harness::new(TestDevice(seen.clone())), seen)
 }
 
 fn started() -> (Harness, Arc<Seen>) {
@@ -242,7 +242,7 @@ fn notifications_reach_an_active_device_only() {
         harness.kick(queue);
     }
     assert_eq!(*seen.processed.lock().unwrap(), [DeviceEvent::Queue(0)]);
-    let quiet = harness.transport().queue_events().iter().all(|event: &EventFd| event.read().is_err());
+    let quiet = harness.core().queue_events().iter().all(|event: &EventFd| event.read().is_err());
     assert!(quiet, "queue events are emptied");
 }
 
@@ -256,7 +256,7 @@ fn an_error_stops_the_device_until_it_is_reset() {
     harness.kick(0);
     assert_eq!(seen.processed.lock().unwrap().len(), 1, "stopped");
     assert_eq!(set_status(&harness, 0xf) & NEEDS_RESET, NEEDS_RESET);
-    assert_eq!(harness.transport().metrics().needs_reset.get(), 1);
+    assert_eq!(harness.core().metrics().needs_reset.get(), 1);
 
     harness.start(0, 16);
     assert!(!harness.needs_reset());

@@ -12,7 +12,6 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::bus::BusDevice;
 use crate::virtio::device::DeviceEvent;
 use crate::virtio::queue_harness::{REGION_BOUNDARY, VERSION_1};
 
@@ -263,7 +262,7 @@ fn a_reset_in_flight_leaves_guest_memory_alone_afterwards() {
             disk.harness.add_chain(0, &buffers);
         }
         // Started, and not yet answered with io_uring.
-        disk.harness.transport().process(DeviceEvent::Queue(0));
+        disk.harness.core().process(DeviceEvent::Queue(0));
         disk.harness.write(mmio::VIRTIO_MMIO_STATUS, 0);
         for address in &addresses {
             disk.harness.memory().write_slice(&vec![0x11; len as usize], GuestAddress(*address)).unwrap();
@@ -287,16 +286,16 @@ fn a_vcpu_resets_the_device_while_the_event_loop_waits() {
         let (buffers, _) = disk.buffers(&header(VIRTIO_BLK_T_IN, 0), &[Buffer::writable(address, len)]);
         disk.harness.add_chain(0, &buffers);
     }
-    let (transport, started, done) = (disk.harness.transport(), Barrier::new(2), Barrier::new(2));
+    let (core, started, done) = (disk.harness.core(), Barrier::new(2), Barrier::new(2));
     std::thread::scope(|scope| {
         // The kernel finishes some of the work in the thread that started it: that must not need the thread's help.
         scope.spawn(|| {
-            transport.process(DeviceEvent::Queue(0));
+            core.process(DeviceEvent::Queue(0));
             started.wait();
             done.wait();
         });
         started.wait();
-        let _ = transport.write(u64::from(mmio::VIRTIO_MMIO_STATUS), &[0; 4]);
+        core.set_status(0);
         done.wait();
     });
     assert_eq!(disk.harness.status(), 0);

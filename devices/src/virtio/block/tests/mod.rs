@@ -66,7 +66,7 @@ impl Disk {
         change(&mut config);
         let device = BlockDevice::open(&config).unwrap();
         let metrics = device.metrics();
-        let harness = Harness::started(Box::new(device), features, 256);
+        let harness = Harness::started(device, features, 256);
         assert!(!harness.needs_reset());
         Self { harness, file, metrics, config, _directory: directory }
     }
