@@ -8,3 +8,4 @@ pub mod queue_harness;
 pub mod rng;
 pub mod segments;
 pub mod transport;
+pub mod vsock;
