@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use vmm::config::{
-    BlockConfig, BootSourceConfig, CacheType, DEFAULT_CMDLINE, EntropyConfig, IoEngine, VmConfig,
+    BlockConfig, BootSourceConfig, CacheType, DEFAULT_CMDLINE, EntropyConfig, IoEngine, VmConfig, VsockConfig,
 };
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
@@ -88,6 +88,10 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
             Engine::IoUring => IoEngine::Async,
         });
         config.drives.push(BlockConfig { io_engine, ..drive(&id, path.clone(), *readonly, false) });
+    }
+    if let Some(vsock) = &args.vsock {
+        config.vsock =
+            Some(VsockConfig { vsock_id: None, guest_cid: vsock.cid, uds_path: vsock.uds.clone() });
     }
     Ok(config)
 }

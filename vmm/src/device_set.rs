@@ -15,6 +15,7 @@ use devices::virtio::device::SharedDevice;
 use devices::virtio::rng::RngDevice;
 use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::mmio::MmioTransport;
+use devices::virtio::vsock::{VsockDevice, VsockError};
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -36,6 +37,9 @@ pub enum DeviceSetError {
         #[source]
         source: BlockError,
     },
+    /// A socket device that cannot be.
+    #[error(transparent)]
+    Vsock(#[from] VsockError),
     /// The host has no descriptor or memory left.
     #[error("cannot make {what}")]
     Host {
@@ -73,6 +77,8 @@ pub struct DeviceSet {
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
     /// The entropy device.
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
+    /// The socket device.
+    pub vsock: Option<Arc<Mutex<VsockDevice>>>,
 }
 
 /// An interrupt that KVM injects by itself when its eventfd is written.
@@ -116,7 +122,8 @@ impl DeviceSet {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
         }
 
-        let mut set = Self { serial, i8042, virtio: Vec::new(), drives: Vec::new(), entropy: None };
+        let mut set =
+            Self { serial, i8042, virtio: Vec::new(), drives: Vec::new(), entropy: None, vsock: None };
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
@@ -128,6 +135,11 @@ impl DeviceSet {
             let device = Arc::new(Mutex::new(RngDevice::new()));
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.entropy = Some(device);
+        }
+        if let Some(vsock) = &config.vsock {
+            let device = Arc::new(Mutex::new(VsockDevice::new(vsock)?));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.vsock = Some(device);
         }
         Ok(set)
     }
