@@ -7,6 +7,7 @@
 mod disk;
 mod fields;
 mod size;
+mod transport;
 mod usage;
 
 use std::ffi::{OsStr, OsString};
@@ -16,6 +17,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub(crate) use disk::{DiskArg, Engine, RootfsArg};
+pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
 
 /// Shown at the end of the help, and in the manual page.
@@ -130,6 +132,10 @@ pub(crate) struct RunArgs {
     /// [default: 128M].
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = size::parse)]
     pub(crate) memory: Option<u64>,
+
+    /// The bus that virtio devices are on: mmio or pci [default: mmio].
+    #[arg(long, value_name = "mmio|pci", help_heading = "Machine", value_enum, hide_possible_values = true)]
+    pub(crate) transport: Option<TransportArg>,
 
     /// What a guest reset does: end rvmm, or boot the guest again.
     #[arg(

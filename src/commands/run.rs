@@ -6,9 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use vmm::config::{
-    BlockConfig, BootSourceConfig, CacheType, DEFAULT_CMDLINE, EntropyConfig, IoEngine, VmConfig,
-};
+use vmm::config::{BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, VmConfig};
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
@@ -62,6 +60,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     if args.config_file.is_none() {
         // A VM from flags has a source of randomness; one from a file has what the file says.
         config.entropy = Some(EntropyConfig::default());
+    }
+    if let Some(transport) = args.transport {
+        config.machine_config.transport = transport.into();
     }
     set_boot_source(&mut config, args)?;
     if let Some(cpus) = args.cpus {
@@ -130,7 +131,7 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
         source.boot_args.clone_from(cmdline);
     }
     if let Some(more) = append {
-        let base = source.boot_args.as_deref().unwrap_or(DEFAULT_CMDLINE);
+        let base = source.boot_args.take().unwrap_or_else(|| config.machine_config.default_cmdline());
         source.boot_args = Some(format!("{base} {more}"));
     }
     Ok(())
