@@ -140,8 +140,10 @@ impl DeviceSet {
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.drives.push((drive.drive_id.clone(), device));
         }
-        if config.entropy.is_some() {
-            let device = Arc::new(Mutex::new(RngDevice::new()));
+        if let Some(entropy) = &config.entropy {
+            let device = RngDevice::new(entropy)
+                .map_err(|source| DeviceSetError::Host { what: "the entropy device's timer", source })?;
+            let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.entropy = Some(device);
         }
