@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use vmm::config::{
-    BlockConfig, BootSourceConfig, CacheType, DEFAULT_CMDLINE, EntropyConfig, IoEngine, VmConfig,
+    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, DEFAULT_CMDLINE, EntropyConfig, IoEngine,
+    VmConfig,
 };
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
 
 use super::Outcome;
-use crate::args::{ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
+use crate::args::{BalloonArg, ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
 use crate::name::Name;
 
 /// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
@@ -77,6 +78,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         }
         config.machine_config.mem_size_mib = bytes / MIB;
     }
+    if let Some(balloon) = &args.balloon {
+        config.balloon = Some(balloon_config(balloon)?);
+    }
     if let Some(rootfs) = &args.rootfs {
         config.drives.push(drive("rootfs", rootfs.path.clone(), rootfs.readonly, true));
     }
@@ -90,6 +94,20 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.drives.push(BlockConfig { io_engine, ..drive(&id, path.clone(), *readonly, false) });
     }
     Ok(config)
+}
+
+fn balloon_config(balloon: &BalloonArg) -> Result<BalloonConfig, Box<dyn Error>> {
+    let BalloonArg { size, deflate_on_oom, stats, reporting } = *balloon;
+    let whole = size % MIB == 0;
+    let amount_mib = u32::try_from(size / MIB).ok().filter(|_| whole);
+    Ok(BalloonConfig {
+        amount_mib: amount_mib
+            .ok_or_else(|| format!("--balloon size={size}: {size} bytes are not whole MiB"))?,
+        deflate_on_oom,
+        stats_polling_interval_s: stats,
+        free_page_hinting: false,
+        free_page_reporting: reporting,
+    })
 }
 
 /// A drive of the command line. What the guest flushes is on the disk then: safe before fast.

@@ -10,6 +10,7 @@ use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::i8042::I8042;
 use devices::legacy::serial::Serial;
+use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
 use devices::virtio::device::SharedDevice;
 use devices::virtio::rng::RngDevice;
@@ -36,6 +37,9 @@ pub enum DeviceSetError {
         #[source]
         source: BlockError,
     },
+    /// A balloon that cannot be made.
+    #[error(transparent)]
+    Balloon(#[from] BalloonError),
     /// The host has no descriptor or memory left.
     #[error("cannot make {what}")]
     Host {
@@ -73,6 +77,8 @@ pub struct DeviceSet {
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
     /// The entropy device.
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
+    /// The balloon, to be resized and asked for statistics while the guest runs.
+    pub balloon: Option<Arc<Mutex<BalloonDevice>>>,
 }
 
 /// An interrupt that KVM injects by itself when its eventfd is written.
@@ -116,7 +122,8 @@ impl DeviceSet {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
         }
 
-        let mut set = Self { serial, i8042, virtio: Vec::new(), drives: Vec::new(), entropy: None };
+        let mut set =
+            Self { serial, i8042, virtio: Vec::new(), drives: Vec::new(), entropy: None, balloon: None };
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
@@ -128,6 +135,12 @@ impl DeviceSet {
             let device = Arc::new(Mutex::new(RngDevice::new()));
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.entropy = Some(device);
+        }
+        if let Some(balloon) = &config.balloon {
+            let device = BalloonDevice::new(balloon, config.machine_config.mem_size_mib)?;
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.balloon = Some(device);
         }
         Ok(set)
     }
