@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use vmm::config::{
-    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, DEFAULT_CMDLINE, EntropyConfig, IoEngine,
+    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, VirtioConsoleConfig,
     VmConfig,
 };
 use vmm::console::ConsoleConfig;
@@ -15,7 +15,7 @@ use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
 
 use super::Outcome;
-use crate::args::{BalloonArg, ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
+use crate::args::{BalloonArg, ConsoleEnd, DiskArg, Engine, OnReset, RunArgs};
 use crate::name::Name;
 
 /// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
@@ -25,10 +25,10 @@ const MAX_CONFIG_SIZE: u64 = 1 << 20;
 pub(crate) fn run(args: &RunArgs) -> Outcome {
     let config = configuration(args)?;
     let options = Options {
-        console: match &args.console {
-            ConsoleArg::Stdio => ConsoleConfig::Stdio,
-            ConsoleArg::None => ConsoleConfig::None,
-            ConsoleArg::File(path) => ConsoleConfig::File(path.clone()),
+        console: match &args.console.end {
+            ConsoleEnd::Stdio => ConsoleConfig::Stdio,
+            ConsoleEnd::None => ConsoleConfig::None,
+            ConsoleEnd::File(path) => ConsoleConfig::File(path.clone()),
         },
         on_reset: match args.on_reset {
             OnReset::Exit => VmmOnReset::Exit,
@@ -63,6 +63,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     if args.config_file.is_none() {
         // A VM from flags has a source of randomness; one from a file has what the file says.
         config.entropy = Some(EntropyConfig::default());
+    }
+    if args.console.virtio {
+        config.console = Some(VirtioConsoleConfig::default());
     }
     set_boot_source(&mut config, args)?;
     if let Some(cpus) = args.cpus {
@@ -135,6 +138,7 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
         }
         (_, None) => {}
     }
+    let default_cmdline = config.default_cmdline();
     let Some(source) = &mut config.boot_source else {
         return match (initrd, cmdline, append) {
             (None, None, None) => Ok(()),
@@ -148,7 +152,7 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
         source.boot_args.clone_from(cmdline);
     }
     if let Some(more) = append {
-        let base = source.boot_args.as_deref().unwrap_or(DEFAULT_CMDLINE);
+        let base = source.boot_args.as_deref().unwrap_or(&default_cmdline);
         source.boot_args = Some(format!("{base} {more}"));
     }
     Ok(())
