@@ -45,7 +45,7 @@ fn a_guest_that_never_reads_stalls_its_own_connection_only() {
     let mut guest = Guest::new();
     let (stalled, mut busy) = guest.accept(80);
     busy.set_nonblocking(true).unwrap();
-    while busy.write(&[0; 64 * KIB]).is_ok() {
+    while busy.write(&vec![0; 64 * KIB]).is_ok() {
         guest.run();
     }
     let got: usize = guest.received().iter().map(|packet| packet.data.len()).sum();

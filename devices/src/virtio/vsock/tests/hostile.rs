@@ -61,7 +61,7 @@ fn more_data_than_there_is_credit_for_resets_the_connection() {
     let mut guest = Guest::new();
     let (socket, stream) = connected(&mut guest);
     for _ in 0..32 {
-        guest.say(socket, Op::Rw, &[1; 64 << 10]);
+        guest.say(socket, Op::Rw, &vec![1; 64 << 10]);
     }
     assert!(guest.ops().contains(&Op::Rst));
     assert_eq!(guest.metrics.credit_violations.get(), 1);
