@@ -2,6 +2,8 @@
 
 pub mod block;
 pub mod device;
+#[cfg(any(test, feature = "test-harness"))]
+pub mod pci_harness;
 pub mod queue;
 #[cfg(any(test, feature = "test-harness"))]
 pub mod queue_harness;
