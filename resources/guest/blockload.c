@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -150,10 +151,14 @@ int main(int argc, char **argv)
 		fail("too small");
 	blocks = end / size;
 
-	char *buffers = aligned_alloc(4096, size * depth);
+	/* Huge pages, where there are: else a large request has as many segments as the guest's memory happens to be
+	   scattered, and no two runs are alike. */
+	size_t huge = 2 << 20, room = (size * depth + huge - 1) / huge * huge;
+	char *buffers = aligned_alloc(huge, room);
 	latencies = malloc(MAX_LATENCIES * sizeof *latencies);
 	if (!buffers || !latencies)
 		fail("memory");
+	madvise(buffers, room, MADV_HUGEPAGE);
 	memset(buffers, 0x5a, size * depth);
 	if (depth > 1) {
 		unsigned all[MAX_DEPTH];
