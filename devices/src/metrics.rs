@@ -67,6 +67,10 @@ pub struct BlockMetrics {
     pub host_errors: Counter,
     /// Requests that the driver got wrong: out of bounds, malformed, of an unknown type.
     pub invalid_requests: Counter,
+    /// Times that requests had to wait for the rate limiter.
+    pub limited: Counter,
+    /// Times that the backing file was swapped.
+    pub swaps: Counter,
 }
 
 /// What an entropy device counts.
@@ -78,6 +82,48 @@ pub struct RngMetrics {
     pub bytes: Counter,
     /// Requests that got nothing: no writable buffer, or the host had no randomness.
     pub errors: Counter,
+    /// Times that requests had to wait for the rate limiter.
+    pub limited: Counter,
+}
+
+/// What a balloon counts. A page is 4 KiB.
+#[derive(Debug, Default, Serialize)]
+pub struct BalloonMetrics {
+    /// Requests that put pages into the balloon.
+    pub inflations: Counter,
+    /// Pages that they named.
+    pub inflated_pages: Counter,
+    /// Requests that took pages out of it.
+    pub deflations: Counter,
+    /// Pages that they named.
+    pub deflated_pages: Counter,
+    /// Reports of free pages.
+    pub reports: Counter,
+    /// Bytes of reported pages that the host was given.
+    pub reported_bytes: Counter,
+    /// Bytes that the host was given in all; a page counts each time.
+    pub discarded_bytes: Counter,
+    /// Ranges of pages that the host did not take.
+    pub discard_failures: Counter,
+    /// Pages that were named and ignored: outside of memory, named twice, or too many at once.
+    pub ignored_pages: Counter,
+    /// Statistics that the guest sent.
+    pub statistics: Counter,
+}
+
+/// What a virtio console counts.
+#[derive(Debug, Default, Serialize)]
+pub struct ConsoleMetrics {
+    /// Bytes that the guest wrote and the output took.
+    pub output_bytes: Counter,
+    /// Bytes that the guest wrote and the output did not take.
+    pub lost_bytes: Counter,
+    /// Times that the guest had to wait, because the output was full.
+    pub output_full: Counter,
+    /// Bytes that the guest was given.
+    pub input_bytes: Counter,
+    /// Buffers of the driver that are not in guest memory.
+    pub invalid_buffers: Counter,
 }
 
 /// What a serial port counts.
@@ -103,6 +149,6 @@ mod tests {
         metrics.requests.increment();
         metrics.bytes.add(4096);
         let json = serde_json::to_string(&metrics).unwrap();
-        assert_eq!(json, r#"{"requests":1,"bytes":4096,"errors":0}"#);
+        assert_eq!(json, r#"{"requests":1,"bytes":4096,"errors":0,"limited":0}"#);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! # Locks
 //! `registers` comes before `device`. The event loop takes `device` only, so a register that needs no device
-//! (interrupt status, notifications, queue set-up) never waits for I/O. What both sides touch without a lock is in
+//! (notifications, queue set-up) never waits for I/O. What both sides touch without a lock is in
 //! `Notifier`.
 //!
 //! # Rules
@@ -22,9 +22,9 @@ use virtio_bindings::virtio_config::{
 use vmm_sys_util::eventfd::EventFd;
 
 use super::notifier::Notifier;
+pub use super::notifier::Signal;
 use super::queue_config::QueueConfig;
 pub use super::queue_config::{Half, QueueArea};
-use crate::interrupt::Interrupt;
 use crate::metrics::TransportMetrics;
 use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, SharedDevice};
 use crate::{GuestMemory, lock};
@@ -93,11 +93,11 @@ pub struct TransportCore {
 }
 
 impl TransportCore {
-    /// A device that was never touched. Its queues will lie in `memory`.
+    /// A device that was never touched. Its queues will lie in `memory`, and its driver hears of it by `signal`.
     ///
     /// # Errors
     /// When the host gives no eventfd for a queue.
-    pub fn new(memory: GuestMemory, device: SharedDevice, interrupt: Arc<dyn Interrupt>) -> io::Result<Self> {
+    pub fn new(memory: GuestMemory, device: SharedDevice, signal: Arc<dyn Signal>) -> io::Result<Self> {
         let this = lock(&device);
         let queue_max_sizes = this.queue_max_sizes().to_vec();
         let (device_type, device_features, backend_fds) =
@@ -105,7 +105,7 @@ impl TransportCore {
         drop(this);
         Ok(Self {
             registers: Mutex::new(Registers::new(&queue_max_sizes)),
-            notifier: Arc::new(Notifier::new(interrupt, queue_max_sizes.len())?),
+            notifier: Arc::new(Notifier::new(signal, queue_max_sizes.len())?),
             memory,
             device_type,
             device_features,
@@ -146,9 +146,29 @@ impl TransportCore {
         }
     }
 
+    /// Which half [`device_features`](Self::device_features) reads.
+    pub fn device_features_select(&self) -> u32 {
+        lock(&self.registers).device_features_select
+    }
+
     /// Selects the half that [`device_features`](Self::device_features) reads.
     pub fn select_device_features(&self, select: u32) {
         lock(&self.registers).device_features_select = select;
+    }
+
+    /// Which half [`set_driver_features`](Self::set_driver_features) writes.
+    pub fn driver_features_select(&self) -> u32 {
+        lock(&self.registers).driver_features_select
+    }
+
+    /// The half of the acknowledged features that the driver selected.
+    pub fn driver_features(&self) -> u32 {
+        let registers = lock(&self.registers);
+        match registers.driver_features_select {
+            0 => registers.driver_features as u32,
+            1 => (registers.driver_features >> 32) as u32,
+            _ => 0,
+        }
     }
 
     /// Selects the half that [`set_driver_features`](Self::set_driver_features) writes.
@@ -173,6 +193,16 @@ impl TransportCore {
         registers.driver_features = half.replace(registers.driver_features, features);
     }
 
+    /// Number of virtqueues.
+    pub fn queue_count(&self) -> usize {
+        self.queue_max_sizes.len()
+    }
+
+    /// The virtqueue that the queue registers mean.
+    pub fn queue_select(&self) -> u32 {
+        lock(&self.registers).queue_select
+    }
+
     /// Selects the virtqueue that the queue registers mean.
     pub fn select_queue(&self, queue: u32) {
         lock(&self.registers).queue_select = queue;
@@ -181,6 +211,17 @@ impl TransportCore {
     /// Largest size of the selected virtqueue; 0 when there is no such queue.
     pub fn queue_max_size(&self) -> u32 {
         lock(&self.registers).selected().map_or(0, |queue| u32::from(queue.max_size()))
+    }
+
+    /// Number of descriptors of the selected virtqueue: its largest until the driver sets it; 0 when there is no such
+    /// queue.
+    pub fn queue_size(&self) -> u32 {
+        lock(&self.registers).selected().map_or(0, QueueConfig::size)
+    }
+
+    /// Address of a part of the selected virtqueue, as the driver set it.
+    pub fn queue_address(&self, area: QueueArea) -> u64 {
+        lock(&self.registers).selected().map_or(0, |queue| queue.address(area))
     }
 
     /// Whether the selected virtqueue is ready.
@@ -215,16 +256,6 @@ impl TransportCore {
     /// The driver made buffers available in virtqueue `queue`.
     pub fn notify_queue(&self, queue: u32) {
         self.notifier.kick(queue);
-    }
-
-    /// Why the interrupt was raised. Takes no lock.
-    pub fn interrupt_status(&self) -> u32 {
-        self.notifier.interrupt_status.load(Ordering::SeqCst)
-    }
-
-    /// The driver handled what `causes` says. Takes no lock.
-    pub fn acknowledge_interrupt(&self, causes: u32) {
-        self.notifier.interrupt_status.fetch_and(!causes, Ordering::SeqCst);
     }
 
     /// Changes whenever the device's configuration space does.
@@ -320,10 +351,9 @@ impl TransportCore {
         }
         // With the device's lock held: nothing sets DEVICE_NEEDS_RESET or a cause of interrupts after this.
         *registers = Registers::new(&self.queue_max_sizes);
-        let Notifier { status, interrupt_status, config_generation: _, queue_events, metrics, .. } =
-            &*self.notifier;
+        let Notifier { status, config_generation: _, queue_events, metrics, signal } = &*self.notifier;
         status.store(0, Ordering::SeqCst);
-        interrupt_status.store(0, Ordering::SeqCst);
+        signal.reset();
         for event in queue_events {
             // Nothing to read means that nobody kicked.
             let _ = event.read();
