@@ -39,10 +39,10 @@ impl HostSide for Disk {
         let seconds = options.seconds;
         format!(
             "{MEASURE}b=/dev/vdb; \
-             m random-1 blockload $b read random 4k 1 {seconds}; \
-             m random-32 blockload $b read random 4k 32 {seconds}; \
-             m read blockload $b read sequential 1m 4 {seconds}; \
-             m write blockload $b write sequential 1m 4 {seconds}"
+             marked random-1 blockload $b read random 4k 1 {seconds}; \
+             marked random-32 blockload $b read random 4k 32 {seconds}; \
+             marked read blockload $b read sequential 1m 4 {seconds}; \
+             marked write blockload $b write sequential 1m 4 {seconds}"
         )
     }
 }

@@ -1,6 +1,6 @@
 //! One boot of a guest, and what it says.
 //!
-//! The guest prints `io-begin NAME` before a measurement and `io-end NAME FIGURES` after it. The host's counters are read
+//! The guest prints `io-begin NAME` before a measurement, and after it `io-stop NAME`, if it can, and `io-end NAME FIGURES`. The host's counters are read
 //! when these lines come.
 
 use std::collections::BTreeMap;
@@ -17,12 +17,13 @@ use crate::counters::{Counters, Syscalls};
 use crate::metric::Group;
 use crate::vmms::{Machine, Vmm};
 
-/// A guest that has said nothing for so long is lost.
-const SILENCE: Duration = Duration::from_secs(120);
+/// A guest that has said nothing for so long is lost; an emulated host on a busy machine takes its time.
+const SILENCE: Duration = Duration::from_mins(5);
 
-/// Defines `m NAME COMMAND…` in the guest's shell: one measurement. The pauses keep the console's own interrupts out of it.
-pub(crate) const MEASURE: &str =
-    "m() { n=$1; shift; echo io-begin $n; sleep 0.3; r=$(eval $*); echo io-end $n $r; sleep 0.3; }; ";
+/// Defines two functions of the guest's shell, `m NAME COMMAND…` and `marked NAME COMMAND…`: one measurement, of a command
+/// that prints its figures, and in the latter case the marks as well. The pauses keep the console's interrupts out of it.
+pub(crate) const MEASURE: &str = "marked() { export MARK=$1; shift; r=$(eval $*); echo io-end $MARK $r; sleep 0.3; }; \
+     m() { echo io-begin $1; sleep 0.3; marked $*; }; ";
 
 /// A measurement.
 pub(crate) struct Sample {
@@ -39,6 +40,24 @@ impl Sample {
     /// For those who watch.
     pub(crate) fn line(&self, round: usize, group: Group, vmm: &str) -> String {
         format!("round {round}, {group}, {vmm}, {}: {}", self.name, self.figures)
+    }
+}
+
+/// What is counted while a measurement goes on.
+struct Count {
+    pid: u32,
+    before: Counters,
+    syscalls: Option<Syscalls>,
+}
+
+impl Count {
+    fn start(pid: u32, with_syscalls: bool) -> Self {
+        Self { pid, syscalls: with_syscalls.then(|| Syscalls::start(pid)), before: Counters::read(pid) }
+    }
+
+    fn stop(self) -> (Counters, BTreeMap<String, u64>) {
+        let counters = Counters::read(self.pid).since(&self.before);
+        (counters, self.syscalls.map(Syscalls::finish).unwrap_or_default())
     }
 }
 
@@ -74,6 +93,7 @@ pub(crate) fn run(
     let mut said = Vec::new();
     let mut samples = Vec::new();
     let mut begin = None;
+    let mut counted = None;
     loop {
         let line = match lines.recv_timeout(SILENCE) {
             Ok(line) => line,
@@ -82,18 +102,13 @@ pub(crate) fn run(
         };
         let mut words = line.splitn(3, ' ');
         match (words.next(), words.next(), words.next()) {
-            (Some("io-begin"), Some(_), None) => {
-                begin = Some((Counters::read(pid), with_syscalls.then(|| Syscalls::start(pid))));
-            }
+            (Some("io-begin"), Some(_), None) => begin = Some(Count::start(pid, with_syscalls)),
+            (Some("io-stop"), Some(_), None) => counted = begin.take().map(Count::stop),
             (Some("io-end"), Some(name), Some(figures)) => {
-                let (before, syscalls) = begin.take().ok_or("a measurement ends that has not begun")?;
+                let count = counted.take().or_else(|| begin.take().map(Count::stop));
+                let (counters, syscalls) = count.ok_or("a measurement ends that has not begun")?;
                 let figures = parse(figures).ok_or_else(|| format!("{name}: {figures}"))?;
-                samples.push(Sample {
-                    name: name.to_owned(),
-                    figures,
-                    counters: Counters::read(pid).since(&before),
-                    syscalls: syscalls.map(Syscalls::finish).unwrap_or_default(),
-                });
+                samples.push(Sample { name: name.to_owned(), figures, counters, syscalls });
             }
             (Some("rvmm-exit:"), ..) => break,
             _ => {}

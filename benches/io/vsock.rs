@@ -62,8 +62,8 @@ impl HostSide for Peers {
     fn script(&self, options: &Options) -> String {
         let seconds = options.seconds;
         format!(
-            "{MEASURE}m vsock-out vsockload send 2 {SINK} {seconds}; m vsock-in vsockload receive 2 {SOURCE} {seconds}; \
-             m vsock-echo vsockload echo 2 {ECHO} {seconds}"
+            "{MEASURE}marked vsock-out vsockload send 2 {SINK} {seconds}; marked vsock-in vsockload receive 2 {SOURCE} {seconds}; \
+             marked vsock-echo vsockload echo 2 {ECHO} {seconds}"
         )
     }
 }
