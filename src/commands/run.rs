@@ -20,10 +20,14 @@ use crate::name::Name;
 /// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
 const MAX_CONFIG_SIZE: u64 = 1 << 20;
 
+/// What a VM without a name is called where one has to be.
+const ANONYMOUS: &str = "anonymous-instance";
+
 /// Runs the VM that the options describe until it ends; the exit code says how.
 pub(crate) fn run(args: &RunArgs) -> Outcome {
     let config = configuration(args)?;
     let options = Options {
+        id: args.id.clone().unwrap_or_else(|| ANONYMOUS.to_owned()),
         console: match &args.console {
             ConsoleArg::Stdio => ConsoleConfig::Stdio,
             ConsoleArg::None => ConsoleConfig::None,

@@ -22,6 +22,7 @@ use crate::acpi::VirtioMmio;
 use crate::config::VmConfig;
 use crate::kvm::{self, KvmError};
 use crate::layout;
+use crate::metrics::{Registry, Source};
 use crate::vcpu::Buses;
 
 /// Why the devices could not be made.
@@ -73,6 +74,8 @@ pub struct DeviceSet {
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
     /// The entropy device.
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
+    /// What all of them count.
+    pub metrics: Registry,
 }
 
 /// An interrupt that KVM injects by itself when its eventfd is written.
@@ -116,17 +119,30 @@ impl DeviceSet {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
         }
 
-        let mut set = Self { serial, i8042, virtio: Vec::new(), drives: Vec::new(), entropy: None };
+        let mut set = Self {
+            serial,
+            i8042,
+            virtio: Vec::new(),
+            drives: Vec::new(),
+            entropy: None,
+            metrics: Registry::default(),
+        };
+        set.metrics.add("uart", set.serial.metrics());
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
+            let metrics = device.metrics();
             let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.measure("block", Some(&drive.drive_id), metrics);
             set.drives.push((drive.drive_id.clone(), device));
         }
         if config.entropy.is_some() {
-            let device = Arc::new(Mutex::new(RngDevice::new()));
+            let device = RngDevice::new();
+            let metrics = device.metrics();
+            let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.measure("entropy", None, metrics);
             set.entropy = Some(device);
         }
         Ok(set)
@@ -156,6 +172,13 @@ impl DeviceSet {
         buses.mmio.insert(place.base, place.size, Arc::new(MmioTransport::new(core.clone())))?;
         self.virtio.push(VirtioSlot { core, place });
         Ok(())
+    }
+
+    /// Registers what the virtio device counts that was added last. A kind of which there can be several has ids.
+    fn measure(&mut self, kind: &'static str, id: Option<&str>, source: Arc<dyn Source>) {
+        if let Some(slot) = self.virtio.last() {
+            self.metrics.add_virtio(kind, id, source, slot.core.metrics());
+        }
     }
 
     /// Where the virtio devices are, for the ACPI tables.

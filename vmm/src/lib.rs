@@ -13,6 +13,7 @@ mod event_loop;
 pub mod kvm;
 pub mod layout;
 pub mod memory;
+pub mod metrics;
 pub mod runtime_dir;
 pub mod signals;
 pub mod vcpu;

@@ -1,15 +1,31 @@
-//! One VM from its configuration to its end. The command line drives it, and so will the REST socket.
+//! One VM from its configuration to its end. The command line starts it; a [`Remote`] asks and tells it while it runs.
+
+mod changes;
+mod live;
+mod remote;
+mod request;
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::config::VmConfig;
 use crate::console::{ConsoleConfig, Input, Output, OutputError, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
+use crate::metrics::{Registry, Source};
 use crate::signals::Signals;
 use crate::vcpu::{Diagnosis, GuestEvent};
 use crate::vm::{Vm, VmError};
+
+use live::ControlMetrics;
+use remote::Inbox;
+
+pub use remote::Remote;
+pub use request::{
+    Answer, BalloonStatsUpdate, BalloonUpdate, DriveUpdate, Instance, Metrics, NetUpdate, Refusal, Request,
+    Response, State,
+};
 
 /// No Linux kernel is smaller than this many bytes.
 const SMALLEST_LINUX: u64 = 1 << 20;
@@ -27,6 +43,8 @@ pub enum OnReset {
 /// How the VMM treats the VM; what the VM itself is made of is in [`VmConfig`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
+    /// The VM's name.
+    pub id: String,
     /// Where the console goes.
     pub console: ConsoleConfig,
     /// What a reset does.
@@ -74,6 +92,12 @@ pub struct Controller {
     config: VmConfig,
     options: Options,
     signals: Rc<Signals>,
+    state: State,
+    /// Where requests come from, when somebody has a [`Remote`].
+    inbox: Option<Inbox>,
+    counted: Arc<ControlMetrics>,
+    /// What is counted outside of the VM's devices and vCPUs.
+    metrics: Registry,
 }
 
 impl Controller {
@@ -84,14 +108,41 @@ impl Controller {
     pub fn new(config: VmConfig, options: Options) -> Result<Self, ControllerError> {
         let signals =
             Signals::block().map_err(|source| ControllerError::Host { what: "handle signals", source })?;
-        Ok(Self { config, options, signals: Rc::new(signals) })
+        let counted = Arc::new(ControlMetrics::default());
+        let mut metrics = Registry::default();
+        metrics.add("vmm", counted.clone());
+        Ok(Self {
+            config,
+            options,
+            signals: Rc::new(signals),
+            state: State::NotStarted,
+            inbox: None,
+            counted,
+            metrics,
+        })
+    }
+
+    /// A handle for other threads. Only the last one that was asked for is listened to; it can be cloned.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub fn remote(&mut self) -> Result<Remote, ControllerError> {
+        let (remote, inbox) =
+            remote::pair().map_err(|source| ControllerError::Host { what: "make an eventfd", source })?;
+        self.inbox = Some(inbox);
+        Ok(remote)
+    }
+
+    /// Adds `source` to the VM's metrics, as `kind`.
+    pub fn measure(&mut self, kind: &'static str, source: Arc<dyn Source>) {
+        self.metrics.add(kind, source);
     }
 
     /// Runs the VM to its end.
     ///
     /// # Errors
     /// [`ControllerError`]; the terminal is as it was, and nothing is left behind.
-    pub fn run(self) -> Result<Ending, ControllerError> {
+    pub fn run(mut self) -> Result<Ending, ControllerError> {
         let output = Output::open(&self.options.console, &self.config)?;
         let mut vm = Vm::create(&self.config, output.clone()).inspect_err(|_| output.abandon())?;
         output
@@ -100,7 +151,8 @@ impl Controller {
         loop {
             output.hold();
             let mut events = self.start(&mut vm)?;
-            let event = events.run();
+            self.state = State::Running;
+            let event = self.serve(&mut events, &vm, &output);
             // However the VM is stopped below: no vCPU stays in a write that nobody reads.
             output.release();
             let event = event.map_err(|source| ControllerError::Host { what: "wait for events", source })?;
@@ -115,6 +167,7 @@ impl Controller {
                     // The old VM gives its disks back before the new one takes them.
                     drop(vm);
                     log::info!("the guest restarts");
+                    self.counted.restarts.increment();
                     vm = Vm::create(&self.config, output.clone())?;
                     continue;
                 }
@@ -145,6 +198,7 @@ impl Controller {
         let mut watched = Watched {
             guest: vm.events().clone(),
             virtio: vm.devices().virtio.iter().map(|slot| slot.core.clone()).collect(),
+            requests: self.inbox.as_ref().map(|inbox| inbox.wake().clone()),
             input: None,
         };
         vm.start()?;

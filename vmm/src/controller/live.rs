@@ -1,0 +1,139 @@
+//! A VM while its guest is there: what it does for requests, one at a time, in the main thread.
+
+use std::io;
+
+use devices::metrics::Counter;
+use serde::Serialize;
+
+use super::Controller;
+use super::request::{Answer, DriveUpdate, Instance, Metrics, NetUpdate, Refusal, Request, Response, State};
+use crate::console::Output;
+use crate::event_loop::{EventLoop, LoopEvent, Wake};
+use crate::vcpu::GuestEvent;
+use crate::vm::Vm;
+
+/// Requests that are answered before devices get their turn.
+const MAX_REQUESTS_PER_TURN: usize = 16;
+
+/// What the controller counts.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct ControlMetrics {
+    /// Requests that were done.
+    pub(super) requests: Counter,
+    /// Requests that were refused.
+    pub(super) refused_requests: Counter,
+    /// Times that the guest was paused.
+    pub(super) pauses: Counter,
+    /// Times that it went on.
+    pub(super) resumes: Counter,
+    /// Times that it booted again after a reset.
+    pub(super) restarts: Counter,
+}
+
+/// The VM that is there, with what it runs on.
+struct Live<'a> {
+    vm: &'a Vm,
+    events: &'a mut EventLoop,
+    output: &'a Output,
+}
+
+impl Controller {
+    /// Serves devices and requests until something ends the guest.
+    ///
+    /// # Errors
+    /// What epoll said.
+    pub(super) fn serve(
+        &mut self,
+        events: &mut EventLoop,
+        vm: &Vm,
+        output: &Output,
+    ) -> io::Result<LoopEvent> {
+        let mut live = Live { vm, events, output };
+        // The guest's last word, said when it was being paused: not heard before it may go on.
+        let mut last_word: Option<GuestEvent> = None;
+        loop {
+            match live.events.run()? {
+                Wake::Requests => self.answer_some(&mut live),
+                Wake::Ends(LoopEvent::Guest(event)) if self.state == State::Paused => last_word = Some(event),
+                Wake::Ends(event) => return Ok(event),
+            }
+            if self.state == State::Running
+                && let Some(event) = last_word.take()
+            {
+                return Ok(LoopEvent::Guest(event));
+            }
+        }
+    }
+
+    fn answer_some(&mut self, live: &mut Live<'_>) {
+        // Emptied before the queue is looked at, so that a later request is not missed. Nothing to read is fine.
+        let Some(wake) = self.inbox.as_ref().map(|inbox| inbox.wake().clone()) else { return };
+        let _ = wake.read();
+        for _ in 0..MAX_REQUESTS_PER_TURN {
+            let Some(envelope) = self.inbox.as_ref().and_then(super::remote::Inbox::next) else { return };
+            envelope.answer(|request| {
+                let answer = self.answer(request, live);
+                let counts = &self.counted;
+                let count = if answer.is_ok() { &counts.requests } else { &counts.refused_requests };
+                count.increment();
+                answer
+            });
+        }
+        // There may be more. Fails only when the counter is full, and then the loop wakes up all the same.
+        let _ = wake.write(1);
+    }
+
+    fn answer(&mut self, request: Request, live: &mut Live<'_>) -> Answer {
+        match request {
+            Request::GetInstance => {
+                Ok(Response::Instance(Instance { id: self.options.id.clone(), state: self.state }))
+            }
+            Request::GetConfig => Ok(Response::Config(Box::new(self.config.clone()))),
+            Request::Start => Err(Refusal::State { what: "to start the VM", state: self.state }),
+            Request::Pause => Ok(self.pause(live)),
+            Request::Resume => Ok(self.resume(live)),
+            Request::SendCtrlAltDel => live
+                .vm
+                .devices()
+                .i8042
+                .send_ctrl_alt_del()
+                .map(|()| Response::Done)
+                .map_err(|error| Refusal::Device { what: "press Ctrl-Alt-Del", source: error.into() }),
+            Request::UpdateDrive(update) => changes::drive(&update, live.vm.devices()),
+            Request::UpdateNet(update) => changes::net(&update),
+            Request::FlushMetrics => Err(Refusal::NotConfigured("metrics file")),
+            Request::GetMetrics => Ok(Response::Metrics(Box::new(self.gather(live.vm)))),
+        }
+    }
+
+    fn gather(&self, vm: &Vm) -> Metrics {
+        let mut counters = self.metrics.gather();
+        counters.append(vm.devices().metrics.gather());
+        Metrics { id: self.options.id.clone(), counters }
+    }
+
+    fn pause(&mut self, live: &mut Live<'_>) -> Response {
+        if self.state != State::Paused {
+            // A vCPU may be in a write to a console that nobody reads.
+            live.output.interrupt();
+            live.vm.pause();
+            live.output.hold();
+            live.events.ignore_devices();
+            self.state = State::Paused;
+            self.counted.pauses.increment();
+            log::info!("the guest is paused");
+        }
+        Response::Done
+    }
+
+    fn resume(&mut self, live: &mut Live<'_>) -> Response {
+        if self.state != State::Running {
+            live.events.watch_devices();
+            live.vm.resume();
+            self.state = State::Running;
+            self.counted.resumes.increment();
+            log::info!("the guest goes on");
+        }
+        Response::Done
+    }
+}
