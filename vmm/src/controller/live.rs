@@ -5,8 +5,8 @@ use std::io;
 use devices::metrics::Counter;
 use serde::Serialize;
 
-use super::Controller;
-use super::request::{Answer, DriveUpdate, Instance, Metrics, NetUpdate, Refusal, Request, Response, State};
+use super::request::{Answer, Instance, Metrics, Refusal, Request, Response, State};
+use super::{Controller, changes};
 use crate::console::Output;
 use crate::event_loop::{EventLoop, LoopEvent, Wake};
 use crate::vcpu::GuestEvent;
