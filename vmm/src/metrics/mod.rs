@@ -12,6 +12,7 @@ pub mod prometheus;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use devices::metrics::Counter;
 use devices::metrics::TransportMetrics;
 use serde::Serialize;
 use serde_json::{Map, Value};
