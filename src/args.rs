@@ -4,6 +4,8 @@
 //! guest's first instruction, so [`parse`] first tries the options of a run alone and builds the whole command line,
 //! with its verbs and help texts, only when that does not succeed.
 
+mod balloon;
+mod control;
 mod disk;
 mod fields;
 mod size;
@@ -15,6 +17,8 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub(crate) use balloon::BalloonArg;
+pub(crate) use control::ControlArgs;
 pub(crate) use disk::{DiskArg, Engine, RootfsArg};
 pub(crate) use usage::Stop;
 
@@ -131,6 +135,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = size::parse)]
     pub(crate) memory: Option<u64>,
 
+    /// `--balloon`; its help has brackets, which rustdoc would take for links.
+    #[arg(long, value_name = "size=SIZE,…", help_heading = "Machine", num_args = 0..=1, default_missing_value = "")]
+    #[arg(help = "Memory that the guest gives up and the host gets: \
+                  [size=SIZE][,deflate-on-oom][,stats=SECONDS][,reporting]. With reporting the guest also gives \
+                  back what it has freed")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| BalloonArg::parse(&value)))]
+    pub(crate) balloon: Option<BalloonArg>,
+
     /// What a guest reset does: end rvmm, or boot the guest again.
     #[arg(
         long,
@@ -159,6 +171,9 @@ pub(crate) struct RunArgs {
     )]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse(&value)))]
     pub(crate) disks: Vec<DiskArg>,
+
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
 
     /// Where the guest's serial console goes.
     #[arg(long, value_name = "stdio|none|file=PATH", help_heading = "Console and log")]

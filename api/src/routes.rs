@@ -3,7 +3,9 @@
 use serde::de::DeserializeOwned;
 use vmm::controller::{Request, Response};
 
-use crate::endpoints::{actions, balloon, drives, instance, machine_config, metrics, network_interfaces, version, vm};
+use crate::endpoints::{
+    actions, balloon, drives, instance, machine_config, metrics, network_interfaces, version, vm,
+};
 use crate::errors::Fault;
 use crate::reply::Reply;
 
@@ -59,13 +61,10 @@ impl Call {
         match endpoint.ok_or_else(unknown)? {
             Endpoint::Read(_) if !body.is_empty() => Err(Fault::UnexpectedBody("GET")),
             Endpoint::Read(call) => Ok(call),
-            Endpoint::Write(_) if body.is_empty() => {
+            Endpoint::Write(_) | Endpoint::WriteOne(..) if body.is_empty() => {
                 Err(Fault::NoBody(if known == Some(Method::Put) { "PUT" } else { "PATCH" }))
             }
             Endpoint::Write(parse) => parse(body),
-            Endpoint::WriteOne(_, _) if body.is_empty() => {
-                Err(Fault::NoBody(if known == Some(Method::Put) { "PUT" } else { "PATCH" }))
-            }
             Endpoint::WriteOne(parse, id) => parse(id, body),
             Endpoint::BeforeStart => {
                 Err(Fault::BeforeStart { method: method.to_owned(), path: path.to_owned() })

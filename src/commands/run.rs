@@ -6,15 +6,17 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use api::Server;
 use vmm::config::{
-    BlockConfig, BootSourceConfig, CacheType, DEFAULT_CMDLINE, EntropyConfig, IoEngine, VmConfig,
+    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, DEFAULT_CMDLINE, EntropyConfig, IoEngine,
+    MetricsConfig, VmConfig,
 };
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
 
 use super::Outcome;
-use crate::args::{ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
+use crate::args::{BalloonArg, ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
 use crate::name::Name;
 
 /// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
@@ -45,7 +47,17 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     }
     // Held to the end of the run: the name is taken as long as the VM lives.
     let _name = args.id.as_deref().map(Name::take).transpose()?;
-    let ending = Controller::new(config, options)?.run()?;
+    let mut controller = Controller::new(config, options)?;
+    // Held to the end as well: the answers that are due are given when the VM has ended.
+    let _server = match &args.control.api_sock {
+        Some(path) => {
+            let server = Server::start(path, controller.remote()?)?;
+            controller.measure("api_server", server.metrics());
+            Some(server)
+        }
+        None => None,
+    };
+    let ending = controller.run()?;
     Ok(exit_code(ending))
 }
 
@@ -67,6 +79,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         // A VM from flags has a source of randomness; one from a file has what the file says.
         config.entropy = Some(EntropyConfig::default());
     }
+    if let Some(path) = &args.control.metrics_path {
+        config.metrics = Some(MetricsConfig { metrics_path: path.clone() });
+    }
     set_boot_source(&mut config, args)?;
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
@@ -81,6 +96,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         }
         config.machine_config.mem_size_mib = bytes / MIB;
     }
+    if let Some(balloon) = &args.balloon {
+        config.balloon = Some(balloon_config(balloon)?);
+    }
     if let Some(rootfs) = &args.rootfs {
         config.drives.push(drive("rootfs", rootfs.path.clone(), rootfs.readonly, true));
     }
@@ -94,6 +112,20 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.drives.push(BlockConfig { io_engine, ..drive(&id, path.clone(), *readonly, false) });
     }
     Ok(config)
+}
+
+fn balloon_config(balloon: &BalloonArg) -> Result<BalloonConfig, Box<dyn Error>> {
+    let BalloonArg { size, deflate_on_oom, stats, reporting } = *balloon;
+    let whole = size % MIB == 0;
+    let amount_mib = u32::try_from(size / MIB).ok().filter(|_| whole);
+    Ok(BalloonConfig {
+        amount_mib: amount_mib
+            .ok_or_else(|| format!("--balloon size={size}: {size} bytes are not whole MiB"))?,
+        deflate_on_oom,
+        stats_polling_interval_s: stats,
+        free_page_hinting: false,
+        free_page_reporting: reporting,
+    })
 }
 
 /// A drive of the command line. What the guest flushes is on the disk then: safe before fast.

@@ -5,12 +5,14 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use devices::virtio::balloon::{BalloonConfig, BalloonConfigError};
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
 pub use devices::virtio::rng::EntropyConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::layout;
 use crate::memory::{HugePages, MIB};
+pub use crate::metrics::MetricsConfig;
 
 /// Largest number of vCPUs that a guest can have.
 pub const MAX_VCPUS: u32 = 32;
@@ -105,16 +107,18 @@ pub struct VmConfig {
     /// virtio-rng device; absent: none.
     #[serde(default)]
     pub entropy: Option<EntropyConfig>,
+    /// virtio-balloon device; absent: none.
     #[serde(default)]
-    balloon: NotSupported,
+    pub balloon: Option<BalloonConfig>,
+    /// Where metrics are written; absent: nowhere.
+    #[serde(default)]
+    pub metrics: Option<MetricsConfig>,
     #[serde(default)]
     cpu_config: NotSupported,
     #[serde(default)]
     logger: NotSupported,
     #[serde(default)]
     memory_hotplug: NotSupported,
-    #[serde(default)]
-    metrics: NotSupported,
     #[serde(default)]
     mmds_config: NotSupported,
     #[serde(default)]
@@ -179,6 +183,14 @@ pub enum ConfigError {
     /// A drive that cannot be.
     #[error(transparent)]
     Drive(#[from] BlockConfigError),
+    /// A balloon that cannot be.
+    #[error(transparent)]
+    Balloon(#[from] BalloonConfigError),
+    /// A balloon in memory that cannot be given back in pieces.
+    #[error(
+        "balloon: guest memory of 2M huge pages cannot be given back; set machine-config.huge_pages to None or Transparent"
+    )]
+    BalloonOfHugePages,
     /// An entropy device that cannot be.
     #[error("entropy: {message}")]
     Entropy {
@@ -206,7 +218,9 @@ impl VmConfig {
         }
         self.validate_machine()?;
         self.validate_drives()?;
-        let count = self.drives.len() + usize::from(self.entropy.is_some());
+        self.validate_balloon()?;
+        let count =
+            self.drives.len() + usize::from(self.entropy.is_some()) + usize::from(self.balloon.is_some());
         let max = (layout::VIRTIO_GSI_LAST - layout::VIRTIO_GSI_FIRST + 1) as usize;
         if count > max {
             return Err(ConfigError::TooManyDevices { count, max });
@@ -234,6 +248,15 @@ impl VmConfig {
             return Err(ConfigError::Smt);
         }
         Ok(())
+    }
+
+    fn validate_balloon(&self) -> Result<(), ConfigError> {
+        let Some(balloon) = &self.balloon else { return Ok(()) };
+        balloon.validate(self.machine_config.mem_size_mib)?;
+        match self.machine_config.huge_pages {
+            HugePages::Hugetlb2M => Err(ConfigError::BalloonOfHugePages),
+            HugePages::None | HugePages::Transparent => Ok(()),
+        }
     }
 
     fn validate_drives(&self) -> Result<(), ConfigError> {
@@ -368,6 +391,22 @@ mod tests {
             let error = vm.validate().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn a_balloon_that_cannot_be_is_refused_with_both_sizes() {
+        let mut vm = small();
+        let balloon = BalloonConfig { amount_mib: 128, ..BalloonConfig::default() };
+        vm.balloon = Some(balloon.clone());
+        vm.validate().unwrap();
+        vm.balloon = Some(BalloonConfig { amount_mib: 129, ..balloon.clone() });
+        let error = vm.validate().unwrap_err().to_string();
+        assert!(error.contains("129 MiB") && error.contains("128 MiB"), "{error}");
+        vm.balloon = Some(BalloonConfig { free_page_hinting: true, ..balloon.clone() });
+        assert!(vm.validate().unwrap_err().to_string().contains("free_page_hinting"));
+        vm.balloon = Some(balloon);
+        vm.machine_config.huge_pages = HugePages::Hugetlb2M;
+        assert_eq!(vm.validate(), Err(ConfigError::BalloonOfHugePages));
     }
 
     #[test]

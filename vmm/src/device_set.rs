@@ -2,7 +2,7 @@
 //! addresses and interrupt, and puts it on a bus.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::GuestMemory;
 use devices::bus::{BusDevice, BusError};
@@ -10,6 +10,7 @@ use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::i8042::I8042;
 use devices::legacy::serial::Serial;
+use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
 use devices::virtio::device::SharedDevice;
 use devices::virtio::rng::RngDevice;
@@ -37,6 +38,9 @@ pub enum DeviceSetError {
         #[source]
         source: BlockError,
     },
+    /// A balloon that cannot be made.
+    #[error(transparent)]
+    Balloon(#[from] BalloonError),
     /// The host has no descriptor or memory left.
     #[error("cannot make {what}")]
     Host {
@@ -74,8 +78,15 @@ pub struct DeviceSet {
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
     /// The entropy device.
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
+    /// The balloon, to be resized and asked for statistics while the guest runs.
+    pub balloon: Option<Arc<Mutex<BalloonDevice>>>,
     /// What all of them count.
     pub metrics: Registry,
+}
+
+/// Locks a device. A thread that panicked while it held the lock has ended the process (`panic = "abort"`).
+pub(crate) fn lock<T>(device: &Mutex<T>) -> MutexGuard<'_, T> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An interrupt that KVM injects by itself when its eventfd is written.
@@ -125,6 +136,7 @@ impl DeviceSet {
             virtio: Vec::new(),
             drives: Vec::new(),
             entropy: None,
+            balloon: None,
             metrics: Registry::default(),
         };
         set.metrics.add("uart", set.serial.metrics());
@@ -144,6 +156,14 @@ impl DeviceSet {
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.measure("entropy", None, metrics);
             set.entropy = Some(device);
+        }
+        if let Some(balloon) = &config.balloon {
+            let device = BalloonDevice::new(balloon, config.machine_config.mem_size_mib)?;
+            let metrics = device.metrics();
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.measure("balloon", None, metrics);
+            set.balloon = Some(device);
         }
         Ok(set)
     }

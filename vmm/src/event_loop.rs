@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,7 +11,6 @@ use devices::virtio::transport::core::TransportCore;
 use event_manager::{
     EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps,
 };
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::console::{Input, Request as ConsoleRequest};
 use crate::signals::{Signal, Signals};
@@ -24,6 +23,8 @@ pub(crate) enum Wake {
     Ends(LoopEvent),
     /// Another thread asks for something.
     Requests,
+    /// It is time for a line of metrics.
+    Metrics,
 }
 
 /// What may be the VM's end.
@@ -42,6 +43,7 @@ pub(crate) enum LoopEvent {
 struct Found {
     end: Rc<Cell<Option<LoopEvent>>>,
     requests: Rc<Cell<bool>>,
+    metrics: Rc<Cell<bool>>,
 }
 
 impl Found {
@@ -57,6 +59,7 @@ impl Found {
     fn take(&self) -> Option<Wake> {
         let end = self.end.take().map(Wake::Ends);
         end.or_else(|| self.requests.take().then_some(Wake::Requests))
+            .or_else(|| self.metrics.take().then_some(Wake::Metrics))
     }
 }
 
@@ -76,7 +79,9 @@ pub(crate) struct Watched {
     /// Virtio devices.
     pub virtio: Vec<Arc<TransportCore>>,
     /// Readable when another thread asks for something.
-    pub requests: Option<Arc<EventFd>>,
+    pub requests: Option<RawFd>,
+    /// Readable when it is time for a line of metrics.
+    pub metrics_timer: Option<RawFd>,
     /// Standard input, when the console has it.
     pub input: Option<Input>,
 }
@@ -92,7 +97,11 @@ impl EventLoop {
         let found = Found::default();
         manager.add_subscriber(Box::new(GuestWatch { events: watched.guest, found: found.clone() }));
         if let Some(requests) = watched.requests {
-            manager.add_subscriber(Box::new(RequestWatch { requests, found: found.clone() }));
+            let flag = found.requests.clone();
+            manager.add_subscriber(Box::new(FlagWatch { fd: requests, flag }));
+        }
+        if let Some(timer) = watched.metrics_timer {
+            manager.add_subscriber(Box::new(FlagWatch { fd: timer, flag: found.metrics.clone() }));
         }
         manager.add_subscriber(Box::new(ProcessWatch {
             signals,
@@ -161,18 +170,19 @@ impl MutEventSubscriber for GuestWatch {
     }
 }
 
-struct RequestWatch {
-    requests: Arc<EventFd>,
-    found: Found,
+/// Sets a flag when a descriptor is readable, which the controller empties.
+struct FlagWatch {
+    fd: RawFd,
+    flag: Rc<Cell<bool>>,
 }
 
-impl MutEventSubscriber for RequestWatch {
+impl MutEventSubscriber for FlagWatch {
     fn init(&mut self, ops: &mut EventOps<'_>) {
-        watch(ops, Events::new(&*self.requests, EventSet::IN));
+        watch(ops, Events::new_raw(self.fd, EventSet::IN));
     }
 
     fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
-        self.found.requests.set(true);
+        self.flag.set(true);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Inside: `kvm memory cpu boot acpi ← vcpu device_set ← vm ← controller`; an arrow points from the user to the used.
 
 pub mod acpi;
+pub mod append;
 pub mod boot;
 pub mod config;
 pub mod console;

@@ -1,5 +1,6 @@
 //! Virtio devices (virtio 1.3) and the transports that show them to a guest.
 
+pub mod balloon;
 pub mod block;
 pub mod device;
 pub mod queue;
@@ -7,4 +8,5 @@ pub mod queue;
 pub mod queue_harness;
 pub mod rng;
 pub mod segments;
+mod serve;
 pub mod transport;

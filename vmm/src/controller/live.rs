@@ -54,6 +54,12 @@ impl Controller {
         loop {
             match live.events.run()? {
                 Wake::Requests => self.answer_some(&mut live),
+                Wake::Metrics => {
+                    if let Some(file) = &mut self.metrics_file {
+                        file.acknowledge();
+                    }
+                    self.write_metrics(vm);
+                }
                 Wake::Ends(LoopEvent::Guest(event)) if self.state == State::Paused => last_word = Some(event),
                 Wake::Ends(event) => return Ok(event),
             }
@@ -84,6 +90,7 @@ impl Controller {
     }
 
     fn answer(&mut self, request: Request, live: &mut Live<'_>) -> Answer {
+        let devices = live.vm.devices();
         match request {
             Request::GetInstance => {
                 Ok(Response::Instance(Instance { id: self.options.id.clone(), state: self.state }))
@@ -92,16 +99,27 @@ impl Controller {
             Request::Start => Err(Refusal::State { what: "to start the VM", state: self.state }),
             Request::Pause => Ok(self.pause(live)),
             Request::Resume => Ok(self.resume(live)),
-            Request::SendCtrlAltDel => live
-                .vm
-                .devices()
+            Request::SendCtrlAltDel => devices
                 .i8042
                 .send_ctrl_alt_del()
                 .map(|()| Response::Done)
-                .map_err(|error| Refusal::Device { what: "press Ctrl-Alt-Del", source: error.into() }),
-            Request::UpdateDrive(update) => changes::drive(&update, live.vm.devices()),
+                .map_err(|source| Refusal::Device { what: "press Ctrl-Alt-Del", source: source.into() }),
+            Request::UpdateDrive(update) => changes::drive(&update, devices),
             Request::UpdateNet(update) => changes::net(&update),
-            Request::FlushMetrics => Err(Refusal::NotConfigured("metrics file")),
+            Request::GetBalloon => {
+                changes::balloon(devices, |balloon| Ok(Response::Balloon(Box::new(balloon.config().clone()))))
+            }
+            Request::UpdateBalloon(update) => changes::balloon_target(update, &mut self.config, devices),
+            Request::GetBalloonStatistics => changes::balloon(devices, |balloon| {
+                Ok(Response::BalloonStatistics(Box::new(balloon.statistics()?)))
+            }),
+            Request::UpdateBalloonStatistics(update) => {
+                changes::balloon_polling(update, &mut self.config, devices)
+            }
+            Request::FlushMetrics => {
+                self.write_metrics(live.vm);
+                Ok(Response::Done)
+            }
             Request::GetMetrics => Ok(Response::Metrics(Box::new(self.gather(live.vm)))),
         }
     }
@@ -110,6 +128,22 @@ impl Controller {
         let mut counters = self.metrics.gather();
         counters.append(vm.devices().metrics.gather());
         Metrics { id: self.options.id.clone(), counters }
+    }
+
+    /// Writes a line of metrics, if there is a file for them.
+    pub(super) fn write_metrics(&mut self, vm: &Vm) {
+        if self.metrics_file.is_none() {
+            return;
+        }
+        let counters = self.gather(vm).counters;
+        let written = self.metrics_file.as_mut().map_or(Ok(()), |file| file.write(&counters));
+        match written {
+            Ok(()) => self.lines.lines.increment(),
+            Err(error) => {
+                self.lines.lost_lines.increment();
+                log::debug!("a line of metrics is lost: {error}");
+            }
+        }
     }
 
     fn pause(&mut self, live: &mut Live<'_>) -> Response {

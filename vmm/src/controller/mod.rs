@@ -6,6 +6,8 @@ mod remote;
 mod request;
 
 use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use crate::config::VmConfig;
 use crate::console::{ConsoleConfig, Input, Output, OutputError, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
-use crate::metrics::{Registry, Source};
+use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
 use crate::signals::Signals;
 use crate::vcpu::{Diagnosis, GuestEvent};
 use crate::vm::{Vm, VmError};
@@ -76,6 +78,23 @@ pub enum ControllerError {
     /// KVM cannot run the guest any further.
     #[error(transparent)]
     Fault(Box<Diagnosis>),
+    /// The file for metrics.
+    #[error("cannot write metrics to {}", path.display())]
+    Metrics {
+        /// Its path.
+        path: PathBuf,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file for metrics is one of the guest's.
+    #[error("cannot write metrics to {}: the guest has it as {}; name another file", path.display(), guest.display())]
+    MetricsOfTheGuest {
+        /// Its path.
+        path: PathBuf,
+        /// What the guest has it as.
+        guest: PathBuf,
+    },
     /// The host refused something that every process has.
     #[error("cannot {what}")]
     Host {
@@ -96,6 +115,9 @@ pub struct Controller {
     /// Where requests come from, when somebody has a [`Remote`].
     inbox: Option<Inbox>,
     counted: Arc<ControlMetrics>,
+    /// Where metrics are written, once the VM is being made.
+    metrics_file: Option<MetricsFile>,
+    lines: Arc<MetricsFileMetrics>,
     /// What is counted outside of the VM's devices and vCPUs.
     metrics: Registry,
 }
@@ -118,6 +140,8 @@ impl Controller {
             state: State::NotStarted,
             inbox: None,
             counted,
+            metrics_file: None,
+            lines: Arc::default(),
             metrics,
         })
     }
@@ -143,6 +167,7 @@ impl Controller {
     /// # Errors
     /// [`ControllerError`]; the terminal is as it was, and nothing is left behind.
     pub fn run(mut self) -> Result<Ending, ControllerError> {
+        self.open_metrics()?;
         let output = Output::open(&self.options.console, &self.config)?;
         let mut vm = Vm::create(&self.config, output.clone()).inspect_err(|_| output.abandon())?;
         output
@@ -159,6 +184,10 @@ impl Controller {
             // Closes the console's input, which gives the terminal back.
             drop(events);
             log::info!("the VM ends: {event:?}; {}", vm.exits());
+            if self.metrics_file.is_some() {
+                vm.stop();
+                self.write_metrics(&vm);
+            }
             let ending = match event {
                 LoopEvent::Guest(GuestEvent::Fault(diagnosis)) => {
                     return Err(ControllerError::Fault(diagnosis));
@@ -181,6 +210,20 @@ impl Controller {
         }
     }
 
+    fn open_metrics(&mut self) -> Result<(), ControllerError> {
+        let Some(config) = &self.config.metrics else { return Ok(()) };
+        let path = config.metrics_path.clone();
+        let failed = |source| ControllerError::Metrics { path: path.clone(), source };
+        let file = MetricsFile::open(&path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if let Some(guest) = self.config.file_of_the_guest(&metadata).map(Path::to_owned) {
+            return Err(ControllerError::MetricsOfTheGuest { path, guest });
+        }
+        self.metrics.add("metrics_file", self.lines.clone());
+        self.metrics_file = Some(file);
+        Ok(())
+    }
+
     /// Says at once that a Linux kernel will not get far where KVM has no hardware to run it on. Smaller kernels are
     /// made for such hosts and need no warning.
     fn warn_of_emulation(&self) {
@@ -198,7 +241,8 @@ impl Controller {
         let mut watched = Watched {
             guest: vm.events().clone(),
             virtio: vm.devices().virtio.iter().map(|slot| slot.core.clone()).collect(),
-            requests: self.inbox.as_ref().map(|inbox| inbox.wake().clone()),
+            requests: self.inbox.as_ref().map(|inbox| inbox.wake().as_raw_fd()),
+            metrics_timer: self.metrics_file.as_ref().map(MetricsFile::timer),
             input: None,
         };
         vm.start()?;

@@ -5,9 +5,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use devices::rate_limiter::RateLimiterConfig;
+use devices::virtio::balloon::{BalloonError, BalloonStatistics};
 use serde::{Deserialize, Serialize};
 
-use crate::config::VmConfig;
+use crate::config::{BalloonConfig, VmConfig};
 use crate::metrics::Snapshot;
 
 /// Where a VM is in its life: `Not started → Running ⇄ Paused`, and then it is gone.
@@ -79,7 +80,7 @@ pub struct BalloonUpdate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BalloonStatsUpdate {
-    /// Seconds between two reports, 1 or more; 0 turns them off, which cannot be done to a running VM.
+    /// Seconds from one report to the next; 0: no reports.
     pub stats_polling_interval_s: u16,
 }
 
@@ -102,6 +103,14 @@ pub enum Request {
     UpdateDrive(DriveUpdate),
     /// Change a network interface.
     UpdateNet(NetUpdate),
+    /// [`Response::Balloon`].
+    GetBalloon,
+    /// Resize the balloon.
+    UpdateBalloon(BalloonUpdate),
+    /// [`Response::BalloonStatistics`].
+    GetBalloonStatistics,
+    /// Have the guest report its statistics more or less often.
+    UpdateBalloonStatistics(BalloonStatsUpdate),
     /// Write a line of metrics now.
     FlushMetrics,
     /// [`Response::Metrics`].
@@ -117,6 +126,10 @@ pub enum Response {
     Instance(Instance),
     /// To [`Request::GetConfig`]: what the VM is made of now, changes while it ran included.
     Config(Box<VmConfig>),
+    /// To [`Request::GetBalloon`]: the balloon as it is now.
+    Balloon(Box<BalloonConfig>),
+    /// To [`Request::GetBalloonStatistics`].
+    BalloonStatistics(Box<BalloonStatistics>),
     /// To [`Request::GetMetrics`].
     Metrics(Box<Metrics>),
 }
@@ -166,6 +179,9 @@ pub enum Refusal {
     /// This version cannot do it.
     #[error("{0} is not supported yet")]
     NotSupported(&'static str),
+    /// The balloon cannot do it.
+    #[error(transparent)]
+    Balloon(Box<BalloonError>),
     /// A device cannot do it.
     #[error("cannot {what}")]
     Device {

@@ -7,6 +7,7 @@
 //! As JSON: `{"utc_timestamp_ms": N, "KIND": {"COUNTER": N, …}, "KIND": {"ID": {"COUNTER": N, …}, …}, …}`. For
 //! Prometheus: [`prometheus`].
 
+mod file;
 pub mod prometheus;
 
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub use devices::metrics::Counter;
 use devices::metrics::TransportMetrics;
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+pub use file::{MetricsConfig, MetricsFile, MetricsFileMetrics};
 
 /// Something whose counters can be read at any time, from any thread.
 pub trait Source: Send + Sync {
