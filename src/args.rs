@@ -9,6 +9,7 @@ mod control;
 mod disk;
 mod fields;
 mod size;
+mod transport;
 mod usage;
 
 use std::ffi::{OsStr, OsString};
@@ -19,7 +20,8 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 pub(crate) use balloon::BalloonArg;
 pub(crate) use control::ControlArgs;
-pub(crate) use disk::{DiskArg, Engine, RootfsArg};
+pub(crate) use disk::{Cache, DiskArg, Engine};
+pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
 
 /// Shown at the end of the help, and in the manual page.
@@ -143,6 +145,10 @@ pub(crate) struct RunArgs {
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| BalloonArg::parse(&value)))]
     pub(crate) balloon: Option<BalloonArg>,
 
+    /// The bus that virtio devices are on: mmio or pci [default: mmio].
+    #[arg(long, value_name = "mmio|pci", help_heading = "Machine", value_enum, hide_possible_values = true)]
+    pub(crate) transport: Option<TransportArg>,
+
     /// What a guest reset does: end rvmm, or boot the guest again.
     #[arg(
         long,
@@ -159,15 +165,16 @@ pub(crate) struct RunArgs {
     pub(crate) id: Option<String>,
 
     /// Disk image with the root file system: /dev/vda, and root=/dev/vda on the kernel command line.
-    #[arg(long, value_name = "FILE[,readonly]", help_heading = "Disks", value_hint = ValueHint::FilePath)]
-    #[arg(value_parser = OsStringValueParser::new().try_map(|value| RootfsArg::parse(&value)))]
-    pub(crate) rootfs: Option<RootfsArg>,
+    #[arg(long, value_name = "FILE[,…]", help_heading = "Disks", value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse_rootfs(&value)))]
+    pub(crate) rootfs: Option<DiskArg>,
 
     /// `--disk`; its help has brackets, which rustdoc would take for links.
     #[arg(long = "disk", value_name = "path=FILE[,…]", help_heading = "Disks", value_hint = ValueHint::FilePath)]
     #[arg(
-        help = "A further disk: path=FILE[,readonly][,engine=sync|io_uring][,id=NAME]; may be repeated. Without \
-                  an engine, io_uring is used where the host has it"
+        help = "A further disk: path=FILE[,readonly][,engine=sync|io_uring][,cache=writeback|unsafe][,direct]\
+                  [,bandwidth=SIZE][,ops=N][,id=NAME]; may be repeated. --rootfs takes the same but id. bandwidth and \
+                  ops limit bytes and requests per second, direct goes round the host's page cache"
     )]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse(&value)))]
     pub(crate) disks: Vec<DiskArg>,

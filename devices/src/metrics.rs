@@ -67,6 +67,10 @@ pub struct BlockMetrics {
     pub host_errors: Counter,
     /// Requests that the driver got wrong: out of bounds, malformed, of an unknown type.
     pub invalid_requests: Counter,
+    /// Times that requests had to wait for the rate limiter.
+    pub limited: Counter,
+    /// Times that the backing file was swapped.
+    pub swaps: Counter,
 }
 
 /// What an entropy device counts.
@@ -78,6 +82,8 @@ pub struct RngMetrics {
     pub bytes: Counter,
     /// Requests that got nothing: no writable buffer, or the host had no randomness.
     pub errors: Counter,
+    /// Times that requests had to wait for the rate limiter.
+    pub limited: Counter,
 }
 
 /// What a balloon counts. A page is 4 KiB.
@@ -128,6 +134,6 @@ mod tests {
         metrics.requests.increment();
         metrics.bytes.add(4096);
         let json = serde_json::to_string(&metrics).unwrap();
-        assert_eq!(json, r#"{"requests":1,"bytes":4096,"errors":0}"#);
+        assert_eq!(json, r#"{"requests":1,"bytes":4096,"errors":0,"limited":0}"#);
     }
 }

@@ -3,20 +3,21 @@
 use std::error::Error;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::num::NonZeroU64;
+use std::path::Path;
 use std::process::ExitCode;
 
 use api::Server;
 use vmm::config::{
-    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, DEFAULT_CMDLINE, EntropyConfig, IoEngine,
-    MetricsConfig, VmConfig,
+    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, MetricsConfig,
+    RateLimiterConfig, TokenBucketConfig, VmConfig,
 };
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
 
 use super::Outcome;
-use crate::args::{BalloonArg, ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
+use crate::args::{BalloonArg, Cache, ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
 use crate::name::Name;
 
 /// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
@@ -82,6 +83,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     if let Some(path) = &args.control.metrics_path {
         config.metrics = Some(MetricsConfig { metrics_path: path.clone() });
     }
+    if let Some(transport) = args.transport {
+        config.machine_config.transport = transport.into();
+    }
     set_boot_source(&mut config, args)?;
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
@@ -100,16 +104,11 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.balloon = Some(balloon_config(balloon)?);
     }
     if let Some(rootfs) = &args.rootfs {
-        config.drives.push(drive("rootfs", rootfs.path.clone(), rootfs.readonly, true));
+        config.drives.push(drive("rootfs", rootfs, true));
     }
     for (number, disk) in args.disks.iter().enumerate() {
-        let DiskArg { path, readonly, engine, id } = disk;
-        let id = id.clone().unwrap_or_else(|| format!("disk{number}"));
-        let io_engine = engine.map(|engine| match engine {
-            Engine::Sync => IoEngine::Sync,
-            Engine::IoUring => IoEngine::Async,
-        });
-        config.drives.push(BlockConfig { io_engine, ..drive(&id, path.clone(), *readonly, false) });
+        let id = disk.id.clone().unwrap_or_else(|| format!("disk{number}"));
+        config.drives.push(drive(&id, disk, false));
     }
     Ok(config)
 }
@@ -128,18 +127,28 @@ fn balloon_config(balloon: &BalloonArg) -> Result<BalloonConfig, Box<dyn Error>>
     })
 }
 
-/// A drive of the command line. What the guest flushes is on the disk then: safe before fast.
-fn drive(id: &str, path: PathBuf, readonly: bool, root: bool) -> BlockConfig {
+/// A drive of the command line.
+fn drive(id: &str, arg: &DiskArg, root: bool) -> BlockConfig {
+    let DiskArg { path, readonly, engine, cache, direct, bandwidth, ops, id: _ } = arg;
+    let limit = |rate: &Option<NonZeroU64>| rate.map(|rate| TokenBucketConfig::per_second(rate.get()));
+    let limits = RateLimiterConfig { bandwidth: limit(bandwidth), ops: limit(ops) };
     BlockConfig {
         drive_id: id.to_owned(),
         is_root_device: root,
-        path_on_host: Some(path),
-        is_read_only: readonly,
-        cache_type: CacheType::Writeback,
+        path_on_host: Some(path.clone()),
+        is_read_only: *readonly,
+        cache_type: match cache {
+            Cache::Writeback => CacheType::Writeback,
+            Cache::Unsafe => CacheType::Unsafe,
+        },
         partuuid: None,
-        rate_limiter: None,
-        io_engine: None,
+        rate_limiter: (limits != RateLimiterConfig::default()).then_some(limits),
+        io_engine: engine.map(|engine| match engine {
+            Engine::Sync => IoEngine::Sync,
+            Engine::IoUring => IoEngine::Async,
+        }),
         socket: None,
+        direct: *direct,
     }
 }
 
@@ -166,7 +175,7 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
         source.boot_args.clone_from(cmdline);
     }
     if let Some(more) = append {
-        let base = source.boot_args.as_deref().unwrap_or(DEFAULT_CMDLINE);
+        let base = source.boot_args.take().unwrap_or_else(|| config.machine_config.default_cmdline());
         source.boot_args = Some(format!("{base} {more}"));
     }
     Ok(())

@@ -1,16 +1,19 @@
 //! What a VM is made of. Flags, a JSON file and REST bodies all become a [`VmConfig`], and it is validated here, once.
 
+mod transport;
+
 use std::collections::HashSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 pub use devices::virtio::balloon::{BalloonConfig, BalloonConfigError};
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
 pub use devices::virtio::rng::EntropyConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub use transport::Transport;
 
-use crate::layout;
 use crate::memory::{HugePages, MIB};
 pub use crate::metrics::MetricsConfig;
 
@@ -21,9 +24,9 @@ pub const MIN_MEMORY_MIB: u64 = 4;
 /// Guest memory when nothing is said, in MiB.
 pub const DEFAULT_MEMORY_MIB: u64 = 128;
 
-/// Kernel command line when none is given. `reboot=k`: reset by the keyboard controller, at once; `panic=-1`: a panic
+/// Kernel command line when none is given, and behind it [what the transport adds](Transport::cmdline). `reboot=k`: reset by the keyboard controller, at once; `panic=-1`: a panic
 /// resets instead of hanging; `quiet`: each console byte is an exit; the rest skips probes for what is not there.
-pub const DEFAULT_CMDLINE: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable i8042.noaux i8042.nomux i8042.dumbkbd random.trust_cpu=on pci=off";
+pub const DEFAULT_CMDLINE: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable i8042.noaux i8042.nomux i8042.dumbkbd random.trust_cpu=on";
 
 /// `boot-source`: what the guest boots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +59,9 @@ pub struct MachineConfig {
     /// Which host pages back guest memory.
     #[serde(default)]
     pub huge_pages: HugePages,
+    /// Which bus the virtio devices are on.
+    #[serde(default)]
+    pub transport: Transport,
 }
 
 impl Default for MachineConfig {
@@ -66,7 +72,15 @@ impl Default for MachineConfig {
             smt: false,
             track_dirty_pages: false,
             huge_pages: HugePages::None,
+            transport: Transport::default(),
         }
+    }
+}
+
+impl MachineConfig {
+    /// The kernel command line of this machine when none is given.
+    pub fn default_cmdline(&self) -> String {
+        format!("{DEFAULT_CMDLINE} {}", self.transport.cmdline())
     }
 }
 
@@ -172,8 +186,8 @@ pub enum ConfigError {
         /// The other.
         second: String,
     },
-    /// No interrupt left.
-    #[error("{count} virtio devices: there are interrupts for {max}")]
+    /// No interrupt, or no place on the bus, left.
+    #[error("{count} virtio devices: there is room for {max}")]
     TooManyDevices {
         /// What was asked for.
         count: usize,
@@ -191,12 +205,6 @@ pub enum ConfigError {
         "balloon: guest memory of 2M huge pages cannot be given back; set machine-config.huge_pages to None or Transparent"
     )]
     BalloonOfHugePages,
-    /// An entropy device that cannot be.
-    #[error("entropy: {message}")]
-    Entropy {
-        /// What is wrong with it.
-        message: String,
-    },
 }
 
 impl VmConfig {
@@ -221,12 +229,9 @@ impl VmConfig {
         self.validate_balloon()?;
         let count =
             self.drives.len() + usize::from(self.entropy.is_some()) + usize::from(self.balloon.is_some());
-        let max = (layout::VIRTIO_GSI_LAST - layout::VIRTIO_GSI_FIRST + 1) as usize;
+        let max = self.machine_config.transport.max_devices();
         if count > max {
             return Err(ConfigError::TooManyDevices { count, max });
-        }
-        if let Some(entropy) = &self.entropy {
-            entropy.validate().map_err(|error| ConfigError::Entropy { message: error.to_string() })?;
         }
         Ok(())
     }
@@ -296,7 +301,7 @@ impl VmConfig {
     /// The command line that the kernel gets: what was given or the default, and `root=` for a root device.
     pub fn cmdline(&self) -> String {
         let given = self.boot_source.as_ref().and_then(|source| source.boot_args.as_deref());
-        let mut cmdline = given.unwrap_or(DEFAULT_CMDLINE).to_owned();
+        let mut cmdline = given.map_or_else(|| self.machine_config.default_cmdline(), str::to_owned);
         let has_root = cmdline.split_whitespace().any(|word| word.starts_with("root="));
         if let Some(root) = self.drives.iter().find(|drive| drive.is_root_device).filter(|_| !has_root) {
             let device =
@@ -340,7 +345,7 @@ mod tests {
             config.machine_config,
             MachineConfig { vcpu_count: 1, mem_size_mib: 128, ..Default::default() }
         );
-        assert_eq!(config.cmdline(), DEFAULT_CMDLINE);
+        assert_eq!(config.cmdline(), config.machine_config.default_cmdline());
     }
 
     #[test]

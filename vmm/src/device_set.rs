@@ -20,10 +20,11 @@ use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::acpi::VirtioMmio;
-use crate::config::VmConfig;
+use crate::config::{Transport, VmConfig};
 use crate::kvm::{self, KvmError};
 use crate::layout;
 use crate::metrics::{Registry, Source};
+use crate::pci_bus::{PciBus, PciBusError};
 use crate::vcpu::Buses;
 
 /// Why the devices could not be made.
@@ -58,12 +59,21 @@ pub enum DeviceSetError {
     Bus(#[from] BusError),
 }
 
+impl From<PciBusError> for DeviceSetError {
+    fn from(error: PciBusError) -> Self {
+        match error {
+            PciBusError::Host(source) => Self::Host { what: "a PCI function", source },
+            PciBusError::Kvm(error) => Self::Kvm(error),
+        }
+    }
+}
+
 /// A virtio device and where the guest finds it.
 pub struct VirtioSlot {
     /// The device, whichever transport shows it.
     pub core: Arc<TransportCore>,
-    /// Its addresses and its interrupt.
-    pub place: VirtioMmio,
+    /// Its addresses and its interrupt, when it is not on the PCI bus.
+    pub place: Option<VirtioMmio>,
 }
 
 /// All devices of one VM.
@@ -74,6 +84,8 @@ pub struct DeviceSet {
     pub i8042: Arc<I8042>,
     /// The virtio devices, in the order of their addresses.
     pub virtio: Vec<VirtioSlot>,
+    /// The PCI bus, while it is built; none with virtio-mmio.
+    pci: Option<PciBus>,
     /// Drives by their ids, to be changed while the guest runs.
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
     /// The entropy device.
@@ -114,7 +126,7 @@ impl DeviceSet {
     /// [`DeviceSetError`], naming the device.
     pub fn create(
         config: &VmConfig,
-        vm: &VmFd,
+        vm: &Arc<VmFd>,
         memory: &GuestMemory,
         console: Box<dyn Write + Send>,
         buses: &mut Buses,
@@ -130,10 +142,15 @@ impl DeviceSet {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
         }
 
+        let pci = match config.machine_config.transport {
+            Transport::Mmio => None,
+            Transport::Pci => Some(PciBus::default()),
+        };
         let mut set = Self {
             serial,
             i8042,
             virtio: Vec::new(),
+            pci,
             drives: Vec::new(),
             entropy: None,
             balloon: None,
@@ -149,8 +166,9 @@ impl DeviceSet {
             set.measure("block", Some(&drive.drive_id), metrics);
             set.drives.push((drive.drive_id.clone(), device));
         }
-        if config.entropy.is_some() {
-            let device = RngDevice::new();
+        if let Some(entropy) = &config.entropy {
+            let device = RngDevice::new(entropy)
+                .map_err(|source| DeviceSetError::Host { what: "the entropy device's timer", source })?;
             let metrics = device.metrics();
             let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
@@ -165,16 +183,24 @@ impl DeviceSet {
             set.measure("balloon", None, metrics);
             set.balloon = Some(device);
         }
+        if let Some(pci) = set.pci.take() {
+            pci.connect(buses)?;
+        }
         Ok(set)
     }
 
     fn add_virtio(
         &mut self,
         device: SharedDevice,
-        vm: &VmFd,
+        vm: &Arc<VmFd>,
         memory: &GuestMemory,
         buses: &mut Buses,
     ) -> Result<(), DeviceSetError> {
+        if let Some(pci) = &mut self.pci {
+            let core = pci.add(device, vm, memory)?;
+            self.virtio.push(VirtioSlot { core, place: None });
+            return Ok(());
+        }
         let index = self.virtio.len() as u32;
         let place = VirtioMmio {
             base: layout::VIRTIO_MMIO_START + u64::from(index) * layout::VIRTIO_MMIO_SIZE,
@@ -190,7 +216,7 @@ impl DeviceSet {
             vm.register_ioevent(event, &notify, queue).map_err(kvm::failed("KVM_IOEVENTFD"))?;
         }
         buses.mmio.insert(place.base, place.size, Arc::new(transport))?;
-        self.virtio.push(VirtioSlot { core, place });
+        self.virtio.push(VirtioSlot { core, place: Some(place) });
         Ok(())
     }
 
@@ -201,9 +227,9 @@ impl DeviceSet {
         }
     }
 
-    /// Where the virtio devices are, for the ACPI tables.
+    /// Where the virtio-mmio devices are, for the ACPI tables.
     pub fn places(&self) -> Vec<VirtioMmio> {
-        self.virtio.iter().map(|slot| slot.place).collect()
+        self.virtio.iter().filter_map(|slot| slot.place).collect()
     }
 
     /// Finishes what is in flight and takes every virtio device from its driver, as a reset of the machine does. The

@@ -104,7 +104,7 @@ impl Controller {
                 .send_ctrl_alt_del()
                 .map(|()| Response::Done)
                 .map_err(|source| Refusal::Device { what: "press Ctrl-Alt-Del", source: source.into() }),
-            Request::UpdateDrive(update) => changes::drive(&update, devices),
+            Request::UpdateDrive(update) => changes::drive(update, &mut self.config, devices),
             Request::UpdateNet(update) => changes::net(&update),
             Request::GetBalloon => {
                 changes::balloon(devices, |balloon| Ok(Response::Balloon(Box::new(balloon.config().clone()))))

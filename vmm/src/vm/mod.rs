@@ -12,7 +12,7 @@ use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::acpi::{self, AcpiError};
 use crate::boot::{self, BootError, BootRegisters, BootSource};
-use crate::config::{BootSourceConfig, ConfigError, VmConfig};
+use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
 use crate::cpu::{self, CpuError, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
@@ -73,7 +73,7 @@ pub struct Vm {
     events: Arc<GuestEvents>,
     counters: Arc<ExitCounters>,
     _memory: GuestMemory,
-    fd: VmFd,
+    fd: Arc<VmFd>,
 }
 
 impl Vm {
@@ -86,7 +86,7 @@ impl Vm {
         let source = config.boot_source.as_ref().ok_or(ConfigError::NoKernel)?;
         let machine = &config.machine_config;
         let host = Host::open()?;
-        let fd = host.create_vm()?;
+        let fd = Arc::new(host.create_vm()?);
         let memory = memory::create(machine.mem_size_mib, machine.huge_pages, machine.track_dirty_pages)?;
         register_memory(&fd, &memory, machine.track_dirty_pages)?;
         fd.set_tss_address(layout::KVM_TSS_ADDRESS as usize).map_err(kvm::failed("KVM_SET_TSS_ADDR"))?;
@@ -151,7 +151,7 @@ impl Vm {
     /// Ends the VM as the last thing that this process does: what takes KVM long is left to the kernel.
     pub fn leave(mut self) {
         self.stop();
-        teardown::close_after_exit(&self.fd);
+        teardown::close_after_exit(&*self.fd);
     }
 
     /// The guest's devices.
@@ -204,6 +204,7 @@ fn load(
     let machine = acpi::Machine {
         vcpus: config.machine_config.vcpu_count,
         virtio_mmio: &devices.places(),
+        pci: config.machine_config.transport == Transport::Pci,
         serial: true,
         keyboard: true,
     };
