@@ -111,6 +111,21 @@ pub struct BalloonMetrics {
     pub statistics: Counter,
 }
 
+/// What a virtio console counts.
+#[derive(Debug, Default, Serialize)]
+pub struct ConsoleMetrics {
+    /// Bytes that the guest wrote and the output took.
+    pub output_bytes: Counter,
+    /// Bytes that the guest wrote and the output did not take.
+    pub lost_bytes: Counter,
+    /// Times that the guest had to wait, because the output was full.
+    pub output_full: Counter,
+    /// Bytes that the guest was given.
+    pub input_bytes: Counter,
+    /// Buffers of the driver that are not in guest memory.
+    pub invalid_buffers: Counter,
+}
+
 /// What a serial port counts.
 #[derive(Debug, Default, Serialize)]
 pub struct SerialMetrics {

@@ -10,14 +10,14 @@ use std::process::ExitCode;
 use api::Server;
 use vmm::config::{
     BalloonConfig, BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, MetricsConfig,
-    RateLimiterConfig, TokenBucketConfig, VmConfig,
+    RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig,
 };
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
 
 use super::Outcome;
-use crate::args::{BalloonArg, Cache, ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
+use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, OnReset, RunArgs};
 use crate::name::Name;
 
 /// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
@@ -31,10 +31,10 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     let config = configuration(args)?;
     let options = Options {
         id: args.id.clone().unwrap_or_else(|| ANONYMOUS.to_owned()),
-        console: match &args.console {
-            ConsoleArg::Stdio => ConsoleConfig::Stdio,
-            ConsoleArg::None => ConsoleConfig::None,
-            ConsoleArg::File(path) => ConsoleConfig::File(path.clone()),
+        console: match &args.console.end {
+            ConsoleEnd::Stdio => ConsoleConfig::Stdio,
+            ConsoleEnd::None => ConsoleConfig::None,
+            ConsoleEnd::File(path) => ConsoleConfig::File(path.clone()),
         },
         on_reset: match args.on_reset {
             OnReset::Exit => VmmOnReset::Exit,
@@ -85,6 +85,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     }
     if let Some(transport) = args.transport {
         config.machine_config.transport = transport.into();
+    }
+    if args.console.virtio {
+        config.console = Some(VirtioConsoleConfig::default());
     }
     set_boot_source(&mut config, args)?;
     if let Some(cpus) = args.cpus {
@@ -162,6 +165,7 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
         }
         (_, None) => {}
     }
+    let default_cmdline = config.default_cmdline();
     let Some(source) = &mut config.boot_source else {
         return match (initrd, cmdline, append) {
             (None, None, None) => Ok(()),
@@ -175,7 +179,7 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
         source.boot_args.clone_from(cmdline);
     }
     if let Some(more) = append {
-        let base = source.boot_args.take().unwrap_or_else(|| config.machine_config.default_cmdline());
+        let base = source.boot_args.take().unwrap_or(default_cmdline);
         source.boot_args = Some(format!("{base} {more}"));
     }
     Ok(())

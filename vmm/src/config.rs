@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 pub use devices::virtio::balloon::{BalloonConfig, BalloonConfigError};
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
+pub use devices::virtio::console::ConsoleConfig as VirtioConsoleConfig;
 pub use devices::virtio::rng::EntropyConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use transport::Transport;
@@ -27,6 +28,9 @@ pub const DEFAULT_MEMORY_MIB: u64 = 128;
 /// Kernel command line when none is given, and behind it [what the transport adds](Transport::cmdline). `reboot=k`: reset by the keyboard controller, at once; `panic=-1`: a panic
 /// resets instead of hanging; `quiet`: each console byte is an exit; the rest skips probes for what is not there.
 pub const DEFAULT_CMDLINE: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable i8042.noaux i8042.nomux i8042.dumbkbd random.trust_cpu=on";
+
+const SERIAL_CONSOLE: &str = "console=ttyS0";
+const BOTH_CONSOLES: &str = "console=ttyS0 console=hvc0";
 
 /// `boot-source`: what the guest boots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +131,9 @@ pub struct VmConfig {
     /// Where metrics are written; absent: nowhere.
     #[serde(default)]
     pub metrics: Option<MetricsConfig>,
+    /// virtio-console device, a key of rvmm's own; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<VirtioConsoleConfig>,
     #[serde(default)]
     cpu_config: NotSupported,
     #[serde(default)]
@@ -227,8 +234,8 @@ impl VmConfig {
         self.validate_machine()?;
         self.validate_drives()?;
         self.validate_balloon()?;
-        let count =
-            self.drives.len() + usize::from(self.entropy.is_some()) + usize::from(self.balloon.is_some());
+        let one_of_a_kind = [self.entropy.is_some(), self.balloon.is_some(), self.console.is_some()];
+        let count = self.drives.len() + one_of_a_kind.map(usize::from).iter().sum::<usize>();
         let max = self.machine_config.transport.max_devices();
         if count > max {
             return Err(ConfigError::TooManyDevices { count, max });
@@ -298,10 +305,20 @@ impl VmConfig {
         root.into_iter().chain(others)
     }
 
+    /// The command line of a kernel that is given none.
+    pub fn default_cmdline(&self) -> String {
+        let base = self.machine_config.default_cmdline();
+        match self.console {
+            // Both get the kernel's messages; the last one is /dev/console, once its driver is there.
+            Some(_) => base.replacen(SERIAL_CONSOLE, BOTH_CONSOLES, 1),
+            None => base,
+        }
+    }
+
     /// The command line that the kernel gets: what was given or the default, and `root=` for a root device.
     pub fn cmdline(&self) -> String {
         let given = self.boot_source.as_ref().and_then(|source| source.boot_args.as_deref());
-        let mut cmdline = given.map_or_else(|| self.machine_config.default_cmdline(), str::to_owned);
+        let mut cmdline = given.map_or_else(|| self.default_cmdline(), str::to_owned);
         let has_root = cmdline.split_whitespace().any(|word| word.starts_with("root="));
         if let Some(root) = self.drives.iter().find(|drive| drive.is_root_device).filter(|_| !has_root) {
             let device =
@@ -396,6 +413,16 @@ mod tests {
             let error = vm.validate().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn a_virtio_console_is_behind_the_serial_one_on_the_default_command_line() {
+        let mut vm = config(r#"{"boot-source": {"kernel_image_path": "k"}, "console": {}}"#).unwrap();
+        vm.validate().unwrap();
+        assert!(vm.cmdline().starts_with("console=ttyS0 console=hvc0 quiet "), "{}", vm.cmdline());
+        vm.boot_source.as_mut().unwrap().boot_args = Some("console=hvc0".to_owned());
+        assert_eq!(vm.cmdline(), "console=hvc0");
+        assert!(!serde_json::to_string(&small()).unwrap().contains("console"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The one place that knows which kinds of devices there are: it makes them from the configuration, gives each its
 //! addresses and interrupt, and puts it on a bus.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::GuestMemory;
@@ -12,6 +12,7 @@ use devices::legacy::i8042::I8042;
 use devices::legacy::serial::Serial;
 use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
+use devices::virtio::console::ConsoleDevice;
 use devices::virtio::device::SharedDevice;
 use devices::virtio::rng::RngDevice;
 use devices::virtio::transport::core::TransportCore;
@@ -21,6 +22,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::acpi::VirtioMmio;
 use crate::config::{Transport, VmConfig};
+use crate::console::{Output, Port};
 use crate::kvm::{self, KvmError};
 use crate::layout;
 use crate::metrics::{Registry, Source};
@@ -92,6 +94,8 @@ pub struct DeviceSet {
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
     /// The balloon, to be resized and asked for statistics while the guest runs.
     pub balloon: Option<Arc<Mutex<BalloonDevice>>>,
+    /// The virtio console.
+    pub console: Option<Arc<Mutex<ConsoleDevice>>>,
     /// What all of them count.
     pub metrics: Registry,
 }
@@ -128,10 +132,10 @@ impl DeviceSet {
         config: &VmConfig,
         vm: &Arc<VmFd>,
         memory: &GuestMemory,
-        console: Box<dyn Write + Send>,
+        console: &Output,
         buses: &mut Buses,
     ) -> Result<Self, DeviceSetError> {
-        let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, console));
+        let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, Box::new(console.clone())));
         let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
         let pio: [(u16, u16, Arc<dyn BusDevice>); 3] = [
             (layout::SERIAL_PORT, layout::SERIAL_PORT_SIZE, serial.clone()),
@@ -154,6 +158,7 @@ impl DeviceSet {
             drives: Vec::new(),
             entropy: None,
             balloon: None,
+            console: None,
             metrics: Registry::default(),
         };
         set.metrics.add("uart", set.serial.metrics());
@@ -182,6 +187,15 @@ impl DeviceSet {
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.measure("balloon", None, metrics);
             set.balloon = Some(device);
+        }
+        if config.console.is_some() {
+            let device = ConsoleDevice::new(Box::new(console.queued()))
+                .map_err(|source| DeviceSetError::Host { what: "a console's eventfds", source })?;
+            let metrics = device.metrics();
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.measure("console", None, metrics);
+            set.console = Some(device);
         }
         if let Some(pci) = set.pci.take() {
             pci.connect(buses)?;
@@ -224,6 +238,14 @@ impl DeviceSet {
     fn measure(&mut self, kind: &'static str, id: Option<&str>, source: Arc<dyn Source>) {
         if let Some(slot) = self.virtio.last() {
             self.metrics.add_virtio(kind, id, source, slot.core.metrics());
+        }
+    }
+
+    /// Where the guest reads what is typed: the virtio console if it has one, else the serial port.
+    pub fn input_port(&self) -> Arc<dyn Port> {
+        match &self.console {
+            Some(console) => console.clone(),
+            None => self.serial.clone(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod balloon;
 pub mod block;
+pub mod console;
 pub mod device;
 pub mod queue;
 #[cfg(any(test, feature = "test-harness"))]

@@ -1,14 +1,15 @@
-//! Where the bytes go that the guest writes to its serial port.
+//! Where the bytes go that the guest writes to its consoles.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ConsoleConfig;
+use super::queued::{Queue, Queued};
 use crate::config::VmConfig;
 
 /// The console's file cannot be written.
@@ -48,10 +49,12 @@ const MAX_KEPT: usize = 1 << 20;
 /// the next write.
 #[derive(Clone)]
 pub struct Output {
-    file: Option<Arc<File>>,
+    pub(super) file: Option<Arc<File>>,
+    /// What the virtio console has written, on its way to the file.
+    pub(super) queue: Arc<Queue>,
     when_interrupted: Arc<AtomicU8>,
-    /// What a pause kept from being written.
-    kept: Arc<Mutex<Vec<u8>>>,
+    /// What a pause kept this writer from writing.
+    kept: Vec<u8>,
     /// It is a file of its own, not standard output.
     console_file: bool,
     /// The file was not there before.
@@ -76,8 +79,9 @@ impl Output {
         };
         Ok(Self {
             file: file.map(Arc::new),
+            queue: Arc::default(),
             when_interrupted: Arc::default(),
-            kept: Arc::default(),
+            kept: Vec::new(),
             console_file: matches!(console, ConsoleConfig::File(_)),
             made,
         })
@@ -101,6 +105,19 @@ impl Output {
         }
     }
 
+    /// The same place, for one who must not wait: the virtio console's device.
+    pub fn queued(&self) -> Queued {
+        Queued::new(self.clone())
+    }
+
+    /// Waits until all that went through [`queued`](Self::queued) is written, or until `interruption` is readable.
+    ///
+    /// # Errors
+    /// What the host said when it had no descriptor to give.
+    pub fn wait_written(&self, interruption: RawFd) -> io::Result<()> {
+        self.queue.wait_written(interruption)
+    }
+
     /// From now on whoever blocks in a write gives up when a signal comes, and what it wrote is dropped.
     pub fn release(&self) {
         self.when_interrupted.store(DROP, Ordering::Release);
@@ -114,16 +131,6 @@ impl Output {
     /// Takes [`release`](Self::release) or [`interrupt`](Self::interrupt) back: a guest writes.
     pub fn hold(&self) {
         self.when_interrupted.store(TRY_AGAIN, Ordering::Release);
-    }
-
-    /// Writes what a pause kept; whether there is nothing left of it.
-    fn write_kept(file: &File, kept: &mut Vec<u8>) -> io::Result<()> {
-        while !kept.is_empty() {
-            let mut file = file;
-            let written = file.write(kept)?;
-            kept.drain(..written);
-        }
-        Ok(())
     }
 }
 
@@ -155,11 +162,20 @@ fn set_blocking(file: &File) -> io::Result<()> {
     }
 }
 
+/// Writes all of `kept`, or fails and leaves the rest in it.
+fn write_kept(mut file: &File, kept: &mut Vec<u8>) -> io::Result<()> {
+    while !kept.is_empty() {
+        let written = file.write(kept)?;
+        kept.drain(..written);
+    }
+    Ok(())
+}
+
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(file) = self.file.as_deref() else { return Ok(bytes.len()) };
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = Self::write_kept(file, &mut kept).and_then(|()| { file }.write(bytes));
+        let kept = &mut self.kept;
+        let written = write_kept(file, kept).and_then(|()| { file }.write(bytes));
         match written {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 match self.when_interrupted.load(Ordering::Acquire) {

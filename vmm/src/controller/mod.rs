@@ -16,7 +16,7 @@ use crate::console::{ConsoleConfig, Input, Output, OutputError, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
-use crate::signals::Signals;
+use crate::signals::{Signal, Signals};
 use crate::vcpu::{Diagnosis, GuestEvent};
 use crate::vm::{Vm, VmError};
 
@@ -169,7 +169,7 @@ impl Controller {
     pub fn run(mut self) -> Result<Ending, ControllerError> {
         self.open_metrics()?;
         let output = Output::open(&self.options.console, &self.config)?;
-        let mut vm = Vm::create(&self.config, output.clone()).inspect_err(|_| output.abandon())?;
+        let mut vm = Vm::create(&self.config, &output).inspect_err(|_| output.abandon())?;
         output
             .begin()
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
@@ -184,12 +184,16 @@ impl Controller {
             // Closes the console's input, which gives the terminal back.
             drop(events);
             log::info!("the VM ends: {event:?}; {}", vm.exits());
+            if let LoopEvent::Guest(_) = event {
+                vm.stop();
+            }
             if self.metrics_file.is_some() {
                 vm.stop();
                 self.write_metrics(&vm);
             }
             let ending = match event {
                 LoopEvent::Guest(GuestEvent::Fault(diagnosis)) => {
+                    self.wait_for_output(&output);
                     return Err(ControllerError::Fault(diagnosis));
                 }
                 LoopEvent::Guest(GuestEvent::Reset) if self.options.on_reset == OnReset::Restart => {
@@ -197,11 +201,15 @@ impl Controller {
                     drop(vm);
                     log::info!("the guest restarts");
                     self.counted.restarts.increment();
-                    vm = Vm::create(&self.config, output.clone())?;
+                    vm = Vm::create(&self.config, &output)?;
                     continue;
                 }
-                LoopEvent::Guest(GuestEvent::PowerOff) => Ending::PowerOff,
-                LoopEvent::Guest(GuestEvent::Reset) => Ending::Reset,
+                LoopEvent::Guest(GuestEvent::PowerOff) => {
+                    self.wait_for_output(&output).map_or(Ending::PowerOff, Ending::Signal)
+                }
+                LoopEvent::Guest(GuestEvent::Reset) => {
+                    self.wait_for_output(&output).map_or(Ending::Reset, Ending::Signal)
+                }
                 LoopEvent::Quit => Ending::Quit,
                 LoopEvent::Terminate(number) => Ending::Signal(number),
             };
@@ -222,6 +230,22 @@ impl Controller {
         self.metrics.add("metrics_file", self.lines.clone());
         self.metrics_file = Some(file);
         Ok(())
+    }
+
+    /// Waits until somebody has read what the guest wrote to its virtio console, or a signal ends the wait: its number.
+    fn wait_for_output(&self, output: &Output) -> Option<i32> {
+        loop {
+            if let Err(error) = output.wait_written(self.signals.as_raw_fd()) {
+                log::warn!("the end of the console's output may be missing: {error}");
+                return None;
+            }
+            match self.signals.read() {
+                Some(Signal::Terminate(number)) => return Some(number),
+                Some(Signal::Stop) => crate::signals::stop_process(),
+                Some(Signal::Continue | Signal::Resize) => {}
+                None => return None,
+            }
+        }
     }
 
     /// Says at once that a Linux kernel will not get far where KVM has no hardware to run it on. Smaller kernels are
@@ -248,8 +272,9 @@ impl Controller {
         vm.start()?;
         self.warn_of_emulation();
         if stdio {
-            let input = Input::new(vm.devices().serial.clone(), terminal)
+            let input = Input::new(vm.devices().input_port(), terminal)
                 .map_err(|source| ControllerError::Host { what: "watch standard input", source })?;
+            input.resize();
             watched.input = Some(input);
         }
         EventLoop::new(watched, Rc::clone(&self.signals))
