@@ -15,7 +15,7 @@ const VMM_LAYERS: [&[&str]; 7] = [
     &["kvm", "memory", "cpu", "boot", "acpi"],
     &["config"],
     &["console"],
-    &["vcpu", "device_set"],
+    &["vcpu", "pci_bus", "device_set"],
     &["vm", "event_loop"],
     &["controller"],
 ];

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use api::Server;
 use vmm::config::{
     BalloonConfig, BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, MetricsConfig,
-    RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig,
+    RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
 };
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
@@ -112,6 +112,10 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     for (number, disk) in args.disks.iter().enumerate() {
         let id = disk.id.clone().unwrap_or_else(|| format!("disk{number}"));
         config.drives.push(drive(&id, disk, false));
+    }
+    if let Some(vsock) = &args.vsock {
+        config.vsock =
+            Some(VsockConfig { vsock_id: None, guest_cid: vsock.cid, uds_path: vsock.uds.clone() });
     }
     Ok(config)
 }

@@ -17,6 +17,7 @@ use devices::virtio::device::SharedDevice;
 use devices::virtio::rng::RngDevice;
 use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::mmio::MmioTransport;
+use devices::virtio::vsock::{VsockDevice, VsockError};
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -44,6 +45,9 @@ pub enum DeviceSetError {
     /// A balloon that cannot be made.
     #[error(transparent)]
     Balloon(#[from] BalloonError),
+    /// A socket device that cannot be.
+    #[error(transparent)]
+    Vsock(#[from] VsockError),
     /// The host has no descriptor or memory left.
     #[error("cannot make {what}")]
     Host {
@@ -96,6 +100,8 @@ pub struct DeviceSet {
     pub balloon: Option<Arc<Mutex<BalloonDevice>>>,
     /// The virtio console.
     pub console: Option<Arc<Mutex<ConsoleDevice>>>,
+    /// The socket device.
+    pub vsock: Option<Arc<Mutex<VsockDevice>>>,
     /// What all of them count.
     pub metrics: Registry,
 }
@@ -159,6 +165,7 @@ impl DeviceSet {
             entropy: None,
             balloon: None,
             console: None,
+            vsock: None,
             metrics: Registry::default(),
         };
         set.metrics.add("uart", set.serial.metrics());
@@ -196,6 +203,14 @@ impl DeviceSet {
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.measure("console", None, metrics);
             set.console = Some(device);
+        }
+        if let Some(vsock) = &config.vsock {
+            let device = VsockDevice::new(vsock)?;
+            let metrics = device.metrics();
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.measure("vsock", None, metrics);
+            set.vsock = Some(device);
         }
         if let Some(pci) = set.pci.take() {
             pci.connect(buses)?;
