@@ -146,14 +146,14 @@ impl DeviceSet {
             gsi: layout::VIRTIO_GSI_FIRST + index,
         };
         let interrupt = irqfd(vm, place.gsi)?;
-        let core = TransportCore::new(memory.clone(), device, interrupt)
+        let transport = MmioTransport::new(memory.clone(), device, interrupt)
             .map_err(|source| DeviceSetError::Host { what: "a device's eventfds", source })?;
-        let core = Arc::new(core);
+        let core = transport.core().clone();
         let notify = IoEventAddress::Mmio(place.base + MmioTransport::QUEUE_NOTIFY_OFFSET);
         for (queue, event) in (0u32..).zip(core.queue_events()) {
             vm.register_ioevent(event, &notify, queue).map_err(kvm::failed("KVM_IOEVENTFD"))?;
         }
-        buses.mmio.insert(place.base, place.size, Arc::new(MmioTransport::new(core.clone())))?;
+        buses.mmio.insert(place.base, place.size, Arc::new(transport))?;
         self.virtio.push(VirtioSlot { core, place });
         Ok(())
     }

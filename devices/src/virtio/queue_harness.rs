@@ -104,7 +104,8 @@ impl Harness {
     pub fn with_shared(device: SharedDevice) -> Self {
         let memory = guest_memory(&[(0, REGION_BOUNDARY), (REGION_BOUNDARY, MEMORY_SIZE - REGION_BOUNDARY)]);
         let interrupt = Arc::new(FakeInterrupt::default());
-        let core = Arc::new(TransportCore::new(memory.clone(), device, interrupt.clone()).unwrap());
+        let transport = MmioTransport::new(memory.clone(), device, interrupt.clone()).unwrap();
+        let core = transport.core().clone();
 
         let epoll = Epoll::new().unwrap();
         for (token, event) in (0..).zip(core.queue_events()) {
@@ -120,7 +121,6 @@ impl Harness {
             epoll.ctl(ControlOperation::Add, backend.fd, event).unwrap();
         }
         let queues = vec![DriverQueue::default(); core.queue_events().len()];
-        let transport = MmioTransport::new(core.clone());
         Self { transport, core, memory, interrupt, queues, next_buffer: FIRST_BUFFER, epoll }
     }
 

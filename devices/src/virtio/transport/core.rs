@@ -2,7 +2,7 @@
 //!
 //! # Locks
 //! `registers` comes before `device`. The event loop takes `device` only, so a register that needs no device
-//! (interrupt status, notifications, queue set-up) never waits for I/O. What both sides touch without a lock is in
+//! (notifications, queue set-up) never waits for I/O. What both sides touch without a lock is in
 //! `Notifier`.
 //!
 //! # Rules
@@ -22,9 +22,9 @@ use virtio_bindings::virtio_config::{
 use vmm_sys_util::eventfd::EventFd;
 
 use super::notifier::Notifier;
+pub use super::notifier::Signal;
 use super::queue_config::QueueConfig;
 pub use super::queue_config::{Half, QueueArea};
-use crate::interrupt::Interrupt;
 use crate::metrics::TransportMetrics;
 use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, SharedDevice};
 use crate::{GuestMemory, lock};
@@ -93,11 +93,11 @@ pub struct TransportCore {
 }
 
 impl TransportCore {
-    /// A device that was never touched. Its queues will lie in `memory`.
+    /// A device that was never touched. Its queues will lie in `memory`, and its driver hears of it by `signal`.
     ///
     /// # Errors
     /// When the host gives no eventfd for a queue.
-    pub fn new(memory: GuestMemory, device: SharedDevice, interrupt: Arc<dyn Interrupt>) -> io::Result<Self> {
+    pub fn new(memory: GuestMemory, device: SharedDevice, signal: Arc<dyn Signal>) -> io::Result<Self> {
         let this = lock(&device);
         let queue_max_sizes = this.queue_max_sizes().to_vec();
         let (device_type, device_features, backend_fds) =
@@ -105,7 +105,7 @@ impl TransportCore {
         drop(this);
         Ok(Self {
             registers: Mutex::new(Registers::new(&queue_max_sizes)),
-            notifier: Arc::new(Notifier::new(interrupt, queue_max_sizes.len())?),
+            notifier: Arc::new(Notifier::new(signal, queue_max_sizes.len())?),
             memory,
             device_type,
             device_features,
@@ -217,16 +217,6 @@ impl TransportCore {
         self.notifier.kick(queue);
     }
 
-    /// Why the interrupt was raised. Takes no lock.
-    pub fn interrupt_status(&self) -> u32 {
-        self.notifier.interrupt_status.load(Ordering::SeqCst)
-    }
-
-    /// The driver handled what `causes` says. Takes no lock.
-    pub fn acknowledge_interrupt(&self, causes: u32) {
-        self.notifier.interrupt_status.fetch_and(!causes, Ordering::SeqCst);
-    }
-
     /// Changes whenever the device's configuration space does.
     pub fn config_generation(&self) -> u32 {
         self.notifier.config_generation.load(Ordering::SeqCst)
@@ -320,10 +310,9 @@ impl TransportCore {
         }
         // With the device's lock held: nothing sets DEVICE_NEEDS_RESET or a cause of interrupts after this.
         *registers = Registers::new(&self.queue_max_sizes);
-        let Notifier { status, interrupt_status, config_generation: _, queue_events, metrics, .. } =
-            &*self.notifier;
+        let Notifier { status, config_generation: _, queue_events, metrics, signal } = &*self.notifier;
         status.store(0, Ordering::SeqCst);
-        interrupt_status.store(0, Ordering::SeqCst);
+        signal.reset();
         for event in queue_events {
             // Nothing to read means that nobody kicked.
             let _ = event.read();

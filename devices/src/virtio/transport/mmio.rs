@@ -3,12 +3,17 @@
 //! Registers below the configuration space are read and written by aligned 32-bit accesses; any other reads as zero
 //! and writes nothing, as do registers that do not exist.
 
+use std::io;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_mmio as mmio;
 
 use super::core::{Half, QueueArea, TransportCore};
+use super::line::Line;
+use crate::GuestMemory;
 use crate::bus::{BusAction, BusDevice};
+use crate::interrupt::Interrupt;
+use crate::virtio::device::SharedDevice;
 
 /// Bytes of address space that a device takes: a page, so that each can be mapped or left out by itself.
 pub const SIZE: u64 = 0x1000;
@@ -26,15 +31,26 @@ const CONFIG_OFFSET: u64 = mmio::VIRTIO_MMIO_CONFIG as u64;
 /// A virtio device behind memory-mapped registers.
 pub struct MmioTransport {
     core: Arc<TransportCore>,
+    line: Arc<Line>,
 }
 
 impl MmioTransport {
     /// Offset of QueueNotify: where an ioeventfd with the queue's index as its datamatch replaces the exit.
     pub const QUEUE_NOTIFY_OFFSET: u64 = mmio::VIRTIO_MMIO_QUEUE_NOTIFY as u64;
 
-    /// Decodes register accesses for the device behind `core`.
-    pub fn new(core: Arc<TransportCore>) -> Self {
-        Self { core }
+    /// Shows `device`, whose queues will lie in `memory`, and which interrupts by `interrupt`.
+    ///
+    /// # Errors
+    /// When the host gives no eventfd for a queue.
+    pub fn new(memory: GuestMemory, device: SharedDevice, interrupt: Arc<dyn Interrupt>) -> io::Result<Self> {
+        let line = Arc::new(Line::new(interrupt));
+        let core = Arc::new(TransportCore::new(memory, device, line.clone())?);
+        Ok(Self { core, line })
+    }
+
+    /// What is behind the registers.
+    pub fn core(&self) -> &Arc<TransportCore> {
+        &self.core
     }
 
     fn read_register(&self, register: u32) -> u32 {
@@ -47,7 +63,7 @@ impl MmioTransport {
             mmio::VIRTIO_MMIO_DEVICE_FEATURES => core.device_features(),
             mmio::VIRTIO_MMIO_QUEUE_NUM_MAX => core.queue_max_size(),
             mmio::VIRTIO_MMIO_QUEUE_READY => u32::from(core.queue_ready()),
-            mmio::VIRTIO_MMIO_INTERRUPT_STATUS => core.interrupt_status(),
+            mmio::VIRTIO_MMIO_INTERRUPT_STATUS => self.line.status(),
             mmio::VIRTIO_MMIO_STATUS => core.status(),
             mmio::VIRTIO_MMIO_SHM_LEN_LOW
             | mmio::VIRTIO_MMIO_SHM_LEN_HIGH
@@ -70,7 +86,7 @@ impl MmioTransport {
             mmio::VIRTIO_MMIO_QUEUE_NUM => core.set_queue_size(value),
             mmio::VIRTIO_MMIO_QUEUE_READY => core.set_queue_ready(value == 1),
             mmio::VIRTIO_MMIO_QUEUE_NOTIFY => core.notify_queue(value),
-            mmio::VIRTIO_MMIO_INTERRUPT_ACK => core.acknowledge_interrupt(value),
+            mmio::VIRTIO_MMIO_INTERRUPT_ACK => self.line.acknowledge(value),
             mmio::VIRTIO_MMIO_STATUS => core.set_status(value),
             mmio::VIRTIO_MMIO_QUEUE_DESC_LOW => core.set_queue_address(Descriptor, Low, value),
             mmio::VIRTIO_MMIO_QUEUE_DESC_HIGH => core.set_queue_address(Descriptor, High, value),

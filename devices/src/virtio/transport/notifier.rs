@@ -1,43 +1,56 @@
-//! What device and registers share without a lock: device status, interrupt status, configuration generation,
-//! eventfds.
+//! What device and registers share without a lock: device status, configuration generation, eventfds, and the way to
+//! the driver.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use virtio_bindings::virtio_config::VIRTIO_CONFIG_S_NEEDS_RESET;
-use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::interrupt::Interrupt;
 use crate::metrics::TransportMetrics;
 use crate::virtio::device::DeviceInterrupt;
 
-/// A device's way to its driver over one interrupt line.
+/// How a transport interrupts the driver: one line and a cause to read, or a message for each virtqueue.
+pub trait Signal: Send + Sync {
+    /// Interrupts for used buffers of virtqueue `queue` (virtio 1.3, 2.3).
+    ///
+    /// # Errors
+    /// What the host said when the interrupt could not be handed over.
+    fn signal_queue(&self, queue: u16) -> io::Result<()>;
+
+    /// Interrupts for a change of the configuration.
+    ///
+    /// # Errors
+    /// What the host said when the interrupt could not be handed over.
+    fn signal_config_change(&self) -> io::Result<()>;
+
+    /// Forgets what was signalled, as the driver resets the device.
+    fn reset(&self);
+}
+
+/// A device's way to its driver.
 pub(super) struct Notifier {
     /// Device status (virtio 1.3, 2.1). Changed by the driver under the registers' lock; the device only sets
     /// DEVICE_NEEDS_RESET.
     pub(super) status: AtomicU32,
-    /// Why the interrupt was raised (virtio 1.3, 4.2.2, InterruptStatus), until the driver acknowledges it.
-    pub(super) interrupt_status: AtomicU32,
     pub(super) config_generation: AtomicU32,
     pub(super) queue_events: Vec<EventFd>,
     pub(super) metrics: Arc<TransportMetrics>,
-    interrupt: Arc<dyn Interrupt>,
+    pub(super) signal: Arc<dyn Signal>,
 }
 
 impl Notifier {
-    pub(super) fn new(interrupt: Arc<dyn Interrupt>, queues: usize) -> io::Result<Self> {
+    pub(super) fn new(signal: Arc<dyn Signal>, queues: usize) -> io::Result<Self> {
         let queue_events = (0..queues)
             .map(|_| EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             status: AtomicU32::new(0),
-            interrupt_status: AtomicU32::new(0),
             config_generation: AtomicU32::new(0),
             queue_events,
             metrics: Arc::default(),
-            interrupt,
+            signal,
         })
     }
 
@@ -56,10 +69,8 @@ impl Notifier {
         self.signal_config_change();
     }
 
-    fn raise(&self, cause: u32) {
-        // The cause comes before the interrupt, or the driver would find none.
-        self.interrupt_status.fetch_or(cause, Ordering::SeqCst);
-        match self.interrupt.trigger() {
+    fn count(&self, raised: &io::Result<()>) {
+        match raised {
             Ok(()) => self.metrics.interrupts.increment(),
             Err(_) => self.metrics.interrupt_failures.increment(),
         }
@@ -67,13 +78,13 @@ impl Notifier {
 }
 
 impl DeviceInterrupt for Notifier {
-    fn signal_queue(&self, _queue: u16) {
-        self.raise(VIRTIO_MMIO_INT_VRING);
+    fn signal_queue(&self, queue: u16) {
+        self.count(&self.signal.signal_queue(queue));
     }
 
     fn signal_config_change(&self) {
         self.config_generation.fetch_add(1, Ordering::SeqCst);
-        self.raise(VIRTIO_MMIO_INT_CONFIG);
+        self.count(&self.signal.signal_config_change());
     }
 
     fn continue_queue(&self, queue: u16) {
