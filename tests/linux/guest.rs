@@ -43,6 +43,12 @@ impl Guest {
         self.arg("--rootfs").arg(format!("{},readonly", image.display()))
     }
 
+    /// The shared root file system with further tools: iperf3, socat, `blockload`, `vsockload`.
+    pub(super) fn tools_root(self) -> Self {
+        let image = resource("RVMM_TOOLS_ROOTFS");
+        self.arg("--rootfs").arg(format!("{},readonly", image.display()))
+    }
+
     /// A root file system of its own.
     pub(super) fn root(self, image: &RootImage, options: &str) -> Self {
         self.arg("--rootfs").arg(format!("{}{options}", image.path().display()))

@@ -1,7 +1,8 @@
 //! Real Linux guests: stock Debian kernels and the small one, up to userland and down again.
 //!
 //! They need a host on which the CPU runs guests, and kernels and images from `resources/`, which `tests/run 3` names in
-//! `RVMM_KERNEL_SMALL`, `RVMM_KERNEL_6_1`, `RVMM_KERNEL_6_12`, `RVMM_INITRD_6_1`, `RVMM_INITRD_6_12` and `RVMM_ROOTFS`.
+//! `RVMM_KERNEL_SMALL`, `RVMM_KERNEL_6_1`, `RVMM_KERNEL_6_12`, `RVMM_INITRD_6_1`, `RVMM_INITRD_6_12`, `RVMM_ROOTFS` and
+//! `RVMM_TOOLS_ROOTFS`.
 //! It also sets `RVMM_LINUX_GUESTS=1`; without that each test is skipped, with a line on stderr.
 //!
 //! Guests run a command (`resources/guest/session`) and power off. One boot on an emulated host takes seconds, so a
