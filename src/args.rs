@@ -6,6 +6,7 @@
 
 mod disk;
 mod fields;
+mod net;
 mod size;
 mod usage;
 
@@ -16,12 +17,14 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub(crate) use disk::{DiskArg, Engine, RootfsArg};
+pub(crate) use net::NetArg;
 pub(crate) use usage::Stop;
 
 /// Shown at the end of the help, and in the manual page.
 pub(crate) const EXAMPLES: &str = "  rvmm --kernel vmlinux --rootfs disk.ext4
   rvmm --kernel bzImage --initrd initrd.img --append 'debug' --cpus 2 --memory 1G
   rvmm --kernel vmlinux --rootfs disk.ext4,readonly --disk path=data.img,engine=io_uring,id=data
+  rvmm --kernel vmlinux --rootfs disk.ext4 --net user,publish=8080:80
   rvmm --config-file vm.json --console none --log-file vm.log --log-level info
   rvmm doctor";
 
@@ -36,7 +39,7 @@ pub(crate) const EXIT_CODES: &str = "  0  the guest powered off or reset, or Ctr
   2  the command line is wrong
   128 + N  signal N ended it: 143 after SIGTERM, 130 after SIGINT";
 
-/// Runs a Linux guest in a microVM: its own kernel, virtual CPUs, memory and disks.
+/// Runs a Linux guest in a microVM: its own kernel, virtual CPUs, memory, disks and network.
 #[derive(Debug, Parser)]
 #[command(
     name = "rvmm",
@@ -159,6 +162,15 @@ pub(crate) struct RunArgs {
     )]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse(&value)))]
     pub(crate) disks: Vec<DiskArg>,
+
+    /// `--net`; its help has brackets, which rustdoc would take for links.
+    #[arg(long = "net", value_name = "user|tap=NAME[,…]", help_heading = "Network", num_args = 0..=1)]
+    #[arg(default_missing_value = "user")]
+    #[arg(help = "A network interface; may be repeated. user (or nothing): by passt, without root rights, \
+                  user[,publish=[ADDR:]HOST:GUEST[/udp]]…[,host=on]; or a tap of the host, tap=NAME. Both take \
+                  [,mac=ADDRESS][,mtu=N][,id=NAME]")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| NetArg::parse(&value)))]
+    pub(crate) nets: Vec<NetArg>,
 
     /// Where the guest's serial console goes.
     #[arg(long, value_name = "stdio|none|file=PATH", help_heading = "Console and log")]

@@ -89,6 +89,8 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         });
         config.drives.push(BlockConfig { io_engine, ..drive(&id, path.clone(), *readonly, false) });
     }
+    let nets = args.nets.iter().enumerate().map(|(number, net)| net.config(number));
+    config.network_interfaces.extend(nets);
     Ok(config)
 }
 

@@ -1,11 +1,14 @@
 //! What a VM is made of. Flags, a JSON file and REST bodies all become a [`VmConfig`], and it is validated here, once.
 
+mod net;
+
 use std::collections::HashSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
+pub use devices::virtio::net::{MacAddress, NetConfig, NetConfigError, Protocol, Publish, UserNetConfig};
 pub use devices::virtio::rng::EntropyConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -102,6 +105,9 @@ pub struct VmConfig {
     /// vCPUs and memory.
     #[serde(default)]
     pub machine_config: MachineConfig,
+    /// virtio-net devices, in the order in which the guest sees them.
+    #[serde(default)]
+    pub network_interfaces: Vec<NetConfig>,
     /// virtio-rng device; absent: none.
     #[serde(default)]
     pub entropy: Option<EntropyConfig>,
@@ -117,8 +123,6 @@ pub struct VmConfig {
     metrics: NotSupported,
     #[serde(default)]
     mmds_config: NotSupported,
-    #[serde(default)]
-    network_interfaces: NotSupported,
     #[serde(default)]
     pmem: NotSupported,
     #[serde(default)]
@@ -179,6 +183,25 @@ pub enum ConfigError {
     /// A drive that cannot be.
     #[error(transparent)]
     Drive(#[from] BlockConfigError),
+    /// Two network interfaces of one name.
+    #[error("network interface id \"{id}\" is given twice: each interface needs an id of its own")]
+    DuplicateNet {
+        /// The id.
+        id: String,
+    },
+    /// Two network interfaces that want the same of the host.
+    #[error("network interfaces \"{first}\" and \"{second}\" both have {what}: only one can")]
+    SharedNet {
+        /// One id.
+        first: String,
+        /// The other.
+        second: String,
+        /// What both want: a tap or a published port.
+        what: String,
+    },
+    /// A network interface that cannot be.
+    #[error(transparent)]
+    Net(#[from] NetConfigError),
     /// An entropy device that cannot be.
     #[error("entropy: {message}")]
     Entropy {
@@ -206,7 +229,8 @@ impl VmConfig {
         }
         self.validate_machine()?;
         self.validate_drives()?;
-        let count = self.drives.len() + usize::from(self.entropy.is_some());
+        net::validate(&self.network_interfaces)?;
+        let count = self.drives.len() + self.network_interfaces.len() + usize::from(self.entropy.is_some());
         let max = (layout::VIRTIO_GSI_LAST - layout::VIRTIO_GSI_FIRST + 1) as usize;
         if count > max {
             return Err(ConfigError::TooManyDevices { count, max });

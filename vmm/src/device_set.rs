@@ -12,6 +12,7 @@ use devices::legacy::i8042::I8042;
 use devices::legacy::serial::Serial;
 use devices::virtio::block::{BlockDevice, BlockError};
 use devices::virtio::device::SharedDevice;
+use devices::virtio::net::{NetDevice, NetError};
 use devices::virtio::rng::RngDevice;
 use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::mmio::MmioTransport;
@@ -35,6 +36,15 @@ pub enum DeviceSetError {
         /// What is wrong.
         #[source]
         source: BlockError,
+    },
+    /// A network interface that cannot be used.
+    #[error("network interface \"{id}\"")]
+    Net {
+        /// Its id.
+        id: String,
+        /// What is wrong.
+        #[source]
+        source: NetError,
     },
     /// The host has no descriptor or memory left.
     #[error("cannot make {what}")]
@@ -71,6 +81,8 @@ pub struct DeviceSet {
     pub virtio: Vec<VirtioSlot>,
     /// Drives by their ids, to be changed while the guest runs.
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
+    /// Network interfaces by their ids, to be changed while the guest runs.
+    pub nets: Vec<(String, Arc<Mutex<NetDevice>>)>,
     /// The entropy device.
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
 }
@@ -116,13 +128,21 @@ impl DeviceSet {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
         }
 
-        let mut set = Self { serial, i8042, virtio: Vec::new(), drives: Vec::new(), entropy: None };
+        let mut set =
+            Self { serial, i8042, virtio: Vec::new(), drives: Vec::new(), nets: Vec::new(), entropy: None };
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
             let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.drives.push((drive.drive_id.clone(), device));
+        }
+        for net in &config.network_interfaces {
+            let device = NetDevice::open(net)
+                .map_err(|source| DeviceSetError::Net { id: net.iface_id.clone(), source })?;
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.nets.push((net.iface_id.clone(), device));
         }
         if config.entropy.is_some() {
             let device = Arc::new(Mutex::new(RngDevice::new()));

@@ -2,6 +2,7 @@
 
 pub mod block;
 pub mod device;
+pub mod net;
 pub mod queue;
 #[cfg(any(test, feature = "test-harness"))]
 pub mod queue_harness;
