@@ -27,4 +27,5 @@ mod host;
 mod layering;
 mod linux;
 mod log;
+mod net;
 mod terminal;

@@ -165,7 +165,9 @@ impl VirtQueue {
         fence(Ordering::SeqCst);
         let used = self.queue.next_used();
         let added = used.wrapping_sub(std::mem::replace(&mut self.notified, used));
-        let wanted = if self.queue.event_idx_enabled() {
+        let wanted = if added == 0 {
+            false
+        } else if self.queue.event_idx_enabled() {
             // vring_need_event (virtio 1.3, 2.7.10): the index that it waits for is among those that were added.
             used.wrapping_sub(self.used_event()?).wrapping_sub(1) < added
         } else {
