@@ -29,3 +29,4 @@ mod linux;
 mod log;
 mod net;
 mod terminal;
+mod virtio_console;

@@ -1,7 +1,7 @@
 //! The one place that knows which kinds of devices there are: it makes them from the configuration, gives each its
 //! addresses and interrupt, and puts it on a bus.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use devices::GuestMemory;
@@ -10,19 +10,24 @@ use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::i8042::I8042;
 use devices::legacy::serial::Serial;
+use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
+use devices::virtio::console::ConsoleDevice;
 use devices::virtio::device::SharedDevice;
 use devices::virtio::net::{NetDevice, NetError};
 use devices::virtio::rng::RngDevice;
 use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::mmio::MmioTransport;
+use devices::virtio::vsock::{VsockDevice, VsockError};
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::acpi::VirtioMmio;
-use crate::config::VmConfig;
+use crate::config::{Transport, VmConfig};
+use crate::console::{Output, Port};
 use crate::kvm::{self, KvmError};
 use crate::layout;
+use crate::pci_bus::{PciBus, PciBusError};
 use crate::vcpu::Buses;
 
 /// Why the devices could not be made.
@@ -46,6 +51,12 @@ pub enum DeviceSetError {
         #[source]
         source: NetError,
     },
+    /// A balloon that cannot be made.
+    #[error(transparent)]
+    Balloon(#[from] BalloonError),
+    /// A socket device that cannot be.
+    #[error(transparent)]
+    Vsock(#[from] VsockError),
     /// The host has no descriptor or memory left.
     #[error("cannot make {what}")]
     Host {
@@ -63,12 +74,21 @@ pub enum DeviceSetError {
     Bus(#[from] BusError),
 }
 
+impl From<PciBusError> for DeviceSetError {
+    fn from(error: PciBusError) -> Self {
+        match error {
+            PciBusError::Host(source) => Self::Host { what: "a PCI function", source },
+            PciBusError::Kvm(error) => Self::Kvm(error),
+        }
+    }
+}
+
 /// A virtio device and where the guest finds it.
 pub struct VirtioSlot {
     /// The device, whichever transport shows it.
     pub core: Arc<TransportCore>,
-    /// Its addresses and its interrupt.
-    pub place: VirtioMmio,
+    /// Its addresses and its interrupt, when it is not on the PCI bus.
+    pub place: Option<VirtioMmio>,
 }
 
 /// All devices of one VM.
@@ -79,12 +99,20 @@ pub struct DeviceSet {
     pub i8042: Arc<I8042>,
     /// The virtio devices, in the order of their addresses.
     pub virtio: Vec<VirtioSlot>,
+    /// The PCI bus, while it is built; none with virtio-mmio.
+    pci: Option<PciBus>,
     /// Drives by their ids, to be changed while the guest runs.
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
     /// Network interfaces by their ids, to be changed while the guest runs.
     pub nets: Vec<(String, Arc<Mutex<NetDevice>>)>,
     /// The entropy device.
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
+    /// The balloon, to be resized and asked for statistics while the guest runs.
+    pub balloon: Option<Arc<Mutex<BalloonDevice>>>,
+    /// The virtio console.
+    pub console: Option<Arc<Mutex<ConsoleDevice>>>,
+    /// The socket device.
+    pub vsock: Option<Arc<Mutex<VsockDevice>>>,
 }
 
 /// An interrupt that KVM injects by itself when its eventfd is written.
@@ -112,12 +140,12 @@ impl DeviceSet {
     /// [`DeviceSetError`], naming the device.
     pub fn create(
         config: &VmConfig,
-        vm: &VmFd,
+        vm: &Arc<VmFd>,
         memory: &GuestMemory,
-        console: Box<dyn Write + Send>,
+        console: &Output,
         buses: &mut Buses,
     ) -> Result<Self, DeviceSetError> {
-        let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, console));
+        let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, Box::new(console.clone())));
         let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
         let pio: [(u16, u16, Arc<dyn BusDevice>); 3] = [
             (layout::SERIAL_PORT, layout::SERIAL_PORT_SIZE, serial.clone()),
@@ -128,8 +156,22 @@ impl DeviceSet {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
         }
 
-        let mut set =
-            Self { serial, i8042, virtio: Vec::new(), drives: Vec::new(), nets: Vec::new(), entropy: None };
+        let pci = match config.machine_config.transport {
+            Transport::Mmio => None,
+            Transport::Pci => Some(PciBus::default()),
+        };
+        let mut set = Self {
+            serial,
+            i8042,
+            virtio: Vec::new(),
+            pci,
+            drives: Vec::new(),
+            nets: Vec::new(),
+            entropy: None,
+            balloon: None,
+            console: None,
+            vsock: None,
+        };
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
@@ -144,10 +186,33 @@ impl DeviceSet {
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.nets.push((net.iface_id.clone(), device));
         }
-        if config.entropy.is_some() {
-            let device = Arc::new(Mutex::new(RngDevice::new()));
+        if let Some(entropy) = &config.entropy {
+            let device = RngDevice::new(entropy)
+                .map_err(|source| DeviceSetError::Host { what: "the entropy device's timer", source })?;
+            let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.entropy = Some(device);
+        }
+        if let Some(balloon) = &config.balloon {
+            let device = BalloonDevice::new(balloon, config.machine_config.mem_size_mib)?;
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.balloon = Some(device);
+        }
+        if config.console.is_some() {
+            let device = ConsoleDevice::new(Box::new(console.queued()))
+                .map_err(|source| DeviceSetError::Host { what: "a console's eventfds", source })?;
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.console = Some(device);
+        }
+        if let Some(vsock) = &config.vsock {
+            let device = Arc::new(Mutex::new(VsockDevice::new(vsock)?));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.vsock = Some(device);
+        }
+        if let Some(pci) = set.pci.take() {
+            pci.connect(buses)?;
         }
         Ok(set)
     }
@@ -155,10 +220,15 @@ impl DeviceSet {
     fn add_virtio(
         &mut self,
         device: SharedDevice,
-        vm: &VmFd,
+        vm: &Arc<VmFd>,
         memory: &GuestMemory,
         buses: &mut Buses,
     ) -> Result<(), DeviceSetError> {
+        if let Some(pci) = &mut self.pci {
+            let core = pci.add(device, vm, memory)?;
+            self.virtio.push(VirtioSlot { core, place: None });
+            return Ok(());
+        }
         let index = self.virtio.len() as u32;
         let place = VirtioMmio {
             base: layout::VIRTIO_MMIO_START + u64::from(index) * layout::VIRTIO_MMIO_SIZE,
@@ -174,13 +244,21 @@ impl DeviceSet {
             vm.register_ioevent(event, &notify, queue).map_err(kvm::failed("KVM_IOEVENTFD"))?;
         }
         buses.mmio.insert(place.base, place.size, Arc::new(transport))?;
-        self.virtio.push(VirtioSlot { core, place });
+        self.virtio.push(VirtioSlot { core, place: Some(place) });
         Ok(())
     }
 
-    /// Where the virtio devices are, for the ACPI tables.
+    /// Where the guest reads what is typed: the virtio console if it has one, else the serial port.
+    pub fn input_port(&self) -> Arc<dyn Port> {
+        match &self.console {
+            Some(console) => console.clone(),
+            None => self.serial.clone(),
+        }
+    }
+
+    /// Where the virtio-mmio devices are, for the ACPI tables.
     pub fn places(&self) -> Vec<VirtioMmio> {
-        self.virtio.iter().map(|slot| slot.place).collect()
+        self.virtio.iter().filter_map(|slot| slot.place).collect()
     }
 
     /// Finishes what is in flight and takes every virtio device from its driver, as a reset of the machine does. The

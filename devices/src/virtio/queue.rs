@@ -148,6 +148,12 @@ impl VirtQueue {
         self.add_used(*last, *last_len)
     }
 
+    /// Takes the last `count` chains that [`pop`](Self::pop) gave back into the ring, to be popped again. None of them
+    /// may have been given to [`add_used`](Self::add_used).
+    pub fn unpop(&mut self, count: u16) {
+        self.queue.set_next_avail(self.queue.next_avail().wrapping_sub(count));
+    }
+
     /// Whether the driver set this queue up. One that it did not has no chains, and its rings are not touched.
     fn ready(&self) -> bool {
         self.queue.ready()
