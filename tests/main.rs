@@ -28,5 +28,6 @@ mod host;
 mod layering;
 mod linux;
 mod log;
+mod net;
 mod terminal;
 mod virtio_console;
