@@ -4,11 +4,13 @@
 //! guest's first instruction, so [`parse`] first tries the options of a run alone and builds the whole command line,
 //! with its verbs and help texts, only when that does not succeed.
 
+mod balloon;
 mod disk;
 mod fields;
 mod size;
 mod transport;
 mod usage;
+mod vsock;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -16,9 +18,11 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
-pub(crate) use disk::{DiskArg, Engine, RootfsArg};
+pub(crate) use balloon::BalloonArg;
+pub(crate) use disk::{Cache, DiskArg, Engine};
 pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
+pub(crate) use vsock::VsockArg;
 
 /// Shown at the end of the help, and in the manual page.
 pub(crate) const EXAMPLES: &str = "  rvmm --kernel vmlinux --rootfs disk.ext4
@@ -30,7 +34,7 @@ pub(crate) const EXAMPLES: &str = "  rvmm --kernel vmlinux --rootfs disk.ext4
 /// What an option's line has no room for.
 pub(crate) const NOTES: &str = "\
 On a terminal, Ctrl-A x ends the VM and Ctrl-A h shows the other keys.
-A comma that belongs to a path in --rootfs or --disk is written twice: --disk path=a,,b.img";
+A comma that belongs to a path in --rootfs, --disk or --vsock is written twice: --disk path=a,,b.img";
 
 /// The exit codes of a run.
 pub(crate) const EXIT_CODES: &str = "  0  the guest powered off or reset, or Ctrl-A x
@@ -137,6 +141,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "mmio|pci", help_heading = "Machine", value_enum, hide_possible_values = true)]
     pub(crate) transport: Option<TransportArg>,
 
+    /// `--balloon`; its help has brackets, which rustdoc would take for links.
+    #[arg(long, value_name = "size=SIZE,…", help_heading = "Machine", num_args = 0..=1, default_missing_value = "")]
+    #[arg(help = "Memory that the guest gives up and the host gets: \
+                  [size=SIZE][,deflate-on-oom][,stats=SECONDS][,reporting]. With reporting the guest also gives \
+                  back what it has freed")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| BalloonArg::parse(&value)))]
+    pub(crate) balloon: Option<BalloonArg>,
+
     /// What a guest reset does: end rvmm, or boot the guest again.
     #[arg(
         long,
@@ -153,21 +165,28 @@ pub(crate) struct RunArgs {
     pub(crate) id: Option<String>,
 
     /// Disk image with the root file system: /dev/vda, and root=/dev/vda on the kernel command line.
-    #[arg(long, value_name = "FILE[,readonly]", help_heading = "Disks", value_hint = ValueHint::FilePath)]
-    #[arg(value_parser = OsStringValueParser::new().try_map(|value| RootfsArg::parse(&value)))]
-    pub(crate) rootfs: Option<RootfsArg>,
+    #[arg(long, value_name = "FILE[,…]", help_heading = "Disks", value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse_rootfs(&value)))]
+    pub(crate) rootfs: Option<DiskArg>,
 
     /// `--disk`; its help has brackets, which rustdoc would take for links.
     #[arg(long = "disk", value_name = "path=FILE[,…]", help_heading = "Disks", value_hint = ValueHint::FilePath)]
     #[arg(
-        help = "A further disk: path=FILE[,readonly][,engine=sync|io_uring][,id=NAME]; may be repeated. Without \
-                  an engine, io_uring is used where the host has it"
+        help = "A further disk: path=FILE[,readonly][,engine=sync|io_uring][,cache=writeback|unsafe][,direct]\
+                  [,bandwidth=SIZE][,ops=N][,id=NAME]; may be repeated. --rootfs takes the same but id. bandwidth and \
+                  ops limit bytes and requests per second, direct goes round the host's page cache"
     )]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse(&value)))]
     pub(crate) disks: Vec<DiskArg>,
 
-    /// Where the guest's serial console goes.
-    #[arg(long, value_name = "stdio|none|file=PATH", help_heading = "Console and log")]
+    /// Sockets between guest and host: the guest's context id, 3 or more, and the unix socket that host programs
+    /// connect to.
+    #[arg(long, value_name = "cid=N,uds=PATH", help_heading = "Sockets", value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| VsockArg::parse(&value)))]
+    pub(crate) vsock: Option<VsockArg>,
+
+    /// Where the guest's console goes; with virtio it has a second, faster one, /dev/hvc0.
+    #[arg(long, value_name = "[virtio,]stdio|none|file=PATH", help_heading = "Console and log")]
     #[arg(default_value = "stdio", value_parser = OsStringValueParser::new().try_map(|value| ConsoleArg::parse(&value)))]
     pub(crate) console: ConsoleArg,
 
@@ -214,9 +233,18 @@ impl From<LogLevel> for log::LevelFilter {
     }
 }
 
-/// `--console`
+/// `--console [virtio,]…`; `virtio` alone is `virtio,stdio`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum ConsoleArg {
+pub(crate) struct ConsoleArg {
+    /// The guest has a virtio console beside its serial port.
+    pub(crate) virtio: bool,
+    /// Where what it prints goes.
+    pub(crate) end: ConsoleEnd,
+}
+
+/// The host's end of the console.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum ConsoleEnd {
     /// rvmm's standard input and output.
     Stdio,
     /// Output is dropped, input never comes.
@@ -227,14 +255,27 @@ pub(crate) enum ConsoleArg {
 
 impl ConsoleArg {
     fn parse(value: &OsStr) -> Result<Self, String> {
-        use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-        match value.as_bytes() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let bytes = value.as_bytes();
+        let (virtio, end) = match bytes.strip_prefix(b"virtio") {
+            Some(b"") => (true, &b"stdio"[..]),
+            Some(rest) if rest.starts_with(b",") => (true, rest.get(1..).unwrap_or_default()),
+            _ => (false, bytes),
+        };
+        Ok(Self { virtio, end: ConsoleEnd::parse(end)? })
+    }
+}
+
+impl ConsoleEnd {
+    fn parse(value: &[u8]) -> Result<Self, String> {
+        use std::os::unix::ffi::OsStringExt as _;
+        match value {
             b"stdio" => Ok(Self::Stdio),
             b"none" => Ok(Self::None),
             b"file=" => Err("file= wants a path".to_owned()),
             other => match other.strip_prefix(b"file=") {
                 Some(path) => Ok(Self::File(OsString::from_vec(path.to_vec()).into())),
-                None => Err("expected stdio, none or file=PATH".to_owned()),
+                None => Err("expected stdio, none or file=PATH, or one of them behind virtio,".to_owned()),
             },
         }
     }

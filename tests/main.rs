@@ -28,3 +28,4 @@ mod layering;
 mod linux;
 mod log;
 mod terminal;
+mod virtio_console;

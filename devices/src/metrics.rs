@@ -67,6 +67,10 @@ pub struct BlockMetrics {
     pub host_errors: Counter,
     /// Requests that the driver got wrong: out of bounds, malformed, of an unknown type.
     pub invalid_requests: Counter,
+    /// Times that requests had to wait for the rate limiter.
+    pub limited: Counter,
+    /// Times that the backing file was swapped.
+    pub swaps: Counter,
 }
 
 /// What an entropy device counts.
@@ -78,6 +82,48 @@ pub struct RngMetrics {
     pub bytes: Counter,
     /// Requests that got nothing: no writable buffer, or the host had no randomness.
     pub errors: Counter,
+    /// Times that requests had to wait for the rate limiter.
+    pub limited: Counter,
+}
+
+/// What a balloon counts. A page is 4 KiB.
+#[derive(Debug, Default, Serialize)]
+pub struct BalloonMetrics {
+    /// Requests that put pages into the balloon.
+    pub inflations: Counter,
+    /// Pages that they named.
+    pub inflated_pages: Counter,
+    /// Requests that took pages out of it.
+    pub deflations: Counter,
+    /// Pages that they named.
+    pub deflated_pages: Counter,
+    /// Reports of free pages.
+    pub reports: Counter,
+    /// Bytes of reported pages that the host was given.
+    pub reported_bytes: Counter,
+    /// Bytes that the host was given in all; a page counts each time.
+    pub discarded_bytes: Counter,
+    /// Ranges of pages that the host did not take.
+    pub discard_failures: Counter,
+    /// Pages that were named and ignored: outside of memory, named twice, or too many at once.
+    pub ignored_pages: Counter,
+    /// Statistics that the guest sent.
+    pub statistics: Counter,
+}
+
+/// What a virtio console counts.
+#[derive(Debug, Default, Serialize)]
+pub struct ConsoleMetrics {
+    /// Bytes that the guest wrote and the output took.
+    pub output_bytes: Counter,
+    /// Bytes that the guest wrote and the output did not take.
+    pub lost_bytes: Counter,
+    /// Times that the guest had to wait, because the output was full.
+    pub output_full: Counter,
+    /// Bytes that the guest was given.
+    pub input_bytes: Counter,
+    /// Buffers of the driver that are not in guest memory.
+    pub invalid_buffers: Counter,
 }
 
 /// What a serial port counts.
@@ -93,6 +139,37 @@ pub struct SerialMetrics {
     pub interrupt_failures: Counter,
 }
 
+/// What a socket device counts. As in its queues, "rx" is to the guest and "tx" from it.
+#[derive(Debug, Default, Serialize)]
+pub struct VsockMetrics {
+    /// Connections made, or asked for by a host program.
+    pub connections: Counter,
+    /// Requests of the guest that no host program took.
+    pub refused_requests: Counter,
+    /// Host programs sent away before they were connected: they said nonsense or nothing, or there were too many.
+    pub rejected_clients: Counter,
+    /// Packets to the guest.
+    pub rx_packets: Counter,
+    /// Bytes of data in them.
+    pub rx_bytes: Counter,
+    /// Packets from the guest.
+    pub tx_packets: Counter,
+    /// Bytes of data in them.
+    pub tx_bytes: Counter,
+    /// RST packets to the guest.
+    pub resets_sent: Counter,
+    /// RST packets from the guest.
+    pub resets_received: Counter,
+    /// Packets to the guest that only say how much it may send.
+    pub credit_updates_sent: Counter,
+    /// Packets of the guest, or buffers for packets to it, that were malformed or out of place.
+    pub invalid_packets: Counter,
+    /// Packets by which the guest sent more than it had credit for, or took more than it was sent.
+    pub credit_violations: Counter,
+    /// Things that the host refused: descriptors or memory for a connection.
+    pub host_errors: Counter,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +180,6 @@ mod tests {
         metrics.requests.increment();
         metrics.bytes.add(4096);
         let json = serde_json::to_string(&metrics).unwrap();
-        assert_eq!(json, r#"{"requests":1,"bytes":4096,"errors":0}"#);
+        assert_eq!(json, r#"{"requests":1,"bytes":4096,"errors":0,"limited":0}"#);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use devices::bus::{BusAction, BusDevice};
 use devices::virtio::queue_harness::{Buffer, Harness};
-use devices::virtio::rng::RngDevice;
+use devices::virtio::rng::{EntropyConfig, RngDevice};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
@@ -45,7 +45,7 @@ enum Access {
 }
 
 fuzz_target!(|accesses: Vec<Access>| {
-    let mut harness = Harness::new(RngDevice::new());
+    let mut harness = Harness::new(RngDevice::new(&EntropyConfig::default()).unwrap());
     for access in accesses {
         match access {
             Access::Register { register, value } => harness.write(u32::from(register) & !3, value),

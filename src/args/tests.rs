@@ -29,7 +29,7 @@ fn clap_finds_no_contradiction_in_the_definitions() {
 fn a_kernel_is_enough_and_the_rest_has_defaults() {
     let run = run_of(&["--kernel", "vmlinux"]);
     assert_eq!(run.kernel, Some("vmlinux".into()));
-    assert_eq!(run.console, ConsoleArg::Stdio);
+    assert_eq!(run.console, ConsoleArg { virtio: false, end: ConsoleEnd::Stdio });
     assert_eq!(run.on_reset, OnReset::Exit);
     assert_eq!(run.log_level, LogLevel::Warn);
     assert_eq!((run.cpus, run.memory), (None, None));
@@ -56,7 +56,7 @@ fn every_option_of_a_run_is_understood() {
     ]);
     assert_eq!(run.append.as_deref(), Some("-v quiet"));
     assert_eq!((run.cpus, run.memory), (Some(4), Some(2 << 30)));
-    assert_eq!(run.rootfs, Some(RootfsArg { path: "r".into(), readonly: true }));
+    assert_eq!(run.rootfs, Some(DiskArg { path: "r".into(), readonly: true, ..DiskArg::default() }));
     assert_eq!(
         run.disks,
         [
@@ -64,7 +64,7 @@ fn every_option_of_a_run_is_understood() {
             DiskArg { path: "b".into(), readonly: true, id: Some("data".to_owned()), ..DiskArg::default() },
         ]
     );
-    assert_eq!(run.console, ConsoleArg::File("log".into()));
+    assert_eq!(run.console, ConsoleArg { virtio: false, end: ConsoleEnd::File("log".into()) });
     assert_eq!(run.on_reset, OnReset::Restart);
     assert_eq!(run.log_level, LogLevel::Debug);
 }
@@ -100,7 +100,7 @@ fn a_mistake_is_told_in_one_line_with_the_mend() {
         (&["--kernel", "k", "--append", "a", "--cmdline", "b"], "cannot be used with"),
         (
             &["--kernel", "k", "--disk", "path=x,speed=9"],
-            "path=FILE, readonly, engine=sync|io_uring and id=NAME",
+            "path=FILE, id=NAME, readonly, engine=sync|io_uring",
         ),
         (&["--kernel", "k", "--console", "tty"], "stdio, none or file=PATH"),
         (&["--kernel", "k", "--on-reset", "explode"], "exit, restart"),
@@ -180,8 +180,8 @@ fn what_is_no_size_is_refused() {
 fn a_doubled_comma_belongs_to_the_path() {
     let disk = DiskArg::parse(OsStr::new("path=a,,b=c,readonly")).unwrap();
     assert_eq!(disk, DiskArg { path: "a,b=c".into(), readonly: true, ..DiskArg::default() });
-    let rootfs = RootfsArg::parse(OsStr::new("a,,,readonly")).unwrap();
-    assert_eq!(rootfs, RootfsArg { path: "a,".into(), readonly: true });
+    let rootfs = DiskArg::parse_rootfs(OsStr::new("a,,,readonly")).unwrap();
+    assert_eq!(rootfs, DiskArg { path: "a,".into(), readonly: true, ..DiskArg::default() });
 }
 
 #[test]
@@ -189,6 +189,21 @@ fn a_path_need_not_be_text() {
     use std::os::unix::ffi::OsStrExt as _;
     let disk = DiskArg::parse(OsStr::from_bytes(b"path=\xff,id=x")).unwrap();
     assert_eq!(disk.path.as_os_str().as_bytes(), b"\xff");
+}
+
+#[test]
+fn caches_and_limits_are_for_every_disk() {
+    let expected = DiskArg {
+        path: "a".into(),
+        cache: Cache::Unsafe,
+        direct: true,
+        bandwidth: std::num::NonZeroU64::new(10 << 20),
+        ops: std::num::NonZeroU64::new(500),
+        ..DiskArg::default()
+    };
+    let fields = "cache=unsafe,direct,bandwidth=10M,ops=500";
+    assert_eq!(DiskArg::parse(OsStr::new(&format!("path=a,{fields}"))).unwrap(), expected);
+    assert_eq!(DiskArg::parse_rootfs(OsStr::new(&format!("a,{fields}"))).unwrap(), expected);
 }
 
 #[test]
@@ -201,6 +216,13 @@ fn a_wrong_disk_says_what_is_wrong() {
         ("a.img", "unknown field 'a.img'; known are path=FILE"),
         ("path=a,engine=fast", "known are sync and io_uring"),
         ("path=a,readonly=yes", "readonly takes no value"),
+        ("path=a,direct=on", "direct takes no value"),
+        ("path=a,cache", "cache wants a value"),
+        ("path=a,cache=none", "known are writeback and unsafe"),
+        ("path=a,bandwidth=0", "bandwidth=0: nothing would pass"),
+        ("path=a,bandwidth=fast", "bandwidth=fast: expected a number and K, M or G"),
+        ("path=a,ops=1K", "ops=1K: expected a whole number"),
+        ("path=a,ops=-1", "ops=-1: expected a whole number"),
         ("path=a,path=b", "path is given twice"),
         ("path=a,", "unknown field ''"),
     ] {
@@ -211,10 +233,29 @@ fn a_wrong_disk_says_what_is_wrong() {
 
 #[test]
 fn a_wrong_rootfs_says_what_is_wrong() {
-    for (value, finding) in
-        [("", "a file is missing"), ("a,ro", "only readonly is known"), ("a,", "unknown field ''")]
-    {
-        let error = RootfsArg::parse(OsStr::new(value)).unwrap_err();
+    for (value, finding) in [
+        ("", "a file is missing"),
+        ("a,ro", "unknown field 'ro'; after the file readonly"),
+        ("a,id=x", "unknown field 'id'"),
+        ("a,", "unknown field ''"),
+    ] {
+        let error = DiskArg::parse_rootfs(OsStr::new(value)).unwrap_err();
         assert!(error.contains(finding), "{value}: {error}");
+    }
+}
+
+#[test]
+fn the_virtio_console_comes_before_its_end() {
+    for (value, virtio, end) in [
+        ("stdio", false, ConsoleEnd::Stdio),
+        ("virtio", true, ConsoleEnd::Stdio),
+        ("virtio,stdio", true, ConsoleEnd::Stdio),
+        ("virtio,none", true, ConsoleEnd::None),
+        ("virtio,file=a,b", true, ConsoleEnd::File("a,b".into())),
+    ] {
+        assert_eq!(ConsoleArg::parse(OsStr::new(value)), Ok(ConsoleArg { virtio, end }), "{value}");
+    }
+    for value in ["virtio,", "virtiofile=a", "none,virtio", ""] {
+        assert!(ConsoleArg::parse(OsStr::new(value)).is_err(), "{value}");
     }
 }

@@ -3,16 +3,20 @@
 use std::error::Error;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::num::NonZeroU64;
+use std::path::Path;
 use std::process::ExitCode;
 
-use vmm::config::{BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, VmConfig};
+use vmm::config::{
+    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, RateLimiterConfig,
+    TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
+};
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
 
 use super::Outcome;
-use crate::args::{ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
+use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, OnReset, RunArgs};
 use crate::name::Name;
 
 /// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
@@ -22,10 +26,10 @@ const MAX_CONFIG_SIZE: u64 = 1 << 20;
 pub(crate) fn run(args: &RunArgs) -> Outcome {
     let config = configuration(args)?;
     let options = Options {
-        console: match &args.console {
-            ConsoleArg::Stdio => ConsoleConfig::Stdio,
-            ConsoleArg::None => ConsoleConfig::None,
-            ConsoleArg::File(path) => ConsoleConfig::File(path.clone()),
+        console: match &args.console.end {
+            ConsoleEnd::Stdio => ConsoleConfig::Stdio,
+            ConsoleEnd::None => ConsoleConfig::None,
+            ConsoleEnd::File(path) => ConsoleConfig::File(path.clone()),
         },
         on_reset: match args.on_reset {
             OnReset::Exit => VmmOnReset::Exit,
@@ -64,6 +68,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     if let Some(transport) = args.transport {
         config.machine_config.transport = transport.into();
     }
+    if args.console.virtio {
+        config.console = Some(VirtioConsoleConfig::default());
+    }
     set_boot_source(&mut config, args)?;
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
@@ -78,33 +85,59 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         }
         config.machine_config.mem_size_mib = bytes / MIB;
     }
+    if let Some(balloon) = &args.balloon {
+        config.balloon = Some(balloon_config(balloon)?);
+    }
     if let Some(rootfs) = &args.rootfs {
-        config.drives.push(drive("rootfs", rootfs.path.clone(), rootfs.readonly, true));
+        config.drives.push(drive("rootfs", rootfs, true));
     }
     for (number, disk) in args.disks.iter().enumerate() {
-        let DiskArg { path, readonly, engine, id } = disk;
-        let id = id.clone().unwrap_or_else(|| format!("disk{number}"));
-        let io_engine = engine.map(|engine| match engine {
-            Engine::Sync => IoEngine::Sync,
-            Engine::IoUring => IoEngine::Async,
-        });
-        config.drives.push(BlockConfig { io_engine, ..drive(&id, path.clone(), *readonly, false) });
+        let id = disk.id.clone().unwrap_or_else(|| format!("disk{number}"));
+        config.drives.push(drive(&id, disk, false));
+    }
+    if let Some(vsock) = &args.vsock {
+        config.vsock =
+            Some(VsockConfig { vsock_id: None, guest_cid: vsock.cid, uds_path: vsock.uds.clone() });
     }
     Ok(config)
 }
 
-/// A drive of the command line. What the guest flushes is on the disk then: safe before fast.
-fn drive(id: &str, path: PathBuf, readonly: bool, root: bool) -> BlockConfig {
+fn balloon_config(balloon: &BalloonArg) -> Result<BalloonConfig, Box<dyn Error>> {
+    let BalloonArg { size, deflate_on_oom, stats, reporting } = *balloon;
+    let whole = size % MIB == 0;
+    let amount_mib = u32::try_from(size / MIB).ok().filter(|_| whole);
+    Ok(BalloonConfig {
+        amount_mib: amount_mib
+            .ok_or_else(|| format!("--balloon size={size}: {size} bytes are not whole MiB"))?,
+        deflate_on_oom,
+        stats_polling_interval_s: stats,
+        free_page_hinting: false,
+        free_page_reporting: reporting,
+    })
+}
+
+/// A drive of the command line.
+fn drive(id: &str, arg: &DiskArg, root: bool) -> BlockConfig {
+    let DiskArg { path, readonly, engine, cache, direct, bandwidth, ops, id: _ } = arg;
+    let limit = |rate: &Option<NonZeroU64>| rate.map(|rate| TokenBucketConfig::per_second(rate.get()));
+    let limits = RateLimiterConfig { bandwidth: limit(bandwidth), ops: limit(ops) };
     BlockConfig {
         drive_id: id.to_owned(),
         is_root_device: root,
-        path_on_host: Some(path),
-        is_read_only: readonly,
-        cache_type: CacheType::Writeback,
+        path_on_host: Some(path.clone()),
+        is_read_only: *readonly,
+        cache_type: match cache {
+            Cache::Writeback => CacheType::Writeback,
+            Cache::Unsafe => CacheType::Unsafe,
+        },
         partuuid: None,
-        rate_limiter: None,
-        io_engine: None,
+        rate_limiter: (limits != RateLimiterConfig::default()).then_some(limits),
+        io_engine: engine.map(|engine| match engine {
+            Engine::Sync => IoEngine::Sync,
+            Engine::IoUring => IoEngine::Async,
+        }),
         socket: None,
+        direct: *direct,
     }
 }
 
@@ -118,6 +151,7 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
         }
         (_, None) => {}
     }
+    let default_cmdline = config.default_cmdline();
     let Some(source) = &mut config.boot_source else {
         return match (initrd, cmdline, append) {
             (None, None, None) => Ok(()),
@@ -131,7 +165,7 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
         source.boot_args.clone_from(cmdline);
     }
     if let Some(more) = append {
-        let base = source.boot_args.take().unwrap_or_else(|| config.machine_config.default_cmdline());
+        let base = source.boot_args.take().unwrap_or(default_cmdline);
         source.boot_args = Some(format!("{base} {more}"));
     }
     Ok(())

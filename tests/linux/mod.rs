@@ -8,12 +8,14 @@
 //! Guests run a command (`resources/guest/session`) and power off. One boot on an emulated host takes seconds, so a
 //! test asserts all that belongs to its boot.
 
+mod balloon;
 mod boot;
 mod console;
 mod disks;
 mod ends;
 mod guest;
 mod machine;
+mod vsock;
 
 use std::path::PathBuf;
 

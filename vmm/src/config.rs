@@ -7,8 +7,12 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
+pub use devices::virtio::balloon::{BalloonConfig, BalloonConfigError};
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
+pub use devices::virtio::console::ConsoleConfig as VirtioConsoleConfig;
 pub use devices::virtio::rng::EntropyConfig;
+pub use devices::virtio::vsock::{VsockConfig, VsockConfigError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use transport::Transport;
 
@@ -24,6 +28,9 @@ pub const DEFAULT_MEMORY_MIB: u64 = 128;
 /// Kernel command line when none is given, and behind it [what the transport adds](Transport::cmdline). `reboot=k`: reset by the keyboard controller, at once; `panic=-1`: a panic
 /// resets instead of hanging; `quiet`: each console byte is an exit; the rest skips probes for what is not there.
 pub const DEFAULT_CMDLINE: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable i8042.noaux i8042.nomux i8042.dumbkbd random.trust_cpu=on";
+
+const SERIAL_CONSOLE: &str = "console=ttyS0";
+const BOTH_CONSOLES: &str = "console=ttyS0 console=hvc0";
 
 /// `boot-source`: what the guest boots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,8 +125,12 @@ pub struct VmConfig {
     /// virtio-rng device; absent: none.
     #[serde(default)]
     pub entropy: Option<EntropyConfig>,
+    /// virtio-balloon device; absent: none.
     #[serde(default)]
-    balloon: NotSupported,
+    pub balloon: Option<BalloonConfig>,
+    /// virtio-console device, a key of rvmm's own; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<VirtioConsoleConfig>,
     #[serde(default)]
     cpu_config: NotSupported,
     #[serde(default)]
@@ -134,8 +145,9 @@ pub struct VmConfig {
     network_interfaces: NotSupported,
     #[serde(default)]
     pmem: NotSupported,
+    /// virtio-vsock device; absent: none.
     #[serde(default)]
-    vsock: NotSupported,
+    pub vsock: Option<VsockConfig>,
 }
 
 /// A configuration that no VM can be made from.
@@ -192,12 +204,17 @@ pub enum ConfigError {
     /// A drive that cannot be.
     #[error(transparent)]
     Drive(#[from] BlockConfigError),
-    /// An entropy device that cannot be.
-    #[error("entropy: {message}")]
-    Entropy {
-        /// What is wrong with it.
-        message: String,
-    },
+    /// A socket device that cannot be.
+    #[error(transparent)]
+    Vsock(#[from] VsockConfigError),
+    /// A balloon that cannot be.
+    #[error(transparent)]
+    Balloon(#[from] BalloonConfigError),
+    /// A balloon in memory that cannot be given back in pieces.
+    #[error(
+        "balloon: guest memory of 2M huge pages cannot be given back; set machine-config.huge_pages to None or Transparent"
+    )]
+    BalloonOfHugePages,
 }
 
 impl VmConfig {
@@ -219,13 +236,16 @@ impl VmConfig {
         }
         self.validate_machine()?;
         self.validate_drives()?;
-        let count = self.drives.len() + usize::from(self.entropy.is_some());
+        self.validate_balloon()?;
+        let one_of_a_kind =
+            [self.entropy.is_some(), self.balloon.is_some(), self.console.is_some(), self.vsock.is_some()];
+        let count = self.drives.len() + one_of_a_kind.map(usize::from).iter().sum::<usize>();
         let max = self.machine_config.transport.max_devices();
         if count > max {
             return Err(ConfigError::TooManyDevices { count, max });
         }
-        if let Some(entropy) = &self.entropy {
-            entropy.validate().map_err(|error| ConfigError::Entropy { message: error.to_string() })?;
+        if let Some(vsock) = &self.vsock {
+            vsock.validate()?;
         }
         Ok(())
     }
@@ -247,6 +267,15 @@ impl VmConfig {
             return Err(ConfigError::Smt);
         }
         Ok(())
+    }
+
+    fn validate_balloon(&self) -> Result<(), ConfigError> {
+        let Some(balloon) = &self.balloon else { return Ok(()) };
+        balloon.validate(self.machine_config.mem_size_mib)?;
+        match self.machine_config.huge_pages {
+            HugePages::Hugetlb2M => Err(ConfigError::BalloonOfHugePages),
+            HugePages::None | HugePages::Transparent => Ok(()),
+        }
     }
 
     fn validate_drives(&self) -> Result<(), ConfigError> {
@@ -283,10 +312,20 @@ impl VmConfig {
         root.into_iter().chain(others)
     }
 
+    /// The command line of a kernel that is given none.
+    pub fn default_cmdline(&self) -> String {
+        let base = self.machine_config.default_cmdline();
+        match self.console {
+            // Both get the kernel's messages; the last one is /dev/console, once its driver is there.
+            Some(_) => base.replacen(SERIAL_CONSOLE, BOTH_CONSOLES, 1),
+            None => base,
+        }
+    }
+
     /// The command line that the kernel gets: what was given or the default, and `root=` for a root device.
     pub fn cmdline(&self) -> String {
         let given = self.boot_source.as_ref().and_then(|source| source.boot_args.as_deref());
-        let mut cmdline = given.map_or_else(|| self.machine_config.default_cmdline(), str::to_owned);
+        let mut cmdline = given.map_or_else(|| self.default_cmdline(), str::to_owned);
         let has_root = cmdline.split_whitespace().any(|word| word.starts_with("root="));
         if let Some(root) = self.drives.iter().find(|drive| drive.is_root_device).filter(|_| !has_root) {
             let device =
@@ -338,7 +377,7 @@ mod tests {
         let text = r#"{"boot-source": {"kernel_image_path": "k", "boot_args": "a", "initrd_path": "i"},
             "drives": [{"drive_id": "d", "is_root_device": true, "path_on_host": "p", "is_read_only": true}],
             "machine-config": {"vcpu_count": 2, "mem_size_mib": 256, "huge_pages": "2M"},
-            "network-interfaces": [], "vsock": null, "entropy": {}}"#;
+            "network-interfaces": [], "vsock": {"guest_cid": 3, "uds_path": "v"}, "entropy": {}}"#;
         let first = config(text).unwrap();
         let second = config(&serde_json::to_string(&first).unwrap()).unwrap();
         assert_eq!(first, second);
@@ -348,7 +387,7 @@ mod tests {
     fn unknown_and_unsupported_keys_are_named() {
         let unknown = config(r#"{"boot-source": {"kernel_image_path": "k", "colour": 1}}"#).unwrap_err();
         assert!(unknown.to_string().contains("unknown field `colour`"), "{unknown}");
-        let unsupported = config(r#"{"vsock": {"guest_cid": 3}}"#).unwrap_err();
+        let unsupported = config(r#"{"pmem": [{"id": "p"}]}"#).unwrap_err();
         assert!(unsupported.to_string().contains("not supported yet"), "{unsupported}");
     }
 
@@ -381,6 +420,32 @@ mod tests {
             let error = vm.validate().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn a_virtio_console_is_behind_the_serial_one_on_the_default_command_line() {
+        let mut vm = config(r#"{"boot-source": {"kernel_image_path": "k"}, "console": {}}"#).unwrap();
+        vm.validate().unwrap();
+        assert!(vm.cmdline().starts_with("console=ttyS0 console=hvc0 quiet "), "{}", vm.cmdline());
+        vm.boot_source.as_mut().unwrap().boot_args = Some("console=hvc0".to_owned());
+        assert_eq!(vm.cmdline(), "console=hvc0");
+        assert!(!serde_json::to_string(&small()).unwrap().contains("console"));
+    }
+
+    #[test]
+    fn a_balloon_that_cannot_be_is_refused_with_both_sizes() {
+        let mut vm = small();
+        let balloon = BalloonConfig { amount_mib: 128, ..BalloonConfig::default() };
+        vm.balloon = Some(balloon.clone());
+        vm.validate().unwrap();
+        vm.balloon = Some(BalloonConfig { amount_mib: 129, ..balloon.clone() });
+        let error = vm.validate().unwrap_err().to_string();
+        assert!(error.contains("129 MiB") && error.contains("128 MiB"), "{error}");
+        vm.balloon = Some(BalloonConfig { free_page_hinting: true, ..balloon.clone() });
+        assert!(vm.validate().unwrap_err().to_string().contains("free_page_hinting"));
+        vm.balloon = Some(balloon);
+        vm.machine_config.huge_pages = HugePages::Hugetlb2M;
+        assert_eq!(vm.validate(), Err(ConfigError::BalloonOfHugePages));
     }
 
     #[test]

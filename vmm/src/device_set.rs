@@ -1,7 +1,7 @@
 //! The one place that knows which kinds of devices there are: it makes them from the configuration, gives each its
 //! addresses and interrupt, and puts it on a bus.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use devices::GuestMemory;
@@ -10,16 +10,20 @@ use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::i8042::I8042;
 use devices::legacy::serial::Serial;
+use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
+use devices::virtio::console::ConsoleDevice;
 use devices::virtio::device::SharedDevice;
 use devices::virtio::rng::RngDevice;
 use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::mmio::MmioTransport;
+use devices::virtio::vsock::{VsockDevice, VsockError};
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::acpi::VirtioMmio;
 use crate::config::{Transport, VmConfig};
+use crate::console::{Output, Port};
 use crate::kvm::{self, KvmError};
 use crate::layout;
 use crate::pci_bus::{PciBus, PciBusError};
@@ -37,6 +41,12 @@ pub enum DeviceSetError {
         #[source]
         source: BlockError,
     },
+    /// A balloon that cannot be made.
+    #[error(transparent)]
+    Balloon(#[from] BalloonError),
+    /// A socket device that cannot be.
+    #[error(transparent)]
+    Vsock(#[from] VsockError),
     /// The host has no descriptor or memory left.
     #[error("cannot make {what}")]
     Host {
@@ -85,6 +95,12 @@ pub struct DeviceSet {
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
     /// The entropy device.
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
+    /// The balloon, to be resized and asked for statistics while the guest runs.
+    pub balloon: Option<Arc<Mutex<BalloonDevice>>>,
+    /// The virtio console.
+    pub console: Option<Arc<Mutex<ConsoleDevice>>>,
+    /// The socket device.
+    pub vsock: Option<Arc<Mutex<VsockDevice>>>,
 }
 
 /// An interrupt that KVM injects by itself when its eventfd is written.
@@ -114,10 +130,10 @@ impl DeviceSet {
         config: &VmConfig,
         vm: &Arc<VmFd>,
         memory: &GuestMemory,
-        console: Box<dyn Write + Send>,
+        console: &Output,
         buses: &mut Buses,
     ) -> Result<Self, DeviceSetError> {
-        let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, console));
+        let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, Box::new(console.clone())));
         let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
         let pio: [(u16, u16, Arc<dyn BusDevice>); 3] = [
             (layout::SERIAL_PORT, layout::SERIAL_PORT_SIZE, serial.clone()),
@@ -132,7 +148,17 @@ impl DeviceSet {
             Transport::Mmio => None,
             Transport::Pci => Some(PciBus::default()),
         };
-        let mut set = Self { serial, i8042, virtio: Vec::new(), pci, drives: Vec::new(), entropy: None };
+        let mut set = Self {
+            serial,
+            i8042,
+            virtio: Vec::new(),
+            pci,
+            drives: Vec::new(),
+            entropy: None,
+            balloon: None,
+            console: None,
+            vsock: None,
+        };
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
@@ -140,10 +166,30 @@ impl DeviceSet {
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.drives.push((drive.drive_id.clone(), device));
         }
-        if config.entropy.is_some() {
-            let device = Arc::new(Mutex::new(RngDevice::new()));
+        if let Some(entropy) = &config.entropy {
+            let device = RngDevice::new(entropy)
+                .map_err(|source| DeviceSetError::Host { what: "the entropy device's timer", source })?;
+            let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.entropy = Some(device);
+        }
+        if let Some(balloon) = &config.balloon {
+            let device = BalloonDevice::new(balloon, config.machine_config.mem_size_mib)?;
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.balloon = Some(device);
+        }
+        if config.console.is_some() {
+            let device = ConsoleDevice::new(Box::new(console.queued()))
+                .map_err(|source| DeviceSetError::Host { what: "a console's eventfds", source })?;
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.console = Some(device);
+        }
+        if let Some(vsock) = &config.vsock {
+            let device = Arc::new(Mutex::new(VsockDevice::new(vsock)?));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.vsock = Some(device);
         }
         if let Some(pci) = set.pci.take() {
             pci.connect(buses)?;
@@ -180,6 +226,14 @@ impl DeviceSet {
         buses.mmio.insert(place.base, place.size, Arc::new(transport))?;
         self.virtio.push(VirtioSlot { core, place: Some(place) });
         Ok(())
+    }
+
+    /// Where the guest reads what is typed: the virtio console if it has one, else the serial port.
+    pub fn input_port(&self) -> Arc<dyn Port> {
+        match &self.console {
+            Some(console) => console.clone(),
+            None => self.serial.clone(),
+        }
     }
 
     /// Where the virtio-mmio devices are, for the ACPI tables.

@@ -1,6 +1,8 @@
 //! Virtio devices (virtio 1.3) and the transports that show them to a guest.
 
+pub mod balloon;
 pub mod block;
+pub mod console;
 pub mod device;
 #[cfg(any(test, feature = "test-harness"))]
 pub mod pci_harness;
@@ -9,4 +11,6 @@ pub mod queue;
 pub mod queue_harness;
 pub mod rng;
 pub mod segments;
+mod serve;
 pub mod transport;
+pub mod vsock;

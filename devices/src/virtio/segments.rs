@@ -51,6 +51,11 @@ impl Segments {
         self.0.len()
     }
 
+    /// The pieces, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Segment> {
+        self.0.iter()
+    }
+
     /// Takes up to `len` bytes off the front and returns them.
     #[must_use]
     pub fn take_front(&mut self, len: u64) -> Segments {
@@ -75,6 +80,11 @@ impl Segments {
         }
         self.0.drain(..whole);
         front
+    }
+
+    /// Puts another run behind this one.
+    pub fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
     }
 
     /// Takes the last byte off and returns its address; none when the run is empty or the byte has no address.

@@ -81,7 +81,7 @@ impl Vm {
     ///
     /// # Errors
     /// [`VmError`]; nothing is left behind.
-    pub fn create(config: &VmConfig, console: Output) -> Result<Self, VmError> {
+    pub fn create(config: &VmConfig, console: &Output) -> Result<Self, VmError> {
         config.validate()?;
         let source = config.boot_source.as_ref().ok_or(ConfigError::NoKernel)?;
         let machine = &config.machine_config;
@@ -93,7 +93,7 @@ impl Vm {
         fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
 
         let mut buses = Buses::default();
-        let devices = DeviceSet::create(config, &fd, &memory, Box::new(console), &mut buses)?;
+        let devices = DeviceSet::create(config, &fd, &memory, console, &mut buses)?;
         let registers = load(config, source, &memory, &devices)?;
 
         let events =

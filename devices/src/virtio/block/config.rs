@@ -49,15 +49,18 @@ pub struct BlockConfig {
     /// What a flush does.
     #[serde(default)]
     pub cache_type: CacheType,
-    /// Limits bytes and requests. Not supported yet.
+    /// Limits bytes of data and requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limiter: Option<RateLimiterConfig>,
-    /// How I/O is done; by default io_uring where the host has it.
+    /// How I/O is done; by default io_uring where the host has it and the image is not in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_engine: Option<IoEngine>,
     /// Socket of a vhost-user backend. Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
+    /// Data does not go through the host's page cache (O_DIRECT). A field of rvmm's own, false when absent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub direct: bool,
 }
 
 /// Why a drive cannot be configured so.
@@ -98,9 +101,6 @@ impl BlockConfig {
         }
         if self.socket.is_some() {
             return Err(BlockConfigError::Unsupported { id: id(), field: "socket" });
-        }
-        if self.rate_limiter.is_some() {
-            return Err(BlockConfigError::Unsupported { id: id(), field: "rate_limiter" });
         }
         if self.path_on_host.is_none() {
             return Err(BlockConfigError::NoPath { id: id() });

@@ -1,100 +1,29 @@
 //! The file behind a drive: a regular file or a block device of the host.
-#![expect(unsafe_code, reason = "fcntl(2), fallocate(2) and ioctl(2)")]
+#![expect(unsafe_code, reason = "fcntl(2), fstatfs(2), fallocate(2) and ioctl(2)")]
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
 
 use log::warn;
 
-use super::config::BlockConfigError;
+use super::direct::{Alignment, MAX_BLOCK_SIZE};
+use super::error::BlockError;
 use super::request::SECTOR_SIZE;
 
-/// Zeroes that are written at a time where the file system cannot zero a range.
-static ZERO_BLOCK: [u8; 64 << 10] = [0; 64 << 10];
+/// Zeroes that are written at a time where the file system cannot zero a range. Aligned as direct I/O may want it.
+#[repr(align(4096))]
+struct Zeroes([u8; 64 << 10]);
+static ZEROES: Zeroes = Zeroes([0; 64 << 10]);
 
 /// Discards a range of bytes of a block device: `_IO(0x12, 119)` of linux/fs.h.
 const BLKDISCARD: libc::c_ulong = 0x1277;
-
-/// Why a drive cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum BlockError {
-    /// Its configuration is wrong.
-    #[error(transparent)]
-    Config(#[from] BlockConfigError),
-    /// The host does not open the file.
-    #[error("cannot open disk image {} for {access}{mend}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What for.
-        access: &'static str,
-        /// What to do about it, where that can be told.
-        mend: &'static str,
-        /// What the host said.
-        #[source]
-        source: io::Error,
-    },
-    /// The host opened the file but does not tell about it.
-    #[error("cannot {what} of disk image {}", path.display())]
-    Inspect {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        what: &'static str,
-        /// What the host said.
-        #[source]
-        source: io::Error,
-    },
-    /// It is neither a regular file nor a block device.
-    #[error("disk image {} is a {kind}; give a raw image file or a block device", path.display())]
-    NotADisk {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        kind: &'static str,
-    },
-    /// It has no sector.
-    #[error("disk image {} is empty; give it a size, for example with `truncate -s 1G`", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Its end is inside a sector.
-    #[error(
-        "disk image {} has {size} bytes, not a multiple of {SECTOR_SIZE}; pad it with `truncate -s %{SECTOR_SIZE}`",
-        path.display()
-    )]
-    OddSize {
-        /// The file.
-        path: PathBuf,
-        /// Its size in bytes.
-        size: u64,
-    },
-    /// Somebody else has it open.
-    #[error(
-        "disk image {} is in use by another rvmm or another process; stop that, copy the image, or give it read-only to both",
-        path.display()
-    )]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The host has no eventfd to give.
-    #[error("cannot create an eventfd for the drive")]
-    EventFd(#[source] io::Error),
-    /// io_uring was asked for and the host does not have it.
-    #[error("drive {id}: io_engine Async needs io_uring, which this host refuses; use Sync")]
-    NoIoUring {
-        /// The drive's id.
-        id: String,
-        /// What the host said.
-        #[source]
-        source: io::Error,
-    },
-}
+/// File systems in memory (linux/magic.h), in `f_type` of statfs(2).
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+const RAMFS_MAGIC: i64 = 0x8584_58f6;
 
 /// Whether the guest may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,12 +34,32 @@ pub(super) enum Access {
     ReadWrite,
 }
 
+/// Whether data goes through the host's page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PageCache {
+    /// It does.
+    Used,
+    /// It does not: O_DIRECT.
+    Bypassed,
+}
+
+/// What a disk image is opened for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Purpose {
+    pub access: Access,
+    pub page_cache: PageCache,
+}
+
 /// An open and locked disk image.
 #[derive(Debug)]
 pub(super) struct DiskImage {
-    file: File,
+    /// Shared with the image that this one is the larger or smaller successor of: they have one lock.
+    file: Arc<File>,
     sectors: u64,
     is_block_device: bool,
+    /// What direct I/O wants. None when data goes through the page cache.
+    alignment: Option<Alignment>,
+    in_memory: bool,
 }
 
 impl DiskImage {
@@ -118,63 +67,58 @@ impl DiskImage {
     ///
     /// # Errors
     /// [`BlockError`] when it is not there, is no disk, has a size that a disk cannot have, or is in use.
-    pub(super) fn open(path: &Path, access: Access) -> Result<Self, BlockError> {
-        let path_buf = || path.to_path_buf();
-        let writable = access == Access::ReadWrite;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(writable)
-            // Opening a FIFO or a terminal must neither wait nor take it over.
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .map_err(|source| match source.raw_os_error() {
-                Some(libc::EISDIR) => BlockError::NotADisk { path: path_buf(), kind: "directory" },
-                Some(libc::ENXIO) => {
-                    BlockError::NotADisk { path: path_buf(), kind: "socket or device without a driver" }
-                }
-                _ => {
-                    let access = if writable { "writing" } else { "reading" };
-                    let denied = matches!(
-                        source.raw_os_error(),
-                        Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ETXTBSY)
-                    );
-                    let mend = match (denied, writable) {
-                        (true, true) => " (get the right to write it, or make the drive read-only)",
-                        (true, false) => " (get the right to read it)",
-                        (false, _) => "",
-                    };
-                    BlockError::Open { path: path_buf(), access, mend, source }
-                }
-            })?;
-        let inspect = |what| move |source| BlockError::Inspect { path: path.to_path_buf(), what, source };
+    pub(super) fn open(path: &Path, purpose: Purpose) -> Result<Self, BlockError> {
+        let (file, metadata) = open_file(path, purpose.access)?;
+        lock_file(&file, path, purpose.access)?;
+        Self::new(Arc::new(file), &metadata, path, purpose)
+    }
 
-        let metadata = file.metadata().map_err(inspect("read the status"))?;
-        let file_type = metadata.file_type();
-        let is_block_device = file_type.is_block_device();
-        let kind = match file_type {
-            kind if kind.is_file() || kind.is_block_device() => None,
-            kind if kind.is_dir() => Some("directory"),
-            kind if kind.is_fifo() => Some("FIFO"),
-            kind if kind.is_char_device() => Some("character device"),
-            _ => Some("special file"),
-        };
-        if let Some(kind) = kind {
-            return Err(BlockError::NotADisk { path: path_buf(), kind });
+    /// The image at `path` that takes the place of this one. It may be the same file, with another size by now.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(super) fn successor(&self, path: &Path, purpose: Purpose) -> Result<Self, BlockError> {
+        let (file, metadata) = open_file(path, purpose.access)?;
+        let current = self.file.metadata().map_err(inspect(path, "read the status"))?;
+        if (current.dev(), current.ino()) == (metadata.dev(), metadata.ino()) {
+            // The lock of this one would keep the other out.
+            return Self::new(self.file.clone(), &metadata, path, purpose);
         }
-        clear_nonblocking(&file).map_err(inspect("change the flags"))?;
-        lock(&file, access).map_err(|error| match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::EACCES) => BlockError::InUse { path: path_buf() },
-            _ => inspect("take the lock")(error),
+        lock_file(&file, path, purpose.access)?;
+        Self::new(Arc::new(file), &metadata, path, purpose)
+    }
+
+    fn new(file: Arc<File>, metadata: &Metadata, path: &Path, purpose: Purpose) -> Result<Self, BlockError> {
+        let path_buf = || path.to_path_buf();
+        let is_block_device = metadata.file_type().is_block_device();
+        let alignment = match purpose.page_cache {
+            PageCache::Used => None,
+            PageCache::Bypassed => {
+                let alignment = Alignment::of(&file, is_block_device)
+                    .map_err(inspect(path, "find the alignment for direct I/O"))?
+                    .ok_or_else(|| BlockError::NoDirect { path: path_buf() })?;
+                if alignment.block > MAX_BLOCK_SIZE {
+                    let (block, most) = (alignment.block, MAX_BLOCK_SIZE);
+                    return Err(BlockError::LargeBlocks { path: path_buf(), block, most });
+                }
+                Some(alignment)
+            }
+        };
+        set_flags(&file, purpose.page_cache).map_err(|source| match source.raw_os_error() {
+            Some(libc::EINVAL) if alignment.is_some() => BlockError::NoDirect { path: path_buf() },
+            _ => inspect(path, "change the flags")(source),
         })?;
 
-        let size = file.seek(SeekFrom::End(0)).map_err(inspect("find the size"))?;
+        let size = (&*file).seek(SeekFrom::End(0)).map_err(inspect(path, "find the size"))?;
         if size == 0 {
             return Err(BlockError::Empty { path: path_buf() });
         }
-        if size % SECTOR_SIZE != 0 {
-            return Err(BlockError::OddSize { path: path_buf(), size });
+        let multiple = alignment.map_or(SECTOR_SIZE, |alignment| u64::from(alignment.block));
+        if !size.is_multiple_of(multiple) {
+            return Err(BlockError::OddSize { path: path_buf(), size, multiple });
         }
-        Ok(Self { file, sectors: size / SECTOR_SIZE, is_block_device })
+        let in_memory = is_in_memory(&file);
+        Ok(Self { file, sectors: size / SECTOR_SIZE, is_block_device, alignment, in_memory })
     }
 
     /// The open file.
@@ -185,6 +129,21 @@ impl DiskImage {
     /// Size in sectors.
     pub(super) fn sectors(&self) -> u64 {
         self.sectors
+    }
+
+    /// Smallest unit of I/O in bytes: a multiple of the sector, more than that with direct I/O alone.
+    pub(super) fn block_size(&self) -> u32 {
+        self.alignment.map_or(SECTOR_SIZE as u32, |alignment| alignment.block)
+    }
+
+    /// What direct I/O wants of buffers. None when data goes through the page cache, which takes all.
+    pub(super) fn alignment(&self) -> Option<Alignment> {
+        self.alignment
+    }
+
+    /// Its file system is in memory: data is copied, and never waited for.
+    pub(super) fn in_memory(&self) -> bool {
+        self.in_memory
     }
 
     /// Gives the storage of `len` bytes at `offset` back to the host. A host that cannot keeps it: discard is a hint.
@@ -223,8 +182,8 @@ impl DiskImage {
     fn write_zero_blocks(&self, offset: u64, len: u64) -> io::Result<()> {
         let mut done = 0;
         while done < len {
-            let part = (len - done).min(ZERO_BLOCK.len() as u64);
-            self.file.write_all_at(ZERO_BLOCK.get(..part as usize).unwrap_or_default(), offset + done)?;
+            let part = (len - done).min(ZEROES.0.len() as u64);
+            self.file.write_all_at(ZEROES.0.get(..part as usize).unwrap_or_default(), offset + done)?;
             done += part;
         }
         Ok(())
@@ -265,10 +224,76 @@ fn to_result(result: libc::c_int) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// With O_NONBLOCK, io_uring would answer EAGAIN where the page cache has to wait for the disk.
-fn clear_nonblocking(file: &File) -> io::Result<()> {
+fn inspect<'a>(path: &'a Path, what: &'static str) -> impl Fn(io::Error) -> BlockError + 'a {
+    move |source| BlockError::Inspect { path: path.to_path_buf(), what, source }
+}
+
+/// Opens what can be a disk.
+fn open_file(path: &Path, access: Access) -> Result<(File, Metadata), BlockError> {
+    let path_buf = || path.to_path_buf();
+    let writable = access == Access::ReadWrite;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(writable)
+        // Opening a FIFO or a terminal must neither wait nor take it over.
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(|source| match source.raw_os_error() {
+            Some(libc::EISDIR) => BlockError::NotADisk { path: path_buf(), kind: "directory" },
+            Some(libc::ENXIO) => {
+                BlockError::NotADisk { path: path_buf(), kind: "socket or device without a driver" }
+            }
+            _ => {
+                let access = if writable { "writing" } else { "reading" };
+                let denied = matches!(
+                    source.raw_os_error(),
+                    Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ETXTBSY)
+                );
+                let mend = match (denied, writable) {
+                    (true, true) => " (get the right to write it, or make the drive read-only)",
+                    (true, false) => " (get the right to read it)",
+                    (false, _) => "",
+                };
+                BlockError::Open { path: path_buf(), access, mend, source }
+            }
+        })?;
+    let metadata = file.metadata().map_err(inspect(path, "read the status"))?;
+    let kind = match metadata.file_type() {
+        kind if kind.is_file() || kind.is_block_device() => return Ok((file, metadata)),
+        kind if kind.is_dir() => "directory",
+        kind if kind.is_fifo() => "FIFO",
+        kind if kind.is_char_device() => "character device",
+        _ => "special file",
+    };
+    Err(BlockError::NotADisk { path: path_buf(), kind })
+}
+
+/// Sets what the file was opened without. O_NONBLOCK goes: with it, io_uring would answer EAGAIN where the page cache has to
+/// wait for the disk.
+fn set_flags(file: &File, page_cache: PageCache) -> io::Result<()> {
+    let flags = match page_cache {
+        PageCache::Used => 0,
+        PageCache::Bypassed => libc::O_DIRECT,
+    };
     // SAFETY: no memory is passed. Access mode and creation flags are ignored by F_SETFL.
-    to_result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, 0) })
+    to_result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags) })
+}
+
+/// Whether the file system that `file` is on is in memory. One that cannot be asked is not.
+fn is_in_memory(file: &File) -> bool {
+    // SAFETY: all zeros is a valid `statfs`, a struct of integers.
+    let mut status: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `status` is a valid place for the kernel to write one `statfs`.
+    let known = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut status) } == 0;
+    known && matches!(status.f_type, TMPFS_MAGIC | RAMFS_MAGIC)
+}
+
+/// Locks `file`, which was opened at `path`, until it is closed.
+fn lock_file(file: &File, path: &Path, access: Access) -> Result<(), BlockError> {
+    lock(file, access).map_err(|error| match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => BlockError::InUse { path: path.to_path_buf() },
+        _ => inspect(path, "take the lock")(error),
+    })
 }
 
 /// Takes a lock of the open file description, which no other close of the same file gives up.

@@ -4,15 +4,16 @@ use super::request::{MAX_DISCARD_SECTORS, MAX_SEGMENT_BYTES, MAX_WRITE_ZEROES_SE
 
 /// Bytes up to `unused1`, the last field that a feature of ours defines.
 const LEN: usize = 60;
-/// The file system of the host works in blocks of 4 KiB: 2^3 sectors.
-const PHYSICAL_BLOCK_EXPONENT: u8 = 3;
+/// The file system of the host works in blocks of 4 KiB.
+const PHYSICAL_BLOCK_SIZE: u32 = 4096;
 
-/// The configuration space: it does not change while the device lives.
+/// The configuration space. The capacity changes when the disk is swapped, nothing else does while the device lives.
 #[derive(Debug)]
 pub(super) struct ConfigSpace([u8; LEN]);
 
 impl ConfigSpace {
-    pub(super) fn new(sectors: u64, segments: u32) -> Self {
+    pub(super) fn new(sectors: u64, segments: u32, block_size: u32) -> Self {
+        let exponent = (PHYSICAL_BLOCK_SIZE / block_size.max(1)).checked_ilog2().unwrap_or(0) as u8;
         let mut space = [0; LEN];
         let mut put = |offset: usize, bytes: &[u8]| {
             if let Some(field) = space.get_mut(offset..offset + bytes.len()) {
@@ -22,17 +23,23 @@ impl ConfigSpace {
         put(0, &sectors.to_le_bytes());
         put(8, &MAX_SEGMENT_BYTES.to_le_bytes()); // size_max
         put(12, &segments.to_le_bytes()); // seg_max
-        put(20, &(super::SECTOR_SIZE as u32).to_le_bytes()); // blk_size
-        put(24, &[PHYSICAL_BLOCK_EXPONENT, 0]); // physical_block_exp, alignment_offset
-        put(26, &(1_u16 << PHYSICAL_BLOCK_EXPONENT).to_le_bytes()); // min_io_size
+        put(20, &block_size.to_le_bytes()); // blk_size
+        put(24, &[exponent, 0]); // physical_block_exp, alignment_offset
+        put(26, &(1_u16 << exponent).to_le_bytes()); // min_io_size, in blocks
         put(34, &1_u16.to_le_bytes()); // num_queues
         put(36, &MAX_DISCARD_SECTORS.to_le_bytes());
         put(40, &1_u32.to_le_bytes()); // max_discard_seg
-        put(44, &(1_u32 << PHYSICAL_BLOCK_EXPONENT).to_le_bytes()); // discard_sector_alignment
+        put(44, &(PHYSICAL_BLOCK_SIZE / super::SECTOR_SIZE as u32).to_le_bytes()); // discard_sector_alignment
         put(48, &MAX_WRITE_ZEROES_SECTORS.to_le_bytes());
         put(52, &1_u32.to_le_bytes()); // max_write_zeroes_seg
         put(56, &[1]); // write_zeroes_may_unmap
         Self(space)
+    }
+
+    pub(super) fn set_capacity(&mut self, sectors: u64) {
+        for (field, byte) in self.0.iter_mut().zip(sectors.to_le_bytes()) {
+            *field = byte;
+        }
     }
 
     /// Fills `data` from `offset`; what lies past the end reads as zeroes.

@@ -117,6 +117,8 @@ pub(super) struct Limits {
     pub access: Access,
     /// The device offers flush.
     pub flush: Flush,
+    /// Bytes that offsets and lengths of reads, writes and zeroings are a multiple of; the guest knows it as `blk_size`.
+    pub block_size: u32,
 }
 
 /// Whether a flush is among what the device does.
@@ -177,6 +179,7 @@ pub(super) fn parse(chain: Chain, memory: &GuestMemory, limits: &Limits) -> Resu
                 VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP => Unmap::Allowed,
                 _ => return Err(Refusal::Unsupported),
             };
+            limits.whole_blocks(range.sector, u64::from(range.sectors))?;
             let (offset, len) = limits.range(&range, MAX_WRITE_ZEROES_SECTORS)?;
             Ok(Operation::WriteZeroes { offset, len, unmap })
         }
@@ -232,7 +235,16 @@ impl Limits {
         if !whole_sectors || !other.is_empty() || too_large {
             return Err(Refusal::IoError);
         }
-        self.check(sector, data.len() / SECTOR_SIZE)
+        self.whole_blocks(sector, data.len() / SECTOR_SIZE)
+    }
+
+    /// As [`check`](Self::check), for what has to be whole blocks.
+    fn whole_blocks(&self, sector: u64, sectors: u64) -> Result<u64, Refusal> {
+        let sectors_per_block = u64::from(self.block_size) / SECTOR_SIZE;
+        if (sector | sectors) & sectors_per_block.saturating_sub(1) != 0 {
+            return Err(Refusal::IoError);
+        }
+        self.check(sector, sectors)
     }
 
     fn range(&self, range: &Range, max_sectors: u32) -> Result<(u64, u64), Refusal> {

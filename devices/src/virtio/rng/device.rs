@@ -8,14 +8,18 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::Queue;
 
+use super::config::EntropyConfig;
 use crate::metrics::RngMetrics;
-use crate::virtio::device::{Activation, DeviceError, DeviceEvent, VirtioDevice};
+use crate::rate_limiter::{RateLimiter, RateLimiterConfig};
+use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, VirtioDevice};
 use crate::virtio::queue::VirtQueue;
 use crate::virtio::segments::Segments;
 
 /// The one virtqueue, requestq.
 const REQUEST_QUEUE: u16 = 0;
 const QUEUE_MAX_SIZES: [u16; 1] = [64];
+/// Token of the rate limiter's descriptor.
+const LIMITER_TOKEN: u32 = 0;
 
 /// Random bytes that one request is given, however long its buffer is: a device may use a part of it (5.4.6.1). Linux
 /// asks for 64 bytes or so; more would only hold up the event loop.
@@ -26,16 +30,21 @@ const MAX_REQUESTS_PER_CALL: usize = 16;
 const BLOCK_LEN: usize = 4096;
 
 /// An entropy device.
-#[derive(Default)]
 pub struct RngDevice {
     queue: Option<VirtQueue>,
+    limiter: RateLimiter,
     metrics: Arc<RngMetrics>,
 }
 
 impl RngDevice {
     /// A device that draws on the host's getrandom(2).
-    pub fn new() -> Self {
-        Self::default()
+    ///
+    /// # Errors
+    /// When the host has no descriptor left for the rate limiter's timer.
+    pub fn new(config: &EntropyConfig) -> io::Result<Self> {
+        let no_limits = RateLimiterConfig::default();
+        let limiter = RateLimiter::new(config.rate_limiter.as_ref().unwrap_or(&no_limits))?;
+        Ok(Self { queue: None, limiter, metrics: Arc::default() })
     }
 
     /// What this device counts.
@@ -62,6 +71,10 @@ impl VirtioDevice for RngDevice {
         data.fill(0);
     }
 
+    fn backend_fds(&self) -> Vec<BackendFd> {
+        vec![BackendFd::level(LIMITER_TOKEN, self.limiter.fd())]
+    }
+
     fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
         let Activation { memory, interrupt, queues, features: _ } = activation;
         self.queue =
@@ -70,15 +83,28 @@ impl VirtioDevice for RngDevice {
     }
 
     fn process(&mut self, event: DeviceEvent) -> Result<(), DeviceError> {
-        let (DeviceEvent::Queue(REQUEST_QUEUE), Some(queue)) = (event, &mut self.queue) else {
+        let Some(queue) = &mut self.queue else { return Ok(()) };
+        match event {
+            DeviceEvent::Queue(REQUEST_QUEUE) => {}
+            DeviceEvent::Backend(LIMITER_TOKEN) => self.limiter.wake(),
+            DeviceEvent::Queue(_) | DeviceEvent::Backend(_) => return Ok(()),
+        }
+        if self.limiter.is_blocked() {
+            // Notifications are off, and the limiter's descriptor tells when to look again.
             return Ok(());
-        };
+        }
         queue.disable_notifications()?;
         let mut served = 0;
         loop {
             while served < MAX_REQUESTS_PER_CALL {
                 let Some(mut chain) = queue.pop()? else { break };
-                let written = fill(queue, chain.writable.take_front(MAX_BYTES_PER_REQUEST));
+                let buffer = chain.writable.take_front(MAX_BYTES_PER_REQUEST);
+                if !self.limiter.take(buffer.len()) {
+                    queue.unpop(1);
+                    self.metrics.limited.increment();
+                    return queue.notify_driver();
+                }
+                let written = fill(queue, buffer);
                 match written {
                     0 => self.metrics.errors.increment(),
                     _ => self.metrics.requests.increment(),
@@ -101,6 +127,7 @@ impl VirtioDevice for RngDevice {
     }
 
     fn deactivate(&mut self) -> Vec<Queue> {
+        self.limiter.disarm();
         self.queue.take().map(VirtQueue::into_inner).into_iter().collect()
     }
 }

@@ -5,5 +5,5 @@ mod device;
 #[cfg(test)]
 mod tests;
 
-pub use config::{EntropyConfig, EntropyConfigError};
+pub use config::EntropyConfig;
 pub use device::{MAX_BYTES_PER_REQUEST, RngDevice};

@@ -1,6 +1,7 @@
 //! io_uring: the jobs of a batch are started by one system call, and complete on an eventfd.
 //!
-//! Discards and zeroings are rare and are done in place, as in the other engine.
+//! Discards, zeroings and data that direct I/O does not take as it lies are rare and are done in place, as in the other
+//! engine.
 //!
 //! The disk's descriptor is not registered with the ring, though that would save a little of each job: the kernel
 //! takes a ring apart some time after its last descriptor is closed, and would keep the disk open, and locked, until
@@ -169,6 +170,10 @@ impl Engine for UringEngine {
             }
         };
         match prepared {
+            Ok((iovecs, _)) if self.target.image.alignment().is_some_and(|wanted| !wanted.fits(&iovecs)) => {
+                let result = sync::perform(&self.target, &job.operation);
+                self.done.push((job, result));
+            }
             Ok((iovecs, offset)) => self.start(InFlight { job, iovecs, offset, retries: 0 }),
             Err(outside) => self.done.push((job, Err(JobError::Guest(outside)))),
         }

@@ -71,7 +71,7 @@ pub(in crate::virtio::block) trait Engine: Send {
     fn take_completions(&mut self, done: &mut Vec<Completion>) -> io::Result<()>;
 
     /// Waits until the host touches neither guest memory nor the disk, and moves every job that was pushed to `done`.
-    /// Nothing is pushed after this.
+    /// Nothing is pushed after this: the device stops, or goes on with another engine.
     fn drain(&mut self, done: &mut Vec<Completion>);
 }
 

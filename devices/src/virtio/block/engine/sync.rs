@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use vm_memory::Permissions;
 
 use super::{Completion, Engine, Job, JobError, Target, advance};
+use crate::virtio::block::direct::{Alignment, Bounce};
 use crate::virtio::block::request::Operation;
 use crate::virtio::segments::Segments;
 
@@ -76,15 +77,59 @@ fn transfer(target: &Target, direction: Direction, offset: u64, data: &Segments)
         Direction::Read => Permissions::Write,
         Direction::Write => Permissions::Read,
     };
-    let mut iovecs = data.iovecs(&target.memory, access)?;
+    let iovecs = data.iovecs(&target.memory, access)?;
+    match target.image.alignment() {
+        Some(alignment) if !alignment.fits(&iovecs) => bounce(target, direction, offset, data, alignment),
+        // SAFETY: the iovecs are of guest memory, which `target` keeps mapped; the guest may change it meanwhile, which
+        // the kernel does not mind.
+        _ => Ok(unsafe { move_all(target, direction, offset, iovecs) }?),
+    }
+}
+
+/// Moves data whose buffers direct I/O does not take, by one that it does.
+fn bounce(
+    target: &Target,
+    direction: Direction,
+    mut offset: u64,
+    data: &Segments,
+    alignment: Alignment,
+) -> Result<(), JobError> {
+    let mut buffer = Bounce::new(data.len(), alignment);
+    let mut rest = data.clone();
+    while !rest.is_empty() {
+        let part = rest.take_front(Bounce::MAX_LEN);
+        let bytes = buffer.front(part.len());
+        if let Direction::Write = direction {
+            part.read(&target.memory, bytes)?;
+        }
+        let iovec = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        // SAFETY: the iovec is of `bytes`, which nothing else uses until the call returns.
+        unsafe { move_all(target, direction, offset, vec![iovec]) }?;
+        if let Direction::Read = direction {
+            part.write(&target.memory, bytes)?;
+        }
+        offset = offset.saturating_add(part.len());
+    }
+    Ok(())
+}
+
+/// Moves all of the data of `iovecs`.
+///
+/// # Safety
+/// The iovecs must be of memory that stays until this returns, and that the kernel may read and write.
+unsafe fn move_all(
+    target: &Target,
+    direction: Direction,
+    offset: u64,
+    mut iovecs: Vec<libc::iovec>,
+) -> io::Result<()> {
     let mut offset =
         libc::off64_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
     let fd = target.image.file().as_raw_fd();
     while !iovecs.is_empty() {
         // A chain has no more descriptors than IOV_MAX, but one may cross from one region of memory to the next.
         let count = libc::c_int::try_from(iovecs.len()).unwrap_or(libc::c_int::MAX).min(libc::UIO_MAXIOV);
-        // SAFETY: the first `count` iovecs are of guest memory, which `target` keeps mapped; the guest may change it
-        // meanwhile, which the kernel does not mind.
+        // SAFETY: there are `count` iovecs, of memory that the caller vouches for.
         let done = unsafe {
             match direction {
                 Direction::Read => libc::preadv64(fd, iovecs.as_ptr(), count, offset),
@@ -93,7 +138,7 @@ fn transfer(target: &Target, direction: Direction, offset: u64, data: &Segments)
         };
         match usize::try_from(done) {
             // The file became shorter than it was when it was opened.
-            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
             Ok(count) => {
                 advance(&mut iovecs, count);
                 offset = offset.saturating_add(done as libc::off64_t);
@@ -101,7 +146,7 @@ fn transfer(target: &Target, direction: Direction, offset: u64, data: &Segments)
             Err(_) => {
                 let error = io::Error::last_os_error();
                 if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
         }

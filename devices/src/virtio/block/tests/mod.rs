@@ -48,6 +48,7 @@ fn config(path: &std::path::Path, io_engine: IoEngine) -> BlockConfig {
         rate_limiter: None,
         io_engine: Some(io_engine),
         socket: None,
+        direct: false,
     }
 }
 

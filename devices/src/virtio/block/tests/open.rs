@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::rate_limiter::RateLimiterConfig;
 
 fn refusal(path: &Path, change: impl FnOnce(&mut BlockConfig)) -> String {
     let mut config = config(path, IoEngine::Sync);
@@ -41,8 +40,6 @@ fn the_wire_form_has_the_names_and_defaults_of_the_rest_api() {
 #[test]
 fn what_is_not_supported_yet_is_refused_by_name() {
     let path = Path::new("/nowhere");
-    let limiter = refusal(path, |config| config.rate_limiter = Some(RateLimiterConfig::default()));
-    assert_eq!(limiter, "drive rootfs: rate_limiter is not supported yet");
     let socket = refusal(path, |config| config.socket = Some("/x".into()));
     assert_eq!(socket, "drive rootfs: socket is not supported yet");
 }
