@@ -27,5 +27,6 @@ mod host;
 mod layering;
 mod linux;
 mod log;
+mod pci;
 mod terminal;
 mod virtio_console;
