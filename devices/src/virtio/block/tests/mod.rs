@@ -16,7 +16,7 @@ use virtio_bindings::virtio_blk::{
 
 use super::*;
 use crate::metrics::BlockMetrics;
-use crate::virtio::queue_harness::{Buffer, Harness};
+use crate::virtio::queue_harness::{Buffer, Harness, TransportKind};
 
 const OK: u8 = VIRTIO_BLK_S_OK as u8;
 const IOERR: u8 = VIRTIO_BLK_S_IOERR as u8;
@@ -67,7 +67,12 @@ impl Disk {
         change(&mut config);
         let device = BlockDevice::open(&config).unwrap();
         let metrics = device.metrics();
-        let harness = Harness::started(device, features, 256);
+        // What holds for a disk holds behind either transport; engines and transports are tried side by side.
+        let transport = match io_engine {
+            IoEngine::Sync => TransportKind::Mmio,
+            IoEngine::Async => TransportKind::Pci,
+        };
+        let harness = Harness::started_behind(transport, device, features, 256);
         assert!(!harness.needs_reset());
         Self { harness, file, metrics, config, _directory: directory }
     }
