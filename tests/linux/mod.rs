@@ -11,10 +11,13 @@
 mod balloon;
 mod boot;
 mod console;
+mod control;
 mod disks;
 mod ends;
 mod guest;
 mod machine;
+mod net;
+mod tools;
 mod vsock;
 
 use std::path::PathBuf;
