@@ -138,6 +138,9 @@ impl BlockDevice {
         engine.drain(done);
         *bytes_under_way = 0;
         let _ = self.completion_event.as_ref().map(EventFd::read);
+        if done.is_empty() {
+            return Ok(());
+        }
         done.drain(..).try_for_each(|(job, result)| self.answer_job(queue, &job, &result))?;
         queue.notify_driver()
     }
