@@ -4,9 +4,11 @@
 //! guest's first instruction, so [`parse`] first tries the options of a run alone and builds the whole command line,
 //! with its verbs and help texts, only when that does not succeed.
 
+mod balloon;
 mod disk;
 mod fields;
 mod size;
+mod transport;
 mod usage;
 
 use std::ffi::{OsStr, OsString};
@@ -15,7 +17,9 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub(crate) use balloon::BalloonArg;
 pub(crate) use disk::{Cache, DiskArg, Engine};
+pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
 
 /// Shown at the end of the help, and in the manual page.
@@ -131,6 +135,18 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = size::parse)]
     pub(crate) memory: Option<u64>,
 
+    /// The bus that virtio devices are on: mmio or pci [default: mmio].
+    #[arg(long, value_name = "mmio|pci", help_heading = "Machine", value_enum, hide_possible_values = true)]
+    pub(crate) transport: Option<TransportArg>,
+
+    /// `--balloon`; its help has brackets, which rustdoc would take for links.
+    #[arg(long, value_name = "size=SIZE,…", help_heading = "Machine", num_args = 0..=1, default_missing_value = "")]
+    #[arg(help = "Memory that the guest gives up and the host gets: \
+                  [size=SIZE][,deflate-on-oom][,stats=SECONDS][,reporting]. With reporting the guest also gives \
+                  back what it has freed")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| BalloonArg::parse(&value)))]
+    pub(crate) balloon: Option<BalloonArg>,
+
     /// What a guest reset does: end rvmm, or boot the guest again.
     #[arg(
         long,
@@ -161,8 +177,8 @@ pub(crate) struct RunArgs {
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse(&value)))]
     pub(crate) disks: Vec<DiskArg>,
 
-    /// Where the guest's serial console goes.
-    #[arg(long, value_name = "stdio|none|file=PATH", help_heading = "Console and log")]
+    /// Where the guest's console goes; with virtio it has a second, faster one, /dev/hvc0.
+    #[arg(long, value_name = "[virtio,]stdio|none|file=PATH", help_heading = "Console and log")]
     #[arg(default_value = "stdio", value_parser = OsStringValueParser::new().try_map(|value| ConsoleArg::parse(&value)))]
     pub(crate) console: ConsoleArg,
 
@@ -209,9 +225,18 @@ impl From<LogLevel> for log::LevelFilter {
     }
 }
 
-/// `--console`
+/// `--console [virtio,]…`; `virtio` alone is `virtio,stdio`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum ConsoleArg {
+pub(crate) struct ConsoleArg {
+    /// The guest has a virtio console beside its serial port.
+    pub(crate) virtio: bool,
+    /// Where what it prints goes.
+    pub(crate) end: ConsoleEnd,
+}
+
+/// The host's end of the console.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum ConsoleEnd {
     /// rvmm's standard input and output.
     Stdio,
     /// Output is dropped, input never comes.
@@ -222,14 +247,27 @@ pub(crate) enum ConsoleArg {
 
 impl ConsoleArg {
     fn parse(value: &OsStr) -> Result<Self, String> {
-        use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-        match value.as_bytes() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let bytes = value.as_bytes();
+        let (virtio, end) = match bytes.strip_prefix(b"virtio") {
+            Some(b"") => (true, &b"stdio"[..]),
+            Some(rest) if rest.starts_with(b",") => (true, rest.get(1..).unwrap_or_default()),
+            _ => (false, bytes),
+        };
+        Ok(Self { virtio, end: ConsoleEnd::parse(end)? })
+    }
+}
+
+impl ConsoleEnd {
+    fn parse(value: &[u8]) -> Result<Self, String> {
+        use std::os::unix::ffi::OsStringExt as _;
+        match value {
             b"stdio" => Ok(Self::Stdio),
             b"none" => Ok(Self::None),
             b"file=" => Err("file= wants a path".to_owned()),
             other => match other.strip_prefix(b"file=") {
                 Some(path) => Ok(Self::File(OsString::from_vec(path.to_vec()).into())),
-                None => Err("expected stdio, none or file=PATH".to_owned()),
+                None => Err("expected stdio, none or file=PATH, or one of them behind virtio,".to_owned()),
             },
         }
     }

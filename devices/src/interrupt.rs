@@ -1,15 +1,47 @@
 //! How a device raises an interrupt without knowing what delivers it.
 
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One edge-triggered interrupt line (or, later, one MSI-X vector) of a device.
+use crate::lock;
+
+/// One edge-triggered interrupt line of a device.
 pub trait Interrupt: Send + Sync {
     /// Raises the interrupt once.
     ///
     /// # Errors
     /// What the host said when the interrupt could not be handed over.
     fn trigger(&self) -> io::Result<()>;
+}
+
+/// What delivers message-signalled interrupts (MSI): a write of `data` to `address` on the bus.
+pub trait MsiSender: Send + Sync {
+    /// Delivers one message. Both values are the guest's: any that name no interrupt are dropped.
+    ///
+    /// # Errors
+    /// What the host said when the message could not be handed over.
+    fn send(&self, address: u64, data: u32) -> io::Result<()>;
+}
+
+/// Keeps the messages that it is asked to send, for tests and for fuzz targets.
+#[derive(Debug, Default)]
+pub struct FakeMsi {
+    sent: Mutex<Vec<(u64, u32)>>,
+}
+
+impl FakeMsi {
+    /// The messages since the last call: address and data.
+    pub fn take(&self) -> Vec<(u64, u32)> {
+        std::mem::take(&mut *lock(&self.sent))
+    }
+}
+
+impl MsiSender for FakeMsi {
+    fn send(&self, address: u64, data: u32) -> io::Result<()> {
+        lock(&self.sent).push((address, data));
+        Ok(())
+    }
 }
 
 /// Counts what it is asked to raise: the interrupt of tests and of fuzz targets.

@@ -86,6 +86,46 @@ pub struct RngMetrics {
     pub limited: Counter,
 }
 
+/// What a balloon counts. A page is 4 KiB.
+#[derive(Debug, Default, Serialize)]
+pub struct BalloonMetrics {
+    /// Requests that put pages into the balloon.
+    pub inflations: Counter,
+    /// Pages that they named.
+    pub inflated_pages: Counter,
+    /// Requests that took pages out of it.
+    pub deflations: Counter,
+    /// Pages that they named.
+    pub deflated_pages: Counter,
+    /// Reports of free pages.
+    pub reports: Counter,
+    /// Bytes of reported pages that the host was given.
+    pub reported_bytes: Counter,
+    /// Bytes that the host was given in all; a page counts each time.
+    pub discarded_bytes: Counter,
+    /// Ranges of pages that the host did not take.
+    pub discard_failures: Counter,
+    /// Pages that were named and ignored: outside of memory, named twice, or too many at once.
+    pub ignored_pages: Counter,
+    /// Statistics that the guest sent.
+    pub statistics: Counter,
+}
+
+/// What a virtio console counts.
+#[derive(Debug, Default, Serialize)]
+pub struct ConsoleMetrics {
+    /// Bytes that the guest wrote and the output took.
+    pub output_bytes: Counter,
+    /// Bytes that the guest wrote and the output did not take.
+    pub lost_bytes: Counter,
+    /// Times that the guest had to wait, because the output was full.
+    pub output_full: Counter,
+    /// Bytes that the guest was given.
+    pub input_bytes: Counter,
+    /// Buffers of the driver that are not in guest memory.
+    pub invalid_buffers: Counter,
+}
+
 /// What a serial port counts.
 #[derive(Debug, Default, Serialize)]
 pub struct SerialMetrics {

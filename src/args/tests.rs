@@ -29,7 +29,7 @@ fn clap_finds_no_contradiction_in_the_definitions() {
 fn a_kernel_is_enough_and_the_rest_has_defaults() {
     let run = run_of(&["--kernel", "vmlinux"]);
     assert_eq!(run.kernel, Some("vmlinux".into()));
-    assert_eq!(run.console, ConsoleArg::Stdio);
+    assert_eq!(run.console, ConsoleArg { virtio: false, end: ConsoleEnd::Stdio });
     assert_eq!(run.on_reset, OnReset::Exit);
     assert_eq!(run.log_level, LogLevel::Warn);
     assert_eq!((run.cpus, run.memory), (None, None));
@@ -64,7 +64,7 @@ fn every_option_of_a_run_is_understood() {
             DiskArg { path: "b".into(), readonly: true, id: Some("data".to_owned()), ..DiskArg::default() },
         ]
     );
-    assert_eq!(run.console, ConsoleArg::File("log".into()));
+    assert_eq!(run.console, ConsoleArg { virtio: false, end: ConsoleEnd::File("log".into()) });
     assert_eq!(run.on_reset, OnReset::Restart);
     assert_eq!(run.log_level, LogLevel::Debug);
 }
@@ -241,5 +241,21 @@ fn a_wrong_rootfs_says_what_is_wrong() {
     ] {
         let error = DiskArg::parse_rootfs(OsStr::new(value)).unwrap_err();
         assert!(error.contains(finding), "{value}: {error}");
+    }
+}
+
+#[test]
+fn the_virtio_console_comes_before_its_end() {
+    for (value, virtio, end) in [
+        ("stdio", false, ConsoleEnd::Stdio),
+        ("virtio", true, ConsoleEnd::Stdio),
+        ("virtio,stdio", true, ConsoleEnd::Stdio),
+        ("virtio,none", true, ConsoleEnd::None),
+        ("virtio,file=a,b", true, ConsoleEnd::File("a,b".into())),
+    ] {
+        assert_eq!(ConsoleArg::parse(OsStr::new(value)), Ok(ConsoleArg { virtio, end }), "{value}");
+    }
+    for value in ["virtio,", "virtiofile=a", "none,virtio", ""] {
+        assert!(ConsoleArg::parse(OsStr::new(value)).is_err(), "{value}");
     }
 }

@@ -8,15 +8,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use vmm::config::{
-    BlockConfig, BootSourceConfig, CacheType, DEFAULT_CMDLINE, EntropyConfig, IoEngine, RateLimiterConfig,
-    TokenBucketConfig, VmConfig,
+    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, RateLimiterConfig,
+    TokenBucketConfig, VirtioConsoleConfig, VmConfig,
 };
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
 
 use super::Outcome;
-use crate::args::{Cache, ConsoleArg, DiskArg, Engine, OnReset, RunArgs};
+use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, OnReset, RunArgs};
 use crate::name::Name;
 
 /// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
@@ -26,10 +26,10 @@ const MAX_CONFIG_SIZE: u64 = 1 << 20;
 pub(crate) fn run(args: &RunArgs) -> Outcome {
     let config = configuration(args)?;
     let options = Options {
-        console: match &args.console {
-            ConsoleArg::Stdio => ConsoleConfig::Stdio,
-            ConsoleArg::None => ConsoleConfig::None,
-            ConsoleArg::File(path) => ConsoleConfig::File(path.clone()),
+        console: match &args.console.end {
+            ConsoleEnd::Stdio => ConsoleConfig::Stdio,
+            ConsoleEnd::None => ConsoleConfig::None,
+            ConsoleEnd::File(path) => ConsoleConfig::File(path.clone()),
         },
         on_reset: match args.on_reset {
             OnReset::Exit => VmmOnReset::Exit,
@@ -65,6 +65,12 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         // A VM from flags has a source of randomness; one from a file has what the file says.
         config.entropy = Some(EntropyConfig::default());
     }
+    if let Some(transport) = args.transport {
+        config.machine_config.transport = transport.into();
+    }
+    if args.console.virtio {
+        config.console = Some(VirtioConsoleConfig::default());
+    }
     set_boot_source(&mut config, args)?;
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
@@ -79,6 +85,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         }
         config.machine_config.mem_size_mib = bytes / MIB;
     }
+    if let Some(balloon) = &args.balloon {
+        config.balloon = Some(balloon_config(balloon)?);
+    }
     if let Some(rootfs) = &args.rootfs {
         config.drives.push(drive("rootfs", rootfs, true));
     }
@@ -87,6 +96,20 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.drives.push(drive(&id, disk, false));
     }
     Ok(config)
+}
+
+fn balloon_config(balloon: &BalloonArg) -> Result<BalloonConfig, Box<dyn Error>> {
+    let BalloonArg { size, deflate_on_oom, stats, reporting } = *balloon;
+    let whole = size % MIB == 0;
+    let amount_mib = u32::try_from(size / MIB).ok().filter(|_| whole);
+    Ok(BalloonConfig {
+        amount_mib: amount_mib
+            .ok_or_else(|| format!("--balloon size={size}: {size} bytes are not whole MiB"))?,
+        deflate_on_oom,
+        stats_polling_interval_s: stats,
+        free_page_hinting: false,
+        free_page_reporting: reporting,
+    })
 }
 
 /// A drive of the command line.
@@ -124,6 +147,7 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
         }
         (_, None) => {}
     }
+    let default_cmdline = config.default_cmdline();
     let Some(source) = &mut config.boot_source else {
         return match (initrd, cmdline, append) {
             (None, None, None) => Ok(()),
@@ -137,7 +161,7 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
         source.boot_args.clone_from(cmdline);
     }
     if let Some(more) = append {
-        let base = source.boot_args.as_deref().unwrap_or(DEFAULT_CMDLINE);
+        let base = source.boot_args.take().unwrap_or(default_cmdline);
         source.boot_args = Some(format!("{base} {more}"));
     }
     Ok(())

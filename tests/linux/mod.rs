@@ -8,6 +8,7 @@
 //! Guests run a command (`resources/guest/session`) and power off. One boot on an emulated host takes seconds, so a
 //! test asserts all that belongs to its boot.
 
+mod balloon;
 mod boot;
 mod console;
 mod disks;

@@ -1,16 +1,20 @@
 //! What a VM is made of. Flags, a JSON file and REST bodies all become a [`VmConfig`], and it is validated here, once.
 
+mod transport;
+
 use std::collections::HashSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
+pub use devices::virtio::balloon::{BalloonConfig, BalloonConfigError};
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
+pub use devices::virtio::console::ConsoleConfig as VirtioConsoleConfig;
 pub use devices::virtio::rng::EntropyConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub use transport::Transport;
 
-use crate::layout;
 use crate::memory::{HugePages, MIB};
 
 /// Largest number of vCPUs that a guest can have.
@@ -20,9 +24,12 @@ pub const MIN_MEMORY_MIB: u64 = 4;
 /// Guest memory when nothing is said, in MiB.
 pub const DEFAULT_MEMORY_MIB: u64 = 128;
 
-/// Kernel command line when none is given. `reboot=k`: reset by the keyboard controller, at once; `panic=-1`: a panic
+/// Kernel command line when none is given, and behind it [what the transport adds](Transport::cmdline). `reboot=k`: reset by the keyboard controller, at once; `panic=-1`: a panic
 /// resets instead of hanging; `quiet`: each console byte is an exit; the rest skips probes for what is not there.
-pub const DEFAULT_CMDLINE: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable i8042.noaux i8042.nomux i8042.dumbkbd random.trust_cpu=on pci=off";
+pub const DEFAULT_CMDLINE: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable i8042.noaux i8042.nomux i8042.dumbkbd random.trust_cpu=on";
+
+const SERIAL_CONSOLE: &str = "console=ttyS0";
+const BOTH_CONSOLES: &str = "console=ttyS0 console=hvc0";
 
 /// `boot-source`: what the guest boots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +62,9 @@ pub struct MachineConfig {
     /// Which host pages back guest memory.
     #[serde(default)]
     pub huge_pages: HugePages,
+    /// Which bus the virtio devices are on.
+    #[serde(default)]
+    pub transport: Transport,
 }
 
 impl Default for MachineConfig {
@@ -65,7 +75,15 @@ impl Default for MachineConfig {
             smt: false,
             track_dirty_pages: false,
             huge_pages: HugePages::None,
+            transport: Transport::default(),
         }
+    }
+}
+
+impl MachineConfig {
+    /// The kernel command line of this machine when none is given.
+    pub fn default_cmdline(&self) -> String {
+        format!("{DEFAULT_CMDLINE} {}", self.transport.cmdline())
     }
 }
 
@@ -106,8 +124,12 @@ pub struct VmConfig {
     /// virtio-rng device; absent: none.
     #[serde(default)]
     pub entropy: Option<EntropyConfig>,
+    /// virtio-balloon device; absent: none.
     #[serde(default)]
-    balloon: NotSupported,
+    pub balloon: Option<BalloonConfig>,
+    /// virtio-console device, a key of rvmm's own; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<VirtioConsoleConfig>,
     #[serde(default)]
     cpu_config: NotSupported,
     #[serde(default)]
@@ -169,8 +191,8 @@ pub enum ConfigError {
         /// The other.
         second: String,
     },
-    /// No interrupt left.
-    #[error("{count} virtio devices: there are interrupts for {max}")]
+    /// No interrupt, or no place on the bus, left.
+    #[error("{count} virtio devices: there is room for {max}")]
     TooManyDevices {
         /// What was asked for.
         count: usize,
@@ -180,6 +202,14 @@ pub enum ConfigError {
     /// A drive that cannot be.
     #[error(transparent)]
     Drive(#[from] BlockConfigError),
+    /// A balloon that cannot be.
+    #[error(transparent)]
+    Balloon(#[from] BalloonConfigError),
+    /// A balloon in memory that cannot be given back in pieces.
+    #[error(
+        "balloon: guest memory of 2M huge pages cannot be given back; set machine-config.huge_pages to None or Transparent"
+    )]
+    BalloonOfHugePages,
 }
 
 impl VmConfig {
@@ -201,8 +231,10 @@ impl VmConfig {
         }
         self.validate_machine()?;
         self.validate_drives()?;
-        let count = self.drives.len() + usize::from(self.entropy.is_some());
-        let max = (layout::VIRTIO_GSI_LAST - layout::VIRTIO_GSI_FIRST + 1) as usize;
+        self.validate_balloon()?;
+        let one_of_a_kind = [self.entropy.is_some(), self.balloon.is_some(), self.console.is_some()];
+        let count = self.drives.len() + one_of_a_kind.map(usize::from).iter().sum::<usize>();
+        let max = self.machine_config.transport.max_devices();
         if count > max {
             return Err(ConfigError::TooManyDevices { count, max });
         }
@@ -226,6 +258,15 @@ impl VmConfig {
             return Err(ConfigError::Smt);
         }
         Ok(())
+    }
+
+    fn validate_balloon(&self) -> Result<(), ConfigError> {
+        let Some(balloon) = &self.balloon else { return Ok(()) };
+        balloon.validate(self.machine_config.mem_size_mib)?;
+        match self.machine_config.huge_pages {
+            HugePages::Hugetlb2M => Err(ConfigError::BalloonOfHugePages),
+            HugePages::None | HugePages::Transparent => Ok(()),
+        }
     }
 
     fn validate_drives(&self) -> Result<(), ConfigError> {
@@ -262,10 +303,20 @@ impl VmConfig {
         root.into_iter().chain(others)
     }
 
+    /// The command line of a kernel that is given none.
+    pub fn default_cmdline(&self) -> String {
+        let base = self.machine_config.default_cmdline();
+        match self.console {
+            // Both get the kernel's messages; the last one is /dev/console, once its driver is there.
+            Some(_) => base.replacen(SERIAL_CONSOLE, BOTH_CONSOLES, 1),
+            None => base,
+        }
+    }
+
     /// The command line that the kernel gets: what was given or the default, and `root=` for a root device.
     pub fn cmdline(&self) -> String {
         let given = self.boot_source.as_ref().and_then(|source| source.boot_args.as_deref());
-        let mut cmdline = given.unwrap_or(DEFAULT_CMDLINE).to_owned();
+        let mut cmdline = given.map_or_else(|| self.default_cmdline(), str::to_owned);
         let has_root = cmdline.split_whitespace().any(|word| word.starts_with("root="));
         if let Some(root) = self.drives.iter().find(|drive| drive.is_root_device).filter(|_| !has_root) {
             let device =
@@ -309,7 +360,7 @@ mod tests {
             config.machine_config,
             MachineConfig { vcpu_count: 1, mem_size_mib: 128, ..Default::default() }
         );
-        assert_eq!(config.cmdline(), DEFAULT_CMDLINE);
+        assert_eq!(config.cmdline(), config.machine_config.default_cmdline());
     }
 
     #[test]
@@ -360,6 +411,32 @@ mod tests {
             let error = vm.validate().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn a_virtio_console_is_behind_the_serial_one_on_the_default_command_line() {
+        let mut vm = config(r#"{"boot-source": {"kernel_image_path": "k"}, "console": {}}"#).unwrap();
+        vm.validate().unwrap();
+        assert!(vm.cmdline().starts_with("console=ttyS0 console=hvc0 quiet "), "{}", vm.cmdline());
+        vm.boot_source.as_mut().unwrap().boot_args = Some("console=hvc0".to_owned());
+        assert_eq!(vm.cmdline(), "console=hvc0");
+        assert!(!serde_json::to_string(&small()).unwrap().contains("console"));
+    }
+
+    #[test]
+    fn a_balloon_that_cannot_be_is_refused_with_both_sizes() {
+        let mut vm = small();
+        let balloon = BalloonConfig { amount_mib: 128, ..BalloonConfig::default() };
+        vm.balloon = Some(balloon.clone());
+        vm.validate().unwrap();
+        vm.balloon = Some(BalloonConfig { amount_mib: 129, ..balloon.clone() });
+        let error = vm.validate().unwrap_err().to_string();
+        assert!(error.contains("129 MiB") && error.contains("128 MiB"), "{error}");
+        vm.balloon = Some(BalloonConfig { free_page_hinting: true, ..balloon.clone() });
+        assert!(vm.validate().unwrap_err().to_string().contains("free_page_hinting"));
+        vm.balloon = Some(balloon);
+        vm.machine_config.huge_pages = HugePages::Hugetlb2M;
+        assert_eq!(vm.validate(), Err(ConfigError::BalloonOfHugePages));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! One VM from its configuration to its end. The command line drives it, and so will the REST socket.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use crate::config::VmConfig;
 use crate::console::{ConsoleConfig, Input, Output, OutputError, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
-use crate::signals::Signals;
+use crate::signals::{Signal, Signals};
 use crate::vcpu::{Diagnosis, GuestEvent};
 use crate::vm::{Vm, VmError};
 
@@ -93,7 +94,7 @@ impl Controller {
     /// [`ControllerError`]; the terminal is as it was, and nothing is left behind.
     pub fn run(self) -> Result<Ending, ControllerError> {
         let output = Output::open(&self.options.console, &self.config)?;
-        let mut vm = Vm::create(&self.config, output.clone()).inspect_err(|_| output.abandon())?;
+        let mut vm = Vm::create(&self.config, &output).inspect_err(|_| output.abandon())?;
         output
             .begin()
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
@@ -107,24 +108,48 @@ impl Controller {
             // Closes the console's input, which gives the terminal back.
             drop(events);
             log::info!("the VM ends: {event:?}; {}", vm.exits());
+            if let LoopEvent::Guest(_) = event {
+                vm.stop();
+            }
             let ending = match event {
                 LoopEvent::Guest(GuestEvent::Fault(diagnosis)) => {
+                    self.wait_for_output(&output);
                     return Err(ControllerError::Fault(diagnosis));
                 }
                 LoopEvent::Guest(GuestEvent::Reset) if self.options.on_reset == OnReset::Restart => {
                     // The old VM gives its disks back before the new one takes them.
                     drop(vm);
                     log::info!("the guest restarts");
-                    vm = Vm::create(&self.config, output.clone())?;
+                    vm = Vm::create(&self.config, &output)?;
                     continue;
                 }
-                LoopEvent::Guest(GuestEvent::PowerOff) => Ending::PowerOff,
-                LoopEvent::Guest(GuestEvent::Reset) => Ending::Reset,
+                LoopEvent::Guest(GuestEvent::PowerOff) => {
+                    self.wait_for_output(&output).map_or(Ending::PowerOff, Ending::Signal)
+                }
+                LoopEvent::Guest(GuestEvent::Reset) => {
+                    self.wait_for_output(&output).map_or(Ending::Reset, Ending::Signal)
+                }
                 LoopEvent::Quit => Ending::Quit,
                 LoopEvent::Terminate(number) => Ending::Signal(number),
             };
             vm.leave();
             return Ok(ending);
+        }
+    }
+
+    /// Waits until somebody has read what the guest wrote to its virtio console, or a signal ends the wait: its number.
+    fn wait_for_output(&self, output: &Output) -> Option<i32> {
+        loop {
+            if let Err(error) = output.wait_written(self.signals.as_raw_fd()) {
+                log::warn!("the end of the console's output may be missing: {error}");
+                return None;
+            }
+            match self.signals.read() {
+                Some(Signal::Terminate(number)) => return Some(number),
+                Some(Signal::Stop) => crate::signals::stop_process(),
+                Some(Signal::Continue | Signal::Resize) => {}
+                None => return None,
+            }
         }
     }
 
@@ -150,8 +175,9 @@ impl Controller {
         vm.start()?;
         self.warn_of_emulation();
         if stdio {
-            let input = Input::new(vm.devices().serial.clone(), terminal)
+            let input = Input::new(vm.devices().input_port(), terminal)
                 .map_err(|source| ControllerError::Host { what: "watch standard input", source })?;
+            input.resize();
             watched.input = Some(input);
         }
         EventLoop::new(watched, Rc::clone(&self.signals))

@@ -1,7 +1,7 @@
 //! The one place that knows which kinds of devices there are: it makes them from the configuration, gives each its
 //! addresses and interrupt, and puts it on a bus.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use devices::GuestMemory;
@@ -10,7 +10,9 @@ use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::i8042::I8042;
 use devices::legacy::serial::Serial;
+use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
+use devices::virtio::console::ConsoleDevice;
 use devices::virtio::device::SharedDevice;
 use devices::virtio::rng::RngDevice;
 use devices::virtio::transport::core::TransportCore;
@@ -19,9 +21,11 @@ use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::acpi::VirtioMmio;
-use crate::config::VmConfig;
+use crate::config::{Transport, VmConfig};
+use crate::console::{Output, Port};
 use crate::kvm::{self, KvmError};
 use crate::layout;
+use crate::pci_bus::{PciBus, PciBusError};
 use crate::vcpu::Buses;
 
 /// Why the devices could not be made.
@@ -36,6 +40,9 @@ pub enum DeviceSetError {
         #[source]
         source: BlockError,
     },
+    /// A balloon that cannot be made.
+    #[error(transparent)]
+    Balloon(#[from] BalloonError),
     /// The host has no descriptor or memory left.
     #[error("cannot make {what}")]
     Host {
@@ -53,12 +60,21 @@ pub enum DeviceSetError {
     Bus(#[from] BusError),
 }
 
+impl From<PciBusError> for DeviceSetError {
+    fn from(error: PciBusError) -> Self {
+        match error {
+            PciBusError::Host(source) => Self::Host { what: "a PCI function", source },
+            PciBusError::Kvm(error) => Self::Kvm(error),
+        }
+    }
+}
+
 /// A virtio device and where the guest finds it.
 pub struct VirtioSlot {
     /// The device, whichever transport shows it.
     pub core: Arc<TransportCore>,
-    /// Its addresses and its interrupt.
-    pub place: VirtioMmio,
+    /// Its addresses and its interrupt, when it is not on the PCI bus.
+    pub place: Option<VirtioMmio>,
 }
 
 /// All devices of one VM.
@@ -69,10 +85,16 @@ pub struct DeviceSet {
     pub i8042: Arc<I8042>,
     /// The virtio devices, in the order of their addresses.
     pub virtio: Vec<VirtioSlot>,
+    /// The PCI bus, while it is built; none with virtio-mmio.
+    pci: Option<PciBus>,
     /// Drives by their ids, to be changed while the guest runs.
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
     /// The entropy device.
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
+    /// The balloon, to be resized and asked for statistics while the guest runs.
+    pub balloon: Option<Arc<Mutex<BalloonDevice>>>,
+    /// The virtio console.
+    pub console: Option<Arc<Mutex<ConsoleDevice>>>,
 }
 
 /// An interrupt that KVM injects by itself when its eventfd is written.
@@ -100,12 +122,12 @@ impl DeviceSet {
     /// [`DeviceSetError`], naming the device.
     pub fn create(
         config: &VmConfig,
-        vm: &VmFd,
+        vm: &Arc<VmFd>,
         memory: &GuestMemory,
-        console: Box<dyn Write + Send>,
+        console: &Output,
         buses: &mut Buses,
     ) -> Result<Self, DeviceSetError> {
-        let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, console));
+        let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, Box::new(console.clone())));
         let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
         let pio: [(u16, u16, Arc<dyn BusDevice>); 3] = [
             (layout::SERIAL_PORT, layout::SERIAL_PORT_SIZE, serial.clone()),
@@ -116,7 +138,20 @@ impl DeviceSet {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
         }
 
-        let mut set = Self { serial, i8042, virtio: Vec::new(), drives: Vec::new(), entropy: None };
+        let pci = match config.machine_config.transport {
+            Transport::Mmio => None,
+            Transport::Pci => Some(PciBus::default()),
+        };
+        let mut set = Self {
+            serial,
+            i8042,
+            virtio: Vec::new(),
+            pci,
+            drives: Vec::new(),
+            entropy: None,
+            balloon: None,
+            console: None,
+        };
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
@@ -131,16 +166,37 @@ impl DeviceSet {
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.entropy = Some(device);
         }
+        if let Some(balloon) = &config.balloon {
+            let device = BalloonDevice::new(balloon, config.machine_config.mem_size_mib)?;
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.balloon = Some(device);
+        }
+        if config.console.is_some() {
+            let device = ConsoleDevice::new(Box::new(console.queued()))
+                .map_err(|source| DeviceSetError::Host { what: "a console's eventfds", source })?;
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.console = Some(device);
+        }
+        if let Some(pci) = set.pci.take() {
+            pci.connect(buses)?;
+        }
         Ok(set)
     }
 
     fn add_virtio(
         &mut self,
         device: SharedDevice,
-        vm: &VmFd,
+        vm: &Arc<VmFd>,
         memory: &GuestMemory,
         buses: &mut Buses,
     ) -> Result<(), DeviceSetError> {
+        if let Some(pci) = &mut self.pci {
+            let core = pci.add(device, vm, memory)?;
+            self.virtio.push(VirtioSlot { core, place: None });
+            return Ok(());
+        }
         let index = self.virtio.len() as u32;
         let place = VirtioMmio {
             base: layout::VIRTIO_MMIO_START + u64::from(index) * layout::VIRTIO_MMIO_SIZE,
@@ -156,13 +212,21 @@ impl DeviceSet {
             vm.register_ioevent(event, &notify, queue).map_err(kvm::failed("KVM_IOEVENTFD"))?;
         }
         buses.mmio.insert(place.base, place.size, Arc::new(transport))?;
-        self.virtio.push(VirtioSlot { core, place });
+        self.virtio.push(VirtioSlot { core, place: Some(place) });
         Ok(())
     }
 
-    /// Where the virtio devices are, for the ACPI tables.
+    /// Where the guest reads what is typed: the virtio console if it has one, else the serial port.
+    pub fn input_port(&self) -> Arc<dyn Port> {
+        match &self.console {
+            Some(console) => console.clone(),
+            None => self.serial.clone(),
+        }
+    }
+
+    /// Where the virtio-mmio devices are, for the ACPI tables.
     pub fn places(&self) -> Vec<VirtioMmio> {
-        self.virtio.iter().map(|slot| slot.place).collect()
+        self.virtio.iter().filter_map(|slot| slot.place).collect()
     }
 
     /// Finishes what is in flight and takes every virtio device from its driver, as a reset of the machine does. The

@@ -182,6 +182,11 @@ impl MutEventSubscriber for ProcessWatch {
                     input.take_terminal(ops);
                 }
             }
+            Some(Signal::Resize) => {
+                if let Some(input) = &self.input {
+                    input.resize();
+                }
+            }
             None => {}
         }
     }

@@ -40,6 +40,17 @@ pub const VIRTIO_GSI_FIRST: u32 = 5;
 /// Last interrupt of the virtio-mmio devices: the I/O APIC has 24 pins.
 pub const VIRTIO_GSI_LAST: u32 = 23;
 
+/// Window for BARs in memory.
+pub const PCI_MEMORY_START: u32 = 0xd000_0000;
+/// Size of the window for BARs in memory, in bytes.
+pub const PCI_MEMORY_SIZE: u32 = 0x1000_0000;
+/// First port of the window for BARs in I/O space.
+pub const PCI_IO_START: u16 = 0x1000;
+/// Number of ports in the window for BARs in I/O space.
+pub const PCI_IO_SIZE: u16 = 0x1000;
+/// Configuration space of PCI bus 0 (ECAM), the only bus there is.
+pub const PCI_ECAM_START: u32 = 0xe000_0000;
+
 /// I/O APIC registers.
 pub const IOAPIC_ADDRESS: u32 = 0xfec0_0000;
 /// Local APIC registers.

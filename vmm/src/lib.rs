@@ -1,6 +1,6 @@
 //! Turns a configuration into a running VM. The only crate that talks to KVM.
 //!
-//! Inside: `kvm memory cpu boot acpi ← vcpu device_set ← vm ← controller`; an arrow points from the user to the used.
+//! Inside: `kvm memory cpu boot acpi ← vcpu pci_bus device_set ← vm ← controller`; an arrow points from the user to the used.
 
 pub mod acpi;
 pub mod boot;
@@ -13,6 +13,7 @@ mod event_loop;
 pub mod kvm;
 pub mod layout;
 pub mod memory;
+mod pci_bus;
 pub mod runtime_dir;
 pub mod signals;
 pub mod vcpu;

@@ -16,6 +16,8 @@ pub(crate) enum Signal {
     Stop,
     /// SIGCONT.
     Continue,
+    /// SIGWINCH: the terminal has another size.
+    Resize,
 }
 
 /// The signals that rvmm handles, as a readable descriptor.
@@ -59,6 +61,7 @@ impl Signals {
         Some(match number {
             libc::SIGTSTP => Signal::Stop,
             libc::SIGCONT => Signal::Continue,
+            libc::SIGWINCH => Signal::Resize,
             number => Signal::Terminate(number),
         })
     }
@@ -85,7 +88,7 @@ fn mask() -> libc::sigset_t {
     // every number is that of a signal.
     unsafe {
         libc::sigemptyset(mask.as_mut_ptr());
-        for signal in TERMINATING.into_iter().chain([libc::SIGTSTP, libc::SIGCONT]) {
+        for signal in TERMINATING.into_iter().chain([libc::SIGTSTP, libc::SIGCONT, libc::SIGWINCH]) {
             libc::sigaddset(mask.as_mut_ptr(), signal);
         }
         mask.assume_init()

@@ -1,10 +1,13 @@
 //! Virtio devices (virtio 1.3) and the transports that show them to a guest.
 
+pub mod balloon;
 pub mod block;
+pub mod console;
 pub mod device;
 pub mod queue;
 #[cfg(any(test, feature = "test-harness"))]
 pub mod queue_harness;
 pub mod rng;
 pub mod segments;
+mod serve;
 pub mod transport;

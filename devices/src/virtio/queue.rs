@@ -39,12 +39,14 @@ pub struct VirtQueue {
     queue: Queue,
     memory: GuestMemory,
     interrupt: Arc<dyn DeviceInterrupt>,
+    /// Chains were given back that the driver was not told of.
+    untold: bool,
 }
 
 impl VirtQueue {
     /// The queue `index` of a device, in `memory`, which notifies its driver by `interrupt`.
     pub fn new(index: u16, queue: Queue, memory: GuestMemory, interrupt: Arc<dyn DeviceInterrupt>) -> Self {
-        Self { index, queue, memory, interrupt }
+        Self { index, queue, memory, interrupt, untold: false }
     }
 
     /// Guest memory that the buffers are in.
@@ -109,6 +111,7 @@ impl VirtQueue {
     /// # Errors
     /// When the driver broke the ring.
     pub fn add_used(&mut self, head: u16, written: u32) -> Result<(), DeviceError> {
+        self.untold = true;
         self.queue.add_used(&self.memory, head, written).map_err(|error| self.error(&error))
     }
 
@@ -128,7 +131,7 @@ impl VirtQueue {
     /// # Errors
     /// When the driver broke the ring.
     pub fn notify_driver(&mut self) -> Result<(), DeviceError> {
-        if !self.ready() {
+        if !self.ready() || !std::mem::take(&mut self.untold) {
             return Ok(());
         }
         let wanted = self.queue.needs_notification(&self.memory).map_err(|error| self.error(&error))?;

@@ -51,6 +51,11 @@ impl Segments {
         self.0.len()
     }
 
+    /// The pieces, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Segment> {
+        self.0.iter()
+    }
+
     /// Takes up to `len` bytes off the front and returns them.
     #[must_use]
     pub fn take_front(&mut self, len: u64) -> Segments {

@@ -7,7 +7,7 @@ use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, AmlSink};
 
 use super::tables::{OEM_ID, OEM_REVISION, OEM_TABLE_ID};
-use super::{AcpiError, Machine, VirtioMmio};
+use super::{AcpiError, Machine, VirtioMmio, pci};
 use crate::layout;
 
 /// `SLP_TYP` of the soft-off state S5, as the power device knows it.
@@ -24,6 +24,10 @@ pub(super) fn build(machine: &Machine) -> Result<Sdt, AcpiError> {
     }
     if machine.keyboard {
         devices.push(Box::new(Keyboard));
+    }
+    if machine.pci {
+        devices.push(Box::new(pci::HostBridge));
+        devices.push(Box::new(pci::Reservation));
     }
     for (number, device) in machine.virtio_mmio.iter().enumerate() {
         devices.push(Box::new(Virtio::new(number, device)?));

@@ -5,6 +5,7 @@
 //! together are about 800 bytes and 70 more for each virtio device: one page, commonly.
 
 mod dsdt;
+mod pci;
 mod tables;
 
 #[cfg(test)]
@@ -36,6 +37,8 @@ pub struct Machine<'a> {
     pub vcpus: u32,
     /// The virtio-mmio devices, in the order in which the guest is to number them.
     pub virtio_mmio: &'a [VirtioMmio],
+    /// Whether there is a PCI bus.
+    pub pci: bool,
     /// Whether COM1 is there.
     pub serial: bool,
     /// Whether the i8042 keyboard controller is there.

@@ -1,4 +1,4 @@
-//! The fixed tables: RSDP, XSDT, FADT and MADT (ACPI 6.5, 5.2).
+//! The fixed tables: RSDP, XSDT, FADT, MADT and, with PCI, MCFG (ACPI 6.5, 5.2).
 
 use acpi_tables::Aml;
 use acpi_tables::fadt::{FADTBuilder, Flags};
@@ -36,10 +36,15 @@ pub(super) fn build(machine: &Machine, dsdt: &[u8], start: u64) -> Vec<u8> {
     let dsdt_address = append(&mut bytes, start, |out| out.extend_from_slice(dsdt));
     let fadt_address = append(&mut bytes, start, |out| fadt(machine, dsdt_address).to_aml_bytes(out));
     let madt_address = append(&mut bytes, start, |out| madt(machine).to_aml_bytes(out));
+    let mcfg_address =
+        machine.pci.then(|| append(&mut bytes, start, |out| super::pci::mcfg().to_aml_bytes(out)));
     let xsdt_address = append(&mut bytes, start, |out| {
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         xsdt.add_entry(fadt_address);
         xsdt.add_entry(madt_address);
+        if let Some(address) = mcfg_address {
+            xsdt.add_entry(address);
+        }
         xsdt.to_aml_bytes(out);
     });
     let mut rsdp = Vec::with_capacity(Rsdp::len());

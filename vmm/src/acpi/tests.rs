@@ -21,7 +21,7 @@ fn virtio(count: u32) -> Vec<VirtioMmio> {
 }
 
 fn machine(vcpus: u32, virtio_mmio: &[VirtioMmio]) -> Machine<'_> {
-    Machine { vcpus, virtio_mmio, serial: true, keyboard: true }
+    Machine { vcpus, virtio_mmio, pci: false, serial: true, keyboard: true }
 }
 
 fn bytes_at(memory: &GuestMemory, address: u64, length: usize) -> Vec<u8> {

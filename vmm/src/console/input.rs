@@ -1,14 +1,15 @@
-//! What is typed, or piped in, on its way to the guest's serial port.
+//! What is typed, or piped in, on its way to the guest's serial port or virtio console.
 //!
-//! The port takes 64 bytes at a time. What does not fit stays in the pipe: it is not watched while the guest has not read,
+//! A port takes so much at a time, the serial one 64 bytes. What does not fit stays in the pipe: it is not watched while the guest has not read,
 //! so a guest that never reads costs nothing. A terminal is always read, because `Ctrl-A x` must work.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use devices::legacy::serial::Serial;
+use devices::virtio::console::ConsoleDevice;
 use event_manager::{EventOps, EventSet, Events};
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::timerfd::TimerFd;
@@ -31,6 +32,40 @@ const READ_SIZE: usize = 64;
 /// Most bytes that are typed ahead of the guest.
 const MAX_PENDING: usize = 4096;
 
+/// A device of the guest that takes input.
+pub trait Port {
+    /// Sends `bytes` to the guest, as many as there is room for, and says how many that were.
+    fn enqueue(&self, bytes: &[u8]) -> usize;
+    /// Names an eventfd that is written once there is room again, after `enqueue` found too little.
+    fn set_drain_notifier(&self, notifier: EventFd);
+    /// Tells the guest the size of its terminal in characters. A serial port cannot.
+    fn set_size(&self, _columns: u16, _rows: u16) {}
+}
+
+impl Port for Serial {
+    fn enqueue(&self, bytes: &[u8]) -> usize {
+        self.enqueue(bytes)
+    }
+
+    fn set_drain_notifier(&self, notifier: EventFd) {
+        self.set_drain_notifier(notifier);
+    }
+}
+
+impl Port for Mutex<ConsoleDevice> {
+    fn enqueue(&self, bytes: &[u8]) -> usize {
+        self.lock().unwrap_or_else(PoisonError::into_inner).enqueue(bytes)
+    }
+
+    fn set_drain_notifier(&self, notifier: EventFd) {
+        self.lock().unwrap_or_else(PoisonError::into_inner).set_drain_notifier(notifier);
+    }
+
+    fn set_size(&self, columns: u16, rows: u16) {
+        self.lock().unwrap_or_else(PoisonError::into_inner).set_size(columns, rows);
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Watch {
     /// epoll tells when there is something to read.
@@ -43,13 +78,13 @@ enum Watch {
     Ended,
 }
 
-/// Standard input, feeding a serial port.
+/// Standard input, feeding a port of the guest.
 pub struct Input {
     stdin: std::fs::File,
     terminal: Option<Terminal>,
     escape: Escape,
-    serial: Arc<Serial>,
-    /// Written by the serial port when the guest has made room.
+    port: Arc<dyn Port>,
+    /// Written by the port when the guest has made room.
     drained: EventFd,
     /// Runs while rvmm is in the background of its terminal.
     foreground_timer: Option<TimerFd>,
@@ -59,13 +94,13 @@ pub struct Input {
 }
 
 impl Input {
-    /// Standard input for `serial`; a terminal is made raw when rvmm is in its foreground.
+    /// Standard input for `port`; a terminal is made raw when rvmm is in its foreground.
     ///
     /// # Errors
     /// What the host said when it had no descriptor to give.
-    pub fn new(serial: Arc<Serial>, terminal: Option<Terminal>) -> io::Result<Self> {
+    pub fn new(port: Arc<dyn Port>, terminal: Option<Terminal>) -> io::Result<Self> {
         let drained = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
-        serial.set_drain_notifier(drained.try_clone()?);
+        port.set_drain_notifier(drained.try_clone()?);
         let foreground_timer = match &terminal {
             Some(_) => Some(TimerFd::new().map_err(|error| io::Error::from_raw_os_error(error.errno()))?),
             None => None,
@@ -75,7 +110,7 @@ impl Input {
             stdin,
             terminal,
             escape: Escape::default(),
-            serial,
+            port,
             drained,
             foreground_timer,
             pending: Vec::new(),
@@ -91,6 +126,13 @@ impl Input {
             let _ = add(Events::new(timer, EventSet::IN));
         }
         self.take_terminal(ops);
+    }
+
+    /// Tells the guest how large the terminal is now.
+    pub fn resize(&self) {
+        if let Some((columns, rows)) = self.terminal.as_ref().and_then(Terminal::size) {
+            self.port.set_size(columns, rows);
+        }
     }
 
     /// Makes the terminal raw and watches it, or waits for the foreground. For other inputs, just watches.
@@ -179,7 +221,7 @@ impl Input {
 
     /// Puts into the port what it has room for.
     fn give(&mut self) {
-        let taken = self.serial.enqueue(&self.pending);
+        let taken = self.port.enqueue(&self.pending);
         self.pending.drain(..taken.min(self.pending.len()));
     }
 

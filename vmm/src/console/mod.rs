@@ -1,14 +1,16 @@
-//! The serial console's other end: a terminal, a pipe, a file, or nothing.
+//! The other end of the guest's consoles, serial and virtio: a terminal, a pipe, a file, or nothing.
 
 mod escape;
 mod input;
 mod output;
+mod queued;
 mod terminal;
 
 use std::path::PathBuf;
 
-pub use input::{Input, Request};
+pub use input::{Input, Port, Request};
 pub use output::{Output, OutputError};
+pub use queued::Queued;
 pub use terminal::{Terminal, restore as restore_terminal};
 
 /// Where the console goes.

@@ -1,14 +1,15 @@
-//! Where the bytes go that the guest writes to its serial port.
+//! Where the bytes go that the guest writes to its consoles.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ConsoleConfig;
+use super::queued::{Queue, Queued};
 use crate::config::VmConfig;
 
 /// The console's file cannot be written.
@@ -39,7 +40,9 @@ pub enum OutputError {
 /// is woken by the signal that stops it, and the byte is dropped.
 #[derive(Clone)]
 pub struct Output {
-    file: Option<Arc<File>>,
+    pub(super) file: Option<Arc<File>>,
+    /// What the virtio console has written, on its way to the file.
+    pub(super) queue: Arc<Queue>,
     released: Arc<AtomicBool>,
     /// It is a file of its own, not standard output.
     console_file: bool,
@@ -65,6 +68,7 @@ impl Output {
         };
         Ok(Self {
             file: file.map(Arc::new),
+            queue: Arc::default(),
             released: Arc::default(),
             console_file: matches!(console, ConsoleConfig::File(_)),
             made,
@@ -87,6 +91,19 @@ impl Output {
         if let Some(path) = &self.made {
             let _ = std::fs::remove_file(path);
         }
+    }
+
+    /// The same place, for one who must not wait: the virtio console's device.
+    pub fn queued(&self) -> Queued {
+        Queued::new(self.clone())
+    }
+
+    /// Waits until all that went through [`queued`](Self::queued) is written, or until `interruption` is readable.
+    ///
+    /// # Errors
+    /// What the host said when it had no descriptor to give.
+    pub fn wait_written(&self, interruption: RawFd) -> io::Result<()> {
+        self.queue.wait_written(interruption)
     }
 
     /// From now on whoever blocks in a write gives up when a signal comes, and what it wrote is dropped.

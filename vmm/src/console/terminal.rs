@@ -37,6 +37,15 @@ impl Terminal {
         unsafe { libc::tcgetpgrp(libc::STDIN_FILENO) == libc::getpgrp() }
     }
 
+    /// Columns and rows, if the terminal knows them.
+    #[expect(unsafe_code, reason = "ioctl(2) has no wrapper in the standard library")]
+    pub fn size(&self) -> Option<(u16, u16)> {
+        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: TIOCGWINSZ writes one `winsize` to the pointer, which is good for it.
+        let result = unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+        (result == 0).then_some((size.ws_col, size.ws_row))
+    }
+
     /// Gives every key to the guest, when rvmm is in the foreground; whether it is.
     pub fn make_raw(&self) -> bool {
         let Some(original) = ORIGINAL.get().filter(|_| self.is_foreground()) else { return false };

@@ -12,7 +12,7 @@ use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::acpi::{self, AcpiError};
 use crate::boot::{self, BootError, BootRegisters, BootSource};
-use crate::config::{BootSourceConfig, ConfigError, VmConfig};
+use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
 use crate::cpu::{self, CpuError, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
@@ -73,7 +73,7 @@ pub struct Vm {
     events: Arc<GuestEvents>,
     counters: Arc<ExitCounters>,
     _memory: GuestMemory,
-    fd: VmFd,
+    fd: Arc<VmFd>,
 }
 
 impl Vm {
@@ -81,19 +81,19 @@ impl Vm {
     ///
     /// # Errors
     /// [`VmError`]; nothing is left behind.
-    pub fn create(config: &VmConfig, console: Output) -> Result<Self, VmError> {
+    pub fn create(config: &VmConfig, console: &Output) -> Result<Self, VmError> {
         config.validate()?;
         let source = config.boot_source.as_ref().ok_or(ConfigError::NoKernel)?;
         let machine = &config.machine_config;
         let host = Host::open()?;
-        let fd = host.create_vm()?;
+        let fd = Arc::new(host.create_vm()?);
         let memory = memory::create(machine.mem_size_mib, machine.huge_pages, machine.track_dirty_pages)?;
         register_memory(&fd, &memory, machine.track_dirty_pages)?;
         fd.set_tss_address(layout::KVM_TSS_ADDRESS as usize).map_err(kvm::failed("KVM_SET_TSS_ADDR"))?;
         fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
 
         let mut buses = Buses::default();
-        let devices = DeviceSet::create(config, &fd, &memory, Box::new(console), &mut buses)?;
+        let devices = DeviceSet::create(config, &fd, &memory, console, &mut buses)?;
         let registers = load(config, source, &memory, &devices)?;
 
         let events =
@@ -150,7 +150,7 @@ impl Vm {
     /// Ends the VM as the last thing that this process does: what takes KVM long is left to the kernel.
     pub fn leave(mut self) {
         self.stop();
-        teardown::close_after_exit(&self.fd);
+        teardown::close_after_exit(&*self.fd);
     }
 
     /// The guest's devices.
@@ -203,6 +203,7 @@ fn load(
     let machine = acpi::Machine {
         vcpus: config.machine_config.vcpu_count,
         virtio_mmio: &devices.places(),
+        pci: config.machine_config.transport == Transport::Pci,
         serial: true,
         keyboard: true,
     };

@@ -146,9 +146,29 @@ impl TransportCore {
         }
     }
 
+    /// Which half [`device_features`](Self::device_features) reads.
+    pub fn device_features_select(&self) -> u32 {
+        lock(&self.registers).device_features_select
+    }
+
     /// Selects the half that [`device_features`](Self::device_features) reads.
     pub fn select_device_features(&self, select: u32) {
         lock(&self.registers).device_features_select = select;
+    }
+
+    /// Which half [`set_driver_features`](Self::set_driver_features) writes.
+    pub fn driver_features_select(&self) -> u32 {
+        lock(&self.registers).driver_features_select
+    }
+
+    /// The half of the acknowledged features that the driver selected.
+    pub fn driver_features(&self) -> u32 {
+        let registers = lock(&self.registers);
+        match registers.driver_features_select {
+            0 => registers.driver_features as u32,
+            1 => (registers.driver_features >> 32) as u32,
+            _ => 0,
+        }
     }
 
     /// Selects the half that [`set_driver_features`](Self::set_driver_features) writes.
@@ -173,6 +193,16 @@ impl TransportCore {
         registers.driver_features = half.replace(registers.driver_features, features);
     }
 
+    /// Number of virtqueues.
+    pub fn queue_count(&self) -> usize {
+        self.queue_max_sizes.len()
+    }
+
+    /// The virtqueue that the queue registers mean.
+    pub fn queue_select(&self) -> u32 {
+        lock(&self.registers).queue_select
+    }
+
     /// Selects the virtqueue that the queue registers mean.
     pub fn select_queue(&self, queue: u32) {
         lock(&self.registers).queue_select = queue;
@@ -181,6 +211,17 @@ impl TransportCore {
     /// Largest size of the selected virtqueue; 0 when there is no such queue.
     pub fn queue_max_size(&self) -> u32 {
         lock(&self.registers).selected().map_or(0, |queue| u32::from(queue.max_size()))
+    }
+
+    /// Number of descriptors of the selected virtqueue: its largest until the driver sets it; 0 when there is no such
+    /// queue.
+    pub fn queue_size(&self) -> u32 {
+        lock(&self.registers).selected().map_or(0, QueueConfig::size)
+    }
+
+    /// Address of a part of the selected virtqueue, as the driver set it.
+    pub fn queue_address(&self, area: QueueArea) -> u64 {
+        lock(&self.registers).selected().map_or(0, |queue| queue.address(area))
     }
 
     /// Whether the selected virtqueue is ready.

@@ -4,6 +4,7 @@ pub mod core;
 mod line;
 pub mod mmio;
 mod notifier;
+pub mod pci;
 mod queue_config;
 #[cfg(test)]
 mod tests;

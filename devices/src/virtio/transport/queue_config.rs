@@ -27,6 +27,14 @@ pub enum Half {
 }
 
 impl Half {
+    /// This half of `register`.
+    pub(super) fn of(self, register: u64) -> u32 {
+        match self {
+            Self::Low => register as u32,
+            Self::High => (register >> 32) as u32,
+        }
+    }
+
     /// `register` with this half replaced by `value`.
     pub(super) fn replace(self, register: u64, value: u32) -> u64 {
         match self {
@@ -54,6 +62,18 @@ impl QueueConfig {
 
     pub(super) fn max_size(&self) -> u16 {
         self.max_size
+    }
+
+    pub(super) fn size(&self) -> u32 {
+        self.size
+    }
+
+    pub(super) fn address(&self, area: QueueArea) -> u64 {
+        match area {
+            QueueArea::Descriptor => self.descriptor,
+            QueueArea::Driver => self.driver,
+            QueueArea::Device => self.device,
+        }
     }
 
     pub(super) fn ready(&self) -> bool {

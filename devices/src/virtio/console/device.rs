@@ -1,0 +1,308 @@
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use log::debug;
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ids::VIRTIO_ID_CONSOLE;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_queue::Queue;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::Sink;
+use super::layout::ConfigSpace;
+use crate::metrics::ConsoleMetrics;
+use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
+use crate::virtio::queue::{Chain, VirtQueue};
+
+/// VIRTIO_CONSOLE_F_SIZE (virtio 1.3, 5.3.3): the configuration space has the size of the terminal.
+const VIRTIO_CONSOLE_F_SIZE: u32 = 0;
+
+/// receiveq(port0) and transmitq(port0) (5.3.2).
+const RECEIVE_QUEUE: u16 = 0;
+const TRANSMIT_QUEUE: u16 = 1;
+const QUEUE_MAX_SIZES: [u16; 2] = [64; 2];
+
+/// Tokens of the device's own descriptors: input has come, and the output has room again.
+const INPUT_TOKEN: u32 = 0;
+const ROOM_TOKEN: u32 = 1;
+
+/// Bytes of input that wait for the driver.
+pub const INPUT_CAPACITY: usize = 4096;
+/// Bytes of output that one call takes before other devices get their turn.
+pub const MAX_OUTPUT_PER_CALL: usize = 64 << 10;
+/// What a buffer costs of that, however few bytes it has.
+const COST_OF_A_BUFFER: usize = 512;
+/// Bytes of output that are copied at a time.
+const BLOCK_LEN: usize = 4096;
+/// Buffers that one call fills with input.
+const MAX_INPUTS_PER_CALL: usize = 64;
+
+/// What exists from DRIVER_OK to the next reset.
+struct Active {
+    receive: VirtQueue,
+    transmit: VirtQueue,
+    interrupt: Arc<dyn DeviceInterrupt>,
+    /// The rest of a buffer that was begun. Those behind it wait.
+    begun: Option<Chain>,
+    /// The output is full, and will say when it is not.
+    output_full: bool,
+}
+
+/// How far a buffer was passed on.
+enum Progress {
+    Whole,
+    OutputFull,
+    ShareSpent,
+}
+
+/// A console of one port.
+pub struct ConsoleDevice {
+    output: Box<dyn Sink>,
+    /// Written when the output has room again.
+    room: EventFd,
+    input: VecDeque<u8>,
+    /// Written when there is input for the driver.
+    input_event: EventFd,
+    /// Somebody has more input than there was room for.
+    starved: bool,
+    drain_notifier: Option<EventFd>,
+    space: ConfigSpace,
+    metrics: Arc<ConsoleMetrics>,
+    active: Option<Active>,
+}
+
+impl ConsoleDevice {
+    /// A console whose output goes to `output`.
+    ///
+    /// # Errors
+    /// When the host has no eventfd to give.
+    pub fn new(mut output: Box<dyn Sink>) -> io::Result<Self> {
+        let eventfd = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
+        let room = eventfd()?;
+        output.set_room_notifier(room.try_clone()?);
+        Ok(Self {
+            output,
+            room,
+            input: VecDeque::new(),
+            input_event: eventfd()?,
+            starved: false,
+            drain_notifier: None,
+            space: ConfigSpace::default(),
+            metrics: Arc::default(),
+            active: None,
+        })
+    }
+
+    /// What this console counts.
+    pub fn metrics(&self) -> Arc<ConsoleMetrics> {
+        self.metrics.clone()
+    }
+
+    /// Sends `bytes` to the guest, as many as there is room for, and says how many that were. They wait for the
+    /// driver if it is not there yet.
+    pub fn enqueue(&mut self, bytes: &[u8]) -> usize {
+        let room = INPUT_CAPACITY.saturating_sub(self.input.len());
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        self.input.extend(taken);
+        self.starved |= taken.len() < bytes.len() || self.input.len() >= INPUT_CAPACITY;
+        if !taken.is_empty() && self.active.is_some() {
+            // An eventfd refuses only when its counter is at the limit, and then it is readable.
+            let _ = self.input_event.write(1);
+        }
+        taken.len()
+    }
+
+    /// Names an eventfd that is written once there is room for input again, after `enqueue` found too little.
+    pub fn set_drain_notifier(&mut self, notifier: EventFd) {
+        self.drain_notifier = Some(notifier);
+    }
+
+    /// Tells the guest the size of its terminal in characters; 0 means that it is not known.
+    pub fn set_size(&mut self, columns: u16, rows: u16) {
+        if self.space.set_size(columns, rows)
+            && let Some(active) = &self.active
+        {
+            active.interrupt.signal_config_change();
+        }
+    }
+
+    /// Passes on what the driver has written, as far as the output has room.
+    fn transmit(&mut self, active: &mut Active) -> Result<(), DeviceError> {
+        let Active { transmit: queue, begun, output_full, .. } = active;
+        queue.disable_notifications()?;
+        let mut share = MAX_OUTPUT_PER_CALL;
+        while share > 0 {
+            let mut chain = match begun.take() {
+                Some(chain) => chain,
+                None => match queue.pop()? {
+                    Some(chain) => chain,
+                    None if queue.enable_notifications()? => {
+                        // Costs too: a driver may move the index to and fro.
+                        share = share.saturating_sub(COST_OF_A_BUFFER);
+                        continue;
+                    }
+                    None => return queue.notify_driver(),
+                },
+            };
+            match self.write_out(queue, &mut chain, &mut share) {
+                Progress::Whole => {
+                    queue.add_used(chain.head, 0)?;
+                    share = share.saturating_sub(COST_OF_A_BUFFER);
+                }
+                Progress::ShareSpent => *begun = Some(chain),
+                Progress::OutputFull => {
+                    *begun = Some(chain);
+                    *output_full = true;
+                    self.metrics.output_full.increment();
+                    return queue.notify_driver();
+                }
+            }
+        }
+        queue.continue_later();
+        queue.notify_driver()
+    }
+
+    /// Passes on what is left of a buffer, and takes it off `share`.
+    fn write_out(&mut self, queue: &VirtQueue, chain: &mut Chain, share: &mut usize) -> Progress {
+        let mut block = [0; BLOCK_LEN];
+        while !chain.readable.is_empty() {
+            if *share == 0 {
+                return Progress::ShareSpent;
+            }
+            let len = self.output.room().min(*share).min(BLOCK_LEN);
+            if len == 0 {
+                return Progress::OutputFull;
+            }
+            let part = chain.readable.take_front(len as u64);
+            let Some(bytes) = block.get_mut(..part.len() as usize) else { break };
+            *share = share.saturating_sub(bytes.len());
+            if part.read(queue.memory(), bytes).is_err() {
+                self.metrics.invalid_buffers.increment();
+                break;
+            }
+            match self.output.write(bytes) {
+                Ok(()) => self.metrics.output_bytes.add(bytes.len() as u64),
+                Err(error) => {
+                    self.metrics.lost_bytes.add(bytes.len() as u64);
+                    debug!("console: output is lost: {error}");
+                }
+            }
+        }
+        Progress::Whole
+    }
+
+    /// Gives the driver the input that there is, as far as it has buffers.
+    fn receive(&mut self, queue: &mut VirtQueue) -> Result<(), DeviceError> {
+        queue.disable_notifications()?;
+        let mut filled = 0;
+        while !self.input.is_empty() {
+            if filled >= MAX_INPUTS_PER_CALL {
+                queue.continue_later();
+                break;
+            }
+            filled += 1;
+            let Some(chain) = queue.pop()? else {
+                if queue.enable_notifications()? {
+                    continue;
+                }
+                break;
+            };
+            let written = self.write_in(queue, &chain);
+            queue.add_used(chain.head, written)?;
+        }
+        queue.notify_driver()?;
+        if self.starved && self.input.len() <= INPUT_CAPACITY / 2 {
+            self.starved = false;
+            if let Some(notifier) = &self.drain_notifier {
+                let _ = notifier.write(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills a buffer with input; the bytes that it got. One that is not in guest memory gets none.
+    fn write_in(&mut self, queue: &VirtQueue, chain: &Chain) -> u32 {
+        let room = usize::try_from(chain.writable.len()).unwrap_or(usize::MAX);
+        let count = room.min(self.input.len());
+        let bytes = self.input.make_contiguous().get(..count).unwrap_or_default();
+        let Ok(written) = chain.writable.write(queue.memory(), bytes) else {
+            self.metrics.invalid_buffers.increment();
+            return 0;
+        };
+        self.input.drain(..written.min(count));
+        self.metrics.input_bytes.add(written as u64);
+        written as u32
+    }
+}
+
+impl VirtioDevice for ConsoleDevice {
+    fn device_type(&self) -> u32 {
+        VIRTIO_ID_CONSOLE
+    }
+
+    fn features(&self) -> u64 {
+        1 << VIRTIO_F_VERSION_1
+            | 1 << VIRTIO_RING_F_EVENT_IDX
+            | 1 << VIRTIO_RING_F_INDIRECT_DESC
+            | 1 << VIRTIO_CONSOLE_F_SIZE
+    }
+
+    fn queue_max_sizes(&self) -> &[u16] {
+        &QUEUE_MAX_SIZES
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        self.space.read(offset, data);
+    }
+
+    /// Edge-triggered and never emptied: whoever writes them does so once for each thing that happened, also while the
+    /// device is not active.
+    fn backend_fds(&self) -> Vec<BackendFd> {
+        vec![
+            BackendFd::edge(INPUT_TOKEN, self.input_event.as_raw_fd()),
+            BackendFd::edge(ROOM_TOKEN, self.room.as_raw_fd()),
+        ]
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
+        let Activation { memory, interrupt, queues, features: _ } = activation;
+        let mut queues = (0..)
+            .zip(queues)
+            .map(|(index, queue)| VirtQueue::new(index, queue, memory.clone(), interrupt.clone()));
+        let (Some(mut receive), Some(transmit)) = (queues.next(), queues.next()) else { return Ok(()) };
+        // Buffers for input are looked for when there is some, not when the driver adds them.
+        receive.disable_notifications()?;
+        drop(queues);
+        self.active = Some(Active { receive, transmit, interrupt, begun: None, output_full: false });
+        if !self.input.is_empty() {
+            let _ = self.input_event.write(1);
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, event: DeviceEvent) -> Result<(), DeviceError> {
+        let Some(mut active) = self.active.take() else { return Ok(()) };
+        let result = match event {
+            DeviceEvent::Queue(RECEIVE_QUEUE) | DeviceEvent::Backend(INPUT_TOKEN) => {
+                self.receive(&mut active.receive)
+            }
+            DeviceEvent::Queue(TRANSMIT_QUEUE) if !active.output_full => self.transmit(&mut active),
+            DeviceEvent::Backend(ROOM_TOKEN) if active.output_full => {
+                active.output_full = false;
+                self.transmit(&mut active)
+            }
+            DeviceEvent::Queue(_) | DeviceEvent::Backend(_) => Ok(()),
+        };
+        self.active = Some(active);
+        result
+    }
+
+    fn deactivate(&mut self) -> Vec<Queue> {
+        let Some(mut active) = self.active.take() else { return Vec::new() };
+        // What a driver wrote last thing and did not wait for. A ring that it broke has nothing more to say.
+        let _ = self.transmit(&mut active);
+        vec![active.receive.into_inner(), active.transmit.into_inner()]
+    }
+}
