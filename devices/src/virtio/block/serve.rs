@@ -113,10 +113,8 @@ impl BlockDevice {
     pub(super) fn finish(&self, active: &mut Active) -> Result<(), DeviceError> {
         let Active { queue, engine, target: _, interrupt: _, done, bytes_under_way } = active;
         let failed = |source| DeviceError::Backend { what: "cannot go on with a request", source };
-        engine.take_completions(done).map_err(failed)?;
-        if !done.is_empty()
-            && let Some(event) = &self.completion_event
-        {
+        let signalled = engine.take_completions(done).map_err(failed)?;
+        if signalled && let Some(event) = &self.completion_event {
             // What completed while it was started has signalled as well: taken back, or the event loop would wake for
             // nothing. What completes after this signals again, what completed before is taken by the next line.
             let _ = event.read();
