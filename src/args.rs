@@ -5,11 +5,13 @@
 //! with its verbs and help texts, only when that does not succeed.
 
 mod balloon;
+mod control;
 mod disk;
 mod fields;
 mod size;
 mod transport;
 mod usage;
+mod vsock;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -18,9 +20,11 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub(crate) use balloon::BalloonArg;
+pub(crate) use control::ControlArgs;
 pub(crate) use disk::{Cache, DiskArg, Engine};
 pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
+pub(crate) use vsock::VsockArg;
 
 /// Shown at the end of the help, and in the manual page.
 pub(crate) const EXAMPLES: &str = "  rvmm --kernel vmlinux --rootfs disk.ext4
@@ -32,7 +36,7 @@ pub(crate) const EXAMPLES: &str = "  rvmm --kernel vmlinux --rootfs disk.ext4
 /// What an option's line has no room for.
 pub(crate) const NOTES: &str = "\
 On a terminal, Ctrl-A x ends the VM and Ctrl-A h shows the other keys.
-A comma that belongs to a path in --rootfs or --disk is written twice: --disk path=a,,b.img";
+A comma that belongs to a path in --rootfs, --disk or --vsock is written twice: --disk path=a,,b.img";
 
 /// The exit codes of a run.
 pub(crate) const EXIT_CODES: &str = "  0  the guest powered off or reset, or Ctrl-A x
@@ -176,6 +180,15 @@ pub(crate) struct RunArgs {
     )]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse(&value)))]
     pub(crate) disks: Vec<DiskArg>,
+
+    /// Sockets between guest and host: the guest's context id, 3 or more, and the unix socket that host programs
+    /// connect to.
+    #[arg(long, value_name = "cid=N,uds=PATH", help_heading = "Sockets", value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| VsockArg::parse(&value)))]
+    pub(crate) vsock: Option<VsockArg>,
+
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
 
     /// Where the guest's console goes; with virtio it has a second, faster one, /dev/hvc0.
     #[arg(long, value_name = "[virtio,]stdio|none|file=PATH", help_heading = "Console and log")]

@@ -15,6 +15,7 @@
 
 mod support;
 
+mod api;
 mod bad_input;
 mod block;
 mod boot;
@@ -28,3 +29,4 @@ mod layering;
 mod linux;
 mod log;
 mod terminal;
+mod virtio_console;

@@ -31,9 +31,9 @@ pub struct FakeMsi {
 }
 
 impl FakeMsi {
-    /// The messages since the last call: address and data.
-    pub fn take(&self) -> Vec<(u64, u32)> {
-        std::mem::take(&mut *lock(&self.sent))
+    /// The messages so far: address and data.
+    pub fn sent(&self) -> Vec<(u64, u32)> {
+        lock(&self.sent).clone()
     }
 }
 

@@ -139,6 +139,37 @@ pub struct SerialMetrics {
     pub interrupt_failures: Counter,
 }
 
+/// What a socket device counts. As in its queues, "rx" is to the guest and "tx" from it.
+#[derive(Debug, Default, Serialize)]
+pub struct VsockMetrics {
+    /// Connections made, or asked for by a host program.
+    pub connections: Counter,
+    /// Requests of the guest that no host program took.
+    pub refused_requests: Counter,
+    /// Host programs sent away before they were connected: they said nonsense or nothing, or there were too many.
+    pub rejected_clients: Counter,
+    /// Packets to the guest.
+    pub rx_packets: Counter,
+    /// Bytes of data in them.
+    pub rx_bytes: Counter,
+    /// Packets from the guest.
+    pub tx_packets: Counter,
+    /// Bytes of data in them.
+    pub tx_bytes: Counter,
+    /// RST packets to the guest.
+    pub resets_sent: Counter,
+    /// RST packets from the guest.
+    pub resets_received: Counter,
+    /// Packets to the guest that only say how much it may send.
+    pub credit_updates_sent: Counter,
+    /// Packets of the guest, or buffers for packets to it, that were malformed or out of place.
+    pub invalid_packets: Counter,
+    /// Packets by which the guest sent more than it had credit for, or took more than it was sent.
+    pub credit_violations: Counter,
+    /// Things that the host refused: descriptors or memory for a connection.
+    pub host_errors: Counter,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! The console with a shell at its other end.
 
+use std::fs;
 use std::process::Stdio;
 
 use super::{Guest, require_linux_guests};
@@ -40,4 +41,70 @@ fn a_shell_on_a_terminal_answers_and_is_interrupted_by_ctrl_c() {
     terminal.press("exit\r");
     assert_eq!(guest.end().code(), 0, "{}", terminal.screen());
     assert_eq!(terminal.settings(), before);
+}
+
+/// Debian's kernel, whose driver of the virtio console is a module.
+fn virtio_console() -> Guest {
+    Guest::debian("6_12").arg("--console").arg("virtio")
+}
+
+#[test]
+fn a_shell_on_hvc0_answers_what_is_typed_through_a_pipe() {
+    require_linux_guests!();
+    let mut guest = virtio_console().into_rvmm().stdin(Stdio::piped()).launch();
+    // Before the driver is there, the serial port speaks.
+    guest.wait_for("rvmm-init\r\n").wait_for(PROMPT);
+    guest.send("echo on $(tty) with $((6 * 7)) sevens\n").wait_for("on /dev/hvc0 with 42 sevens\r\n");
+    let lines = "0123456789abcdef0123456789abcdef0123456789abcdef\n".repeat(400);
+    guest.send("stty -echo; echo reading; cat >/lines; stty echo\n").wait_for("reading\r\n");
+    guest.send(&lines).send("\x04").wait_for_times(3, PROMPT);
+    guest.send("echo got $(wc -c </lines), $(sort -u /lines | wc -l) kind\n");
+    guest.wait_for("got 19600, 1 kind\r\n");
+    guest.send("exit\n");
+    guest.end().assert_clean();
+}
+
+#[test]
+fn a_shell_on_hvc0_is_interrupted_by_ctrl_c_and_knows_the_size_of_the_terminal() {
+    require_linux_guests!();
+    let mut terminal = Terminal::open();
+    let before = terminal.settings();
+    terminal.resize(101, 33);
+    let guest = terminal.launch(virtio_console().into_rvmm());
+    terminal.wait_for(PROMPT);
+    terminal.press("echo size $(stty size)\r");
+    terminal.wait_for("size 33 101\r");
+    terminal.resize(90, 20);
+    terminal.press("sleep 2; echo size $(stty size)\r");
+    terminal.wait_for("size 20 90\r");
+    terminal.press("PS1='ne''xt> '; sh -c 'echo sleeping; sleep 1000'\r");
+    terminal.wait_for("sleeping\r");
+    terminal.press("\x03");
+    terminal.wait_for("next> ");
+    terminal.press("exit\r");
+    assert_eq!(guest.end().code(), 0, "{}", terminal.screen());
+    assert_eq!(terminal.settings(), before);
+}
+
+#[test]
+fn a_large_output_through_hvc0_is_complete_and_faster_than_through_the_serial_port() {
+    require_linux_guests!();
+    let print = |console: &str, lines: u32| {
+        let guest =
+            Guest::debian("6_12").arg("--console").arg(console).args(["--log-level", "info", "--log-file"]);
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let report = guest.arg(&log).run(&format!(
+            "yes 0123456789abcdefghijklmnopqrstuvwxyz | head -n {lines} >/text; \
+             a=$(cut -d ' ' -f 1 /proc/uptime); cat /text; b=$(cut -d ' ' -f 1 /proc/uptime); echo took $a $b"
+        ));
+        let printed = report.text().lines().filter(|line| *line == "0123456789abcdefghijklmnopqrstuvwxyz");
+        assert_eq!(printed.count(), lines as usize, "{console}");
+        let took: Vec<f64> = report.value("took").split(' ').map(|time| time.parse().unwrap()).collect();
+        let per_second = f64::from(lines) * 38.0 / (took[1] - took[0]);
+        eprintln!("{console}: {per_second:.0} bytes/s; {}", fs::read_to_string(log).unwrap().trim());
+        per_second
+    };
+    let (serial, virtio) = (print("stdio", 1000), print("virtio", 20_000));
+    assert!(virtio > 2.0 * serial, "{virtio} bytes/s, the serial port {serial}");
 }

@@ -37,6 +37,11 @@ impl Guest {
         self
     }
 
+    pub(super) fn args<A: AsRef<std::ffi::OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.rvmm = self.rvmm.args(args);
+        self
+    }
+
     /// The root file system that everybody shares, which nobody can write.
     pub(super) fn shared_root(self) -> Self {
         let image = resource("RVMM_ROOTFS");

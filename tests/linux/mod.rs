@@ -15,6 +15,8 @@ mod disks;
 mod ends;
 mod guest;
 mod machine;
+mod tools;
+mod vsock;
 
 use std::path::PathBuf;
 

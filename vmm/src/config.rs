@@ -12,10 +12,12 @@ pub use devices::virtio::balloon::{BalloonConfig, BalloonConfigError};
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
 pub use devices::virtio::console::ConsoleConfig as VirtioConsoleConfig;
 pub use devices::virtio::rng::EntropyConfig;
+pub use devices::virtio::vsock::{VsockConfig, VsockConfigError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use transport::Transport;
 
 use crate::memory::{HugePages, MIB};
+pub use crate::metrics::MetricsConfig;
 
 /// Largest number of vCPUs that a guest can have.
 pub const MAX_VCPUS: u32 = 32;
@@ -127,6 +129,9 @@ pub struct VmConfig {
     /// virtio-balloon device; absent: none.
     #[serde(default)]
     pub balloon: Option<BalloonConfig>,
+    /// Where metrics are written; absent: nowhere.
+    #[serde(default)]
+    pub metrics: Option<MetricsConfig>,
     /// virtio-console device, a key of rvmm's own; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<VirtioConsoleConfig>,
@@ -137,15 +142,14 @@ pub struct VmConfig {
     #[serde(default)]
     memory_hotplug: NotSupported,
     #[serde(default)]
-    metrics: NotSupported,
-    #[serde(default)]
     mmds_config: NotSupported,
     #[serde(default)]
     network_interfaces: NotSupported,
     #[serde(default)]
     pmem: NotSupported,
+    /// virtio-vsock device; absent: none.
     #[serde(default)]
-    vsock: NotSupported,
+    pub vsock: Option<VsockConfig>,
 }
 
 /// A configuration that no VM can be made from.
@@ -202,6 +206,9 @@ pub enum ConfigError {
     /// A drive that cannot be.
     #[error(transparent)]
     Drive(#[from] BlockConfigError),
+    /// A socket device that cannot be.
+    #[error(transparent)]
+    Vsock(#[from] VsockConfigError),
     /// A balloon that cannot be.
     #[error(transparent)]
     Balloon(#[from] BalloonConfigError),
@@ -232,11 +239,15 @@ impl VmConfig {
         self.validate_machine()?;
         self.validate_drives()?;
         self.validate_balloon()?;
-        let one_of_a_kind = [self.entropy.is_some(), self.balloon.is_some(), self.console.is_some()];
+        let one_of_a_kind =
+            [self.entropy.is_some(), self.balloon.is_some(), self.console.is_some(), self.vsock.is_some()];
         let count = self.drives.len() + one_of_a_kind.map(usize::from).iter().sum::<usize>();
         let max = self.machine_config.transport.max_devices();
         if count > max {
             return Err(ConfigError::TooManyDevices { count, max });
+        }
+        if let Some(vsock) = &self.vsock {
+            vsock.validate()?;
         }
         Ok(())
     }
@@ -368,7 +379,7 @@ mod tests {
         let text = r#"{"boot-source": {"kernel_image_path": "k", "boot_args": "a", "initrd_path": "i"},
             "drives": [{"drive_id": "d", "is_root_device": true, "path_on_host": "p", "is_read_only": true}],
             "machine-config": {"vcpu_count": 2, "mem_size_mib": 256, "huge_pages": "2M"},
-            "network-interfaces": [], "vsock": null, "entropy": {}}"#;
+            "network-interfaces": [], "vsock": {"guest_cid": 3, "uds_path": "v"}, "entropy": {}}"#;
         let first = config(text).unwrap();
         let second = config(&serde_json::to_string(&first).unwrap()).unwrap();
         assert_eq!(first, second);
@@ -378,7 +389,7 @@ mod tests {
     fn unknown_and_unsupported_keys_are_named() {
         let unknown = config(r#"{"boot-source": {"kernel_image_path": "k", "colour": 1}}"#).unwrap_err();
         assert!(unknown.to_string().contains("unknown field `colour`"), "{unknown}");
-        let unsupported = config(r#"{"vsock": {"guest_cid": 3}}"#).unwrap_err();
+        let unsupported = config(r#"{"pmem": [{"id": "p"}]}"#).unwrap_err();
         assert!(unsupported.to_string().contains("not supported yet"), "{unsupported}");
     }
 

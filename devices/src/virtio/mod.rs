@@ -4,6 +4,8 @@ pub mod balloon;
 pub mod block;
 pub mod console;
 pub mod device;
+#[cfg(any(test, feature = "test-harness"))]
+pub mod pci_harness;
 pub mod queue;
 #[cfg(any(test, feature = "test-harness"))]
 pub mod queue_harness;
@@ -11,3 +13,4 @@ pub mod rng;
 pub mod segments;
 mod serve;
 pub mod transport;
+pub mod vsock;

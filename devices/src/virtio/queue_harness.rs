@@ -26,8 +26,10 @@ use vm_memory::{Bytes, GuestAddress, GuestRegionMmap};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::device::{DeviceEvent, SharedDevice, Trigger, VirtioDevice};
+use super::pci_harness::PciRegisters;
 use super::transport::core::TransportCore;
 use super::transport::mmio::MmioTransport;
+use super::transport::pci::PciTransport;
 use crate::GuestMemory;
 use crate::bus::{BusAction, BusDevice};
 use crate::interrupt::FakeInterrupt;
@@ -83,29 +85,58 @@ struct DriverQueue {
     used_idx: u16,
 }
 
-/// A device behind virtio-mmio, and its driver.
+/// Which transport a device is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportKind {
+    /// virtio-mmio.
+    Mmio,
+    /// virtio-pci.
+    Pci,
+}
+
+/// The registers of a device, under the names that virtio-mmio has for them.
+enum Registers {
+    Mmio { transport: MmioTransport, interrupt: Arc<FakeInterrupt> },
+    Pci(Box<PciRegisters>),
+}
+
+/// A device behind a transport, and its driver.
 pub struct Harness {
-    transport: MmioTransport,
+    registers: Registers,
     core: Arc<TransportCore>,
     memory: GuestMemory,
-    interrupt: Arc<FakeInterrupt>,
     queues: Vec<DriverQueue>,
     next_buffer: u64,
     epoll: Epoll,
 }
 
 impl Harness {
-    /// A device that no driver has touched.
+    /// A device behind virtio-mmio that no driver has touched.
     pub fn new(device: impl VirtioDevice + 'static) -> Self {
         Self::with_shared(Arc::new(Mutex::new(device)))
     }
 
-    /// A device that no driver has touched, and that the test keeps a hold of.
+    /// A device behind virtio-mmio that no driver has touched, and that the test keeps a hold of.
     pub fn with_shared(device: SharedDevice) -> Self {
+        Self::behind(TransportKind::Mmio, device)
+    }
+
+    /// A device behind a transport, that no driver has touched, and that the test keeps a hold of.
+    pub fn behind(transport: TransportKind, device: SharedDevice) -> Self {
         let memory = guest_memory(&[(0, REGION_BOUNDARY), (REGION_BOUNDARY, MEMORY_SIZE - REGION_BOUNDARY)]);
-        let interrupt = Arc::new(FakeInterrupt::default());
-        let transport = MmioTransport::new(memory.clone(), device, interrupt.clone()).unwrap();
-        let core = transport.core().clone();
+        let (registers, core) = match transport {
+            TransportKind::Mmio => {
+                let interrupt = Arc::new(FakeInterrupt::default());
+                let transport = MmioTransport::new(memory.clone(), device, interrupt.clone()).unwrap();
+                let core = transport.core().clone();
+                (Registers::Mmio { transport, interrupt }, core)
+            }
+            TransportKind::Pci => {
+                let registers = PciRegisters::new(memory.clone(), device);
+                let core = registers.function().core().clone();
+                (Registers::Pci(Box::new(registers)), core)
+            }
+        };
 
         let epoll = Epoll::new().unwrap();
         for (token, event) in (0..).zip(core.queue_events()) {
@@ -122,12 +153,23 @@ impl Harness {
             epoll.ctl(ControlOperation::Add, backend.fd, event).unwrap();
         }
         let queues = vec![DriverQueue::default(); core.queue_events().len()];
-        Self { transport, core, memory, interrupt, queues, next_buffer: FIRST_BUFFER, epoll }
+        Self { registers, core, memory, queues, next_buffer: FIRST_BUFFER, epoll }
     }
 
-    /// A device whose driver has set DRIVER_OK, with `features` and VIRTIO_F_VERSION_1 and rings of `queue_size`.
+    /// A device behind virtio-mmio whose driver has set DRIVER_OK, with `features` and VIRTIO_F_VERSION_1 and rings of
+    /// `queue_size`.
     pub fn started(device: impl VirtioDevice + 'static, features: u64, queue_size: u16) -> Self {
-        let mut harness = Self::new(device);
+        Self::started_behind(TransportKind::Mmio, device, features, queue_size)
+    }
+
+    /// [`started`](Self::started), behind a transport.
+    pub fn started_behind(
+        transport: TransportKind,
+        device: impl VirtioDevice + 'static,
+        features: u64,
+        queue_size: u16,
+    ) -> Self {
+        let mut harness = Self::behind(transport, Arc::new(Mutex::new(device)));
         harness.start(features, queue_size);
         harness
     }
@@ -135,6 +177,9 @@ impl Harness {
     /// Resets the device and initializes it (virtio 1.3, 3.1.1).
     pub fn start(&mut self, features: u64, queue_size: u16) {
         self.negotiate(features | VERSION_1);
+        if let Registers::Pci(registers) = &self.registers {
+            registers.assign_vectors();
+        }
         for queue in 0..self.queues.len() {
             self.set_up_queue(queue as u32, queue_size);
         }
@@ -172,9 +217,20 @@ impl Harness {
         self.read(mmio::VIRTIO_MMIO_QUEUE_READY) == 1
     }
 
-    /// The transport, for accesses of any width.
+    /// The transport, which is virtio-mmio, for accesses of any width.
     pub fn transport(&self) -> &MmioTransport {
-        &self.transport
+        match &self.registers {
+            Registers::Mmio { transport, .. } => transport,
+            Registers::Pci(_) => panic!("the device is behind virtio-pci"),
+        }
+    }
+
+    /// The transport, which is virtio-pci, for accesses of any kind.
+    pub fn function(&self) -> &PciTransport {
+        match &self.registers {
+            Registers::Mmio { .. } => panic!("the device is behind virtio-mmio"),
+            Registers::Pci(registers) => registers.function(),
+        }
     }
 
     /// What is behind the transport.
@@ -187,16 +243,26 @@ impl Harness {
         &self.memory
     }
 
-    /// Reads a 32-bit register.
+    /// Reads a register, by its offset in virtio-mmio.
     pub fn read(&self, register: u32) -> u32 {
-        let mut data = [0; 4];
-        self.transport.read(u64::from(register), &mut data);
-        u32::from_le_bytes(data)
+        match &self.registers {
+            Registers::Mmio { transport, .. } => {
+                let mut data = [0; 4];
+                transport.read(u64::from(register), &mut data);
+                u32::from_le_bytes(data)
+            }
+            Registers::Pci(registers) => registers.read(register),
+        }
     }
 
-    /// Writes a 32-bit register.
+    /// Writes a register, by its offset in virtio-mmio.
     pub fn write(&self, register: u32, value: u32) {
-        assert_eq!(self.transport.write(u64::from(register), &value.to_le_bytes()), BusAction::None);
+        match &self.registers {
+            Registers::Mmio { transport, .. } => {
+                assert_eq!(transport.write(u64::from(register), &value.to_le_bytes()), BusAction::None);
+            }
+            Registers::Pci(registers) => registers.write(register, value),
+        }
     }
 
     /// Device status.
@@ -212,13 +278,21 @@ impl Harness {
     /// `len` bytes of the configuration space at `offset`.
     pub fn config(&self, offset: u64, len: usize) -> Vec<u8> {
         let mut data = vec![0; len];
-        self.transport.read(u64::from(mmio::VIRTIO_MMIO_CONFIG) + offset, &mut data);
+        match &self.registers {
+            Registers::Mmio { transport, .. } => {
+                transport.read(u64::from(mmio::VIRTIO_MMIO_CONFIG) + offset, &mut data);
+            }
+            Registers::Pci(registers) => registers.config(offset, &mut data),
+        }
         data
     }
 
     /// Interrupts raised so far.
     pub fn interrupts(&self) -> usize {
-        self.interrupt.count()
+        match &self.registers {
+            Registers::Mmio { interrupt, .. } => interrupt.count(),
+            Registers::Pci(registers) => registers.msi().sent().len(),
+        }
     }
 
     /// Address of `len` bytes of guest memory that nothing else uses, with `fill` in each of them.

@@ -82,6 +82,11 @@ impl Segments {
         front
     }
 
+    /// Puts another run behind this one.
+    pub fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
     /// Takes the last byte off and returns its address; none when the run is empty or the byte has no address.
     pub fn take_last_byte(&mut self) -> Option<GuestAddress> {
         let last = self.0.last_mut()?;

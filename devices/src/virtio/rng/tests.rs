@@ -2,7 +2,7 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
 use super::*;
 use crate::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
-use crate::virtio::queue_harness::{Buffer, Harness, MEMORY_SIZE, Used};
+use crate::virtio::queue_harness::{Buffer, Harness, MEMORY_SIZE, TransportKind, Used};
 
 fn device(rate_limiter: Option<RateLimiterConfig>) -> RngDevice {
     RngDevice::new(&EntropyConfig { rate_limiter }).unwrap()
@@ -13,8 +13,13 @@ fn started() -> Harness {
 }
 
 #[test]
-fn buffers_are_filled_whatever_their_pieces() {
-    let mut harness = started();
+fn buffers_are_filled_whatever_their_pieces_and_the_transport() {
+    for transport in [TransportKind::Mmio, TransportKind::Pci] {
+        buffers_are_filled(Harness::started_behind(transport, device(None), 0, 16));
+    }
+}
+
+fn buffers_are_filled(mut harness: Harness) {
     let (first, second) = (harness.allocate(100, 0), harness.allocate(5000, 0));
     let head = harness.add_chain(0, &[Buffer::writable(first, 100), Buffer::writable(second, 5000)]);
     harness.kick(0);

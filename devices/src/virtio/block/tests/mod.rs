@@ -19,7 +19,7 @@ use virtio_bindings::virtio_blk::{
 
 use super::*;
 use crate::metrics::BlockMetrics;
-use crate::virtio::queue_harness::{Buffer, Harness};
+use crate::virtio::queue_harness::{Buffer, Harness, TransportKind};
 
 const OK: u8 = VIRTIO_BLK_S_OK as u8;
 const IOERR: u8 = VIRTIO_BLK_S_IOERR as u8;
@@ -73,7 +73,12 @@ impl Disk {
         let device = BlockDevice::open(&config).unwrap();
         let metrics = device.metrics();
         let device = Arc::new(Mutex::new(device));
-        let mut harness = Harness::with_shared(device.clone());
+        // What holds for a disk holds behind either transport; engines and transports are tried side by side.
+        let transport = match io_engine {
+            IoEngine::Sync => TransportKind::Mmio,
+            IoEngine::Async => TransportKind::Pci,
+        };
+        let mut harness = Harness::behind(transport, device.clone());
         harness.start(features, 256);
         assert!(!harness.needs_reset());
         Self { harness, device, file, metrics, config, directory }

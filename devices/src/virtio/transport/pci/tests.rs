@@ -1,1 +1,350 @@
+use std::sync::{Arc, Mutex};
 
+use virtio_queue::Queue;
+
+use super::*;
+use crate::virtio::device::{Activation, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
+use crate::virtio::pci_harness::{IO_BASE, MEMORY_BASE, MSI_ADDRESS, PciRegisters};
+use crate::virtio::queue_harness::{VERSION_1, guest_memory};
+
+const VENDOR_SPECIFIC: u8 = 9;
+const NO_VECTOR: u16 = 0xffff;
+
+/// Two queues, four bytes of configuration, and its interrupt for the test to raise.
+#[derive(Default)]
+struct TestDevice(DeviceSide);
+
+impl VirtioDevice for TestDevice {
+    fn device_type(&self) -> u32 {
+        VIRTIO_ID_NET
+    }
+    fn features(&self) -> u64 {
+        VERSION_1 | 1
+    }
+    fn queue_max_sizes(&self) -> &[u16] {
+        &[256, 64]
+    }
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        data.iter_mut().zip(offset..).for_each(|(byte, offset)| *byte = 0xa0 + offset as u8);
+    }
+    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
+        *self.0.lock().unwrap() = Some(activation.interrupt);
+        Ok(())
+    }
+    fn process(&mut self, _: DeviceEvent) -> Result<(), DeviceError> {
+        Ok(())
+    }
+    fn deactivate(&mut self) -> Vec<Queue> {
+        Vec::new()
+    }
+}
+
+type DeviceSide = Arc<Mutex<Option<Arc<dyn DeviceInterrupt>>>>;
+
+/// The function, switched on with MSI-X, and the interrupt that its device has once it is started.
+fn function() -> (PciRegisters, DeviceSide) {
+    let interrupt = Arc::default();
+    let device = TestDevice(Arc::clone(&interrupt));
+    (PciRegisters::new(guest_memory(&[(0, 1 << 20)]), Arc::new(Mutex::new(device))), interrupt)
+}
+
+/// The function after DRIVER_OK with no queue, and its device's interrupt.
+fn started() -> (PciRegisters, Arc<dyn DeviceInterrupt>) {
+    let (registers, interrupt) = function();
+    for status in [1, 3] {
+        registers.write_memory(0x14, &[status]);
+    }
+    registers.write_memory(8, &[1, 0, 0, 0]);
+    registers.write_memory(0xc, &[1, 0, 0, 0]);
+    for status in [0xb, 0xf] {
+        registers.write_memory(0x14, &[status]);
+    }
+    assert_eq!(memory::<1>(&registers, 0x14), [0xf]);
+    let interrupt = interrupt.lock().unwrap().clone().unwrap();
+    (registers, interrupt)
+}
+
+fn memory<const N: usize>(registers: &PciRegisters, offset: u64) -> [u8; N] {
+    let mut data = [0xaa; N];
+    registers.read_memory(offset, &mut data);
+    data
+}
+
+fn config<const N: usize>(registers: &PciRegisters, offset: usize) -> [u8; N] {
+    let mut data = [0xaa; N];
+    registers.function().read_config(offset, &mut data);
+    data
+}
+
+fn config_u32(registers: &PciRegisters, offset: usize) -> u32 {
+    u32::from_le_bytes(config(registers, offset))
+}
+
+fn kicked(registers: &PciRegisters) -> Vec<bool> {
+    registers.function().core().queue_events().iter().map(|event| event.read().is_ok()).collect()
+}
+
+#[test]
+fn a_driver_that_walks_the_capabilities_finds_every_structure_within_its_bar() {
+    let (registers, _) = function();
+    assert_eq!(config_u32(&registers, 0), 0x1041_1af4, "network device, not transitional");
+    let mut found = Vec::new();
+    for (id, offset) in registers.capabilities() {
+        if id != VENDOR_SPECIFIC {
+            found.push((id, 0, 0, config_u32(&registers, offset + 4)));
+            continue;
+        }
+        let [len, kind, bar] = config(&registers, offset + 2);
+        assert_eq!(len, if matches!(kind, 2 | 5) { 20 } else { 16 });
+        let (start, size) = (config_u32(&registers, offset + 8), config_u32(&registers, offset + 12));
+        assert!(start + size <= if bar == 0 { MEMORY_SIZE } else { 4 });
+        found.push((kind, bar, start, size));
+    }
+    assert_eq!(
+        found,
+        [
+            (1, 0, 0, 0x38),
+            (3, 0, 0x100, 1),
+            (2, 1, 0, 4),
+            (2, 0, 0x2000, 8),
+            (4, 0, 0x1000, 0x1000),
+            (5, 0, 0, 0),
+            (0x11, 0, 0, 0x3000),
+        ],
+        "notifications by ports first"
+    );
+    assert_eq!(memory(&registers, 0x1001), [0xa1, 0xa2, 0xa3]);
+    let (_, msix) = registers.capabilities()[6];
+    assert_eq!(config(&registers, msix + 2), [2, 0x80], "three vectors");
+    assert_eq!(config_u32(&registers, msix + 8), 0x3800, "pending bits");
+}
+
+#[test]
+fn the_common_structure_reads_back_what_was_written() {
+    let (registers, _) = function();
+    assert_eq!(memory(&registers, 0x12), [2, 0], "queues");
+    for (select, half) in [(0, 1), (1, 1), (2, 0)] {
+        registers.write_memory(0, &u32::to_le_bytes(select));
+        assert_eq!(
+            (memory(&registers, 0), memory(&registers, 4)),
+            (select.to_le_bytes(), u32::to_le_bytes(half))
+        );
+    }
+    registers.write_memory(0x14, &[3]);
+    registers.write_memory(0xc, &[1, 0, 0, 0]);
+    assert_eq!(memory(&registers, 0xc), [1, 0, 0, 0]);
+    registers.write_memory(8, &[1, 0, 0, 0]);
+    registers.write_memory(0xc, &[1, 0, 0, 0]);
+    registers.write_memory(0x14, &[0xb]);
+    for (queue, size) in [(0u16, 256u16), (1, 64), (2, 0)] {
+        registers.write_memory(0x16, &queue.to_le_bytes());
+        assert_eq!(memory(&registers, 0x18), size.to_le_bytes());
+        assert_eq!(memory(&registers, 0x1e), queue.to_le_bytes(), "queue_notify_off");
+    }
+    registers.write_memory(0x16, &[1, 0]);
+    registers.write_memory(0x18, &[8, 0]);
+    for register in (0x20..0x38).step_by(4) {
+        registers.write_memory(register, &[register as u8, 0, 0, 0]);
+        assert_eq!(memory(&registers, register), [register as u8, 0, 0, 0]);
+    }
+    registers.write_memory(0x1c, &[0, 0]);
+    assert_eq!(memory(&registers, 0x1c), [0, 0]);
+    registers.write_memory(0x1c, &[1, 0]);
+    assert_eq!((memory(&registers, 0x1c), memory(&registers, 0x18)), ([1, 0], [8, 0]));
+    registers.write_memory(0x1c, &[0, 0]);
+    assert_eq!(memory(&registers, 0x1c), [1, 0], "0 is not to be written");
+}
+
+#[test]
+fn each_queue_is_notified_at_its_port_and_at_its_place_in_memory() {
+    let (registers, _) = started();
+    let doorbells: Vec<_> = registers.function().doorbells().map(|(doorbell, _)| doorbell).collect();
+    let at = |space, address| Doorbell { space, address };
+    let (notify, ports) = (u64::from(MEMORY_BASE) + 0x2000, u64::from(IO_BASE));
+    assert_eq!(
+        doorbells,
+        [
+            at(Space::Memory, notify),
+            at(Space::Memory, notify + 4),
+            at(Space::Io, ports),
+            at(Space::Io, ports + 2)
+        ]
+    );
+    for (queue, doorbell) in [0, 1, 0, 1].into_iter().zip(&doorbells) {
+        for value in [[0, 0], [1, 0], [0xff, 0xff]] {
+            let Doorbell { space, address } = *doorbell;
+            assert_eq!(registers.function().write(space, address, &value), Some(BusAction::None));
+            assert_eq!(kicked(&registers), [queue == 0, queue == 1], "{doorbell:?}, whatever the value");
+        }
+    }
+    registers.write_memory(0x2002, &[0, 0]);
+    registers.write_memory(0x2008, &[0, 0]);
+    assert!(registers.function().write(Space::Io, ports + 4, &[0, 0]).is_none());
+    assert_eq!(kicked(&registers), [false, false]);
+}
+
+#[test]
+fn each_queue_and_the_configuration_send_the_message_of_their_vector() {
+    let (registers, interrupt) = started();
+    interrupt.signal_queue(0);
+    interrupt.signal_config_change();
+    assert_eq!(registers.msi().sent(), [], "no vectors yet");
+    registers.assign_vectors();
+    interrupt.signal_queue(1);
+    interrupt.signal_config_change();
+    interrupt.signal_queue(0);
+    assert_eq!(registers.msi().sent(), [(MSI_ADDRESS, 2), (MSI_ADDRESS, 0), (MSI_ADDRESS, 1)]);
+    assert_eq!(memory(&registers, 0x100), [0], "no ISR status with MSI-X");
+    assert_ne!(memory(&registers, 0x15), [0], "the configuration's generation");
+}
+
+#[test]
+fn a_vector_that_the_table_has_not_reads_back_as_none_and_a_reset_takes_all_back() {
+    let (registers, interrupt) = started();
+    registers.assign_vectors();
+    for register in [0x10, 0x1a] {
+        for (vector, kept) in [(2, 2), (3, NO_VECTOR), (0, 0), (NO_VECTOR, NO_VECTOR), (1, 1)] {
+            registers.write_memory(register, &u16::to_le_bytes(vector));
+            assert_eq!(memory(&registers, register), kept.to_le_bytes());
+        }
+    }
+    registers.write_memory(0x16, &[7, 0]);
+    registers.write_memory(0x1a, &[0, 0]);
+    assert_eq!(memory(&registers, 0x1a), [0xff; 2], "no such queue");
+    registers.write_memory(0x14, &[0]);
+    assert_eq!((memory(&registers, 0x10), memory(&registers, 0x1a)), ([0xff; 2], [0xff; 2]));
+    interrupt.signal_queue(0);
+    assert_eq!(registers.msi().sent(), []);
+}
+
+#[test]
+fn without_msix_the_isr_status_tells_and_is_cleared_by_reading() {
+    let (registers, interrupt) = started();
+    registers.assign_vectors();
+    let (_, msix) = registers.capabilities()[6];
+    let _ = registers.function().write_config(msix + 3, &[0]);
+    interrupt.signal_queue(0);
+    interrupt.signal_config_change();
+    assert_eq!(memory(&registers, 0x100), [3]);
+    assert_eq!(memory(&registers, 0x100), [0]);
+    assert_eq!(registers.msi().sent(), []);
+}
+
+#[test]
+fn configuration_space_reaches_the_structures_as_well() {
+    let (registers, _) = function();
+    let (_, cap) = registers.capabilities()[5];
+    let aim = |bar: u8, offset: u32, length: u32| {
+        let _ = registers.function().write_config(cap + 4, &[bar]);
+        let _ = registers.function().write_config(cap + 8, &offset.to_le_bytes());
+        let _ = registers.function().write_config(cap + 12, &length.to_le_bytes());
+    };
+    aim(0, 0x1000, 4);
+    assert_eq!(config(&registers, cap + 16), [0xa0, 0xa1, 0xa2, 0xa3]);
+    aim(0, 0x14, 1);
+    let _ = registers.function().write_config(cap + 16, &[1, 0, 0, 0]);
+    assert_eq!(memory(&registers, 0x14), [1], "device status");
+    assert_eq!(config(&registers, cap + 16), [1, 0, 0, 0]);
+    aim(1, 2, 2);
+    let _ = registers.function().write_config(cap + 16, &[0, 0, 0, 0]);
+    assert_eq!(kicked(&registers), [false, true]);
+    for (bar, offset, length) in
+        [(0, 0x14, 0), (0, 0x14, 3), (0, 0x13, 2), (0, u32::MAX, 1), (9, 0, 4), (0, 0x14, u32::MAX)]
+    {
+        aim(bar, offset, length);
+        let _ = registers.function().write_config(cap + 16, &[0xff; 4]);
+        let _ = config::<4>(&registers, cap + 16);
+    }
+    assert_eq!(memory(&registers, 0x14), [1]);
+}
+
+#[test]
+fn a_function_that_moves_answers_there_and_gives_its_doorbells_up_once() {
+    let (registers, _) = function();
+    let function = registers.function();
+    // What Linux does to size a BAR.
+    for register in [0x10, 0x14] {
+        let address: [u8; 4] = config(&registers, register);
+        let _ = function.write_config(COMMAND, &[4, 0]);
+        let _ = function.write_config(register, &[0xff; 4]);
+        let _ = function.write_config(register, &address);
+        let _ = function.write_config(COMMAND, &[7, 0]);
+    }
+    assert_eq!(registers.doorbells().disconnected(), []);
+    assert_eq!(memory(&registers, 0x12), [2, 0]);
+
+    let _ = function.write_config(0x14, &0x1f00u32.to_le_bytes());
+    assert_eq!(registers.doorbells().disconnected().len(), 4);
+    assert!(function.write(Space::Io, 0x1f02, &[0, 0]).is_some());
+    assert_eq!(kicked(&registers), [false, true]);
+    assert!(function.write(Space::Io, IO_BASE.into(), &[0, 0]).is_none());
+    let _ = function.write_config(0x10, &0xdead_8000u32.to_le_bytes());
+    assert!(function.read(Space::Memory, 0xdead_8012, &mut [0; 2]));
+    assert!(!function.read(Space::Memory, u64::from(MEMORY_BASE) + 0x12, &mut [0; 2]));
+    assert_eq!(registers.doorbells().disconnected().len(), 4, "no more than once");
+}
+
+#[test]
+fn any_access_of_any_width_anywhere_is_harmless() {
+    for started_first in [false, true] {
+        let (registers, _) = if started_first { (started().0, None) } else { (function().0, Some(())) };
+        let function = registers.function();
+        let offsets = (0..0x140)
+            .chain(0x1000..0x1010)
+            .chain(0x2000..0x2010)
+            .chain(0x3000..0x3040)
+            .chain(0x37f8..0x3810);
+        for offset in offsets.chain(0x3ff0..0x4000) {
+            for width in 1..=8usize.min(0x4000 - offset) {
+                registers.read_memory(offset as u64, &mut [0xaa; 8][..width]);
+                for byte in [0, 1, 0x7f, 0xff] {
+                    registers.write_memory(offset as u64, &[byte; 8][..width]);
+                }
+            }
+        }
+        let mut past_the_end = [0; 8];
+        assert!(!function.read(Space::Memory, u64::from(MEMORY_BASE) + 0x3ffc, &mut past_the_end));
+        for offset in 0..0x110 {
+            for width in 1..=8 {
+                function.read_config(offset, &mut [0; 8][..width]);
+                for byte in [0, 1, 0x7f, 0xff] {
+                    assert_eq!(function.write_config(offset, &[byte; 8][..width]), BusAction::None);
+                }
+            }
+        }
+    }
+}
+
+/// More queues than a function has room for.
+struct ManyQueues;
+
+impl VirtioDevice for ManyQueues {
+    fn device_type(&self) -> u32 {
+        42
+    }
+    fn features(&self) -> u64 {
+        VERSION_1
+    }
+    fn queue_max_sizes(&self) -> &[u16] {
+        &[16; MAX_QUEUES + 1]
+    }
+    fn read_config(&self, _: u64, _: &mut [u8]) {}
+    fn activate(&mut self, _: Activation) -> Result<(), DeviceError> {
+        Ok(())
+    }
+    fn process(&mut self, _: DeviceEvent) -> Result<(), DeviceError> {
+        Ok(())
+    }
+    fn deactivate(&mut self) -> Vec<Queue> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn a_device_with_too_many_queues_is_refused() {
+    let msi = Arc::new(crate::interrupt::FakeMsi::default());
+    let doorbells = Arc::new(crate::virtio::pci_harness::FakeDoorbells::default());
+    let place = PciPlace { memory: MEMORY_BASE, io: IO_BASE, msi, doorbells };
+    let error = PciTransport::new(guest_memory(&[(0, 4096)]), Arc::new(Mutex::new(ManyQueues)), place).err();
+    assert!(error.unwrap().to_string().contains("65 virtqueues"));
+}

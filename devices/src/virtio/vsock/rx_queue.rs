@@ -1,0 +1,154 @@
+//! The guest's receive buffers: taken from the ring a few ahead of their use, so that one system call fills many.
+
+use std::collections::VecDeque;
+
+use virtio_queue::Queue;
+use vm_memory::Permissions;
+
+use super::packet::{HEADER_LEN, Header};
+use crate::GuestMemory;
+use crate::virtio::device::DeviceError;
+use crate::virtio::queue::VirtQueue;
+use crate::virtio::segments::Segments;
+
+/// Chains that one call takes from the ring at most: a driver can go on adding ones that are of no use.
+const MAX_POPS: usize = 256;
+
+/// A place for one packet.
+struct Buffer {
+    head: u16,
+    header: Segments,
+    data: Segments,
+    /// Length of `data`.
+    room: u64,
+}
+
+/// The receive virtqueue.
+pub(super) struct RxQueue {
+    queue: VirtQueue,
+    /// Taken from the ring and not used yet, oldest first.
+    buffers: VecDeque<Buffer>,
+    /// Buffers given back that no packet fits into.
+    rejected: u64,
+}
+
+impl RxQueue {
+    pub(super) fn new(queue: VirtQueue) -> Self {
+        Self { queue, buffers: VecDeque::new(), rejected: 0 }
+    }
+
+    pub(super) fn memory(&self) -> &GuestMemory {
+        self.queue.memory()
+    }
+
+    /// Takes buffers from the ring until there are `wanted`, or the ring has no more, and says whether there is one.
+    /// When there is none the driver is asked to tell of the next.
+    ///
+    /// # Errors
+    /// When the driver broke the ring.
+    pub(super) fn fill(&mut self, wanted: usize) -> Result<bool, DeviceError> {
+        let mut asked = false;
+        for _ in 0..MAX_POPS {
+            if self.buffers.len() >= wanted {
+                break;
+            }
+            if let Some(chain) = self.queue.pop()? {
+                let mut data = chain.writable;
+                let header = data.take_front(HEADER_LEN as u64);
+                let room = data.len();
+                let usable = header.len() == HEADER_LEN as u64
+                    && room > 0
+                    && header.iovecs(self.memory(), Permissions::Write).is_ok()
+                    && data.iovecs(self.memory(), Permissions::Write).is_ok();
+                if usable {
+                    self.buffers.push_back(Buffer { head: chain.head, header, data, room });
+                } else {
+                    self.rejected += 1;
+                    self.queue.add_used(chain.head, 0)?;
+                }
+            } else if asked || !self.buffers.is_empty() || !self.queue.enable_notifications()? {
+                break;
+            } else {
+                // Some came while the driver was asked.
+                asked = true;
+            }
+        }
+        Ok(!self.buffers.is_empty())
+    }
+
+    /// The driver told of new buffers.
+    ///
+    /// # Errors
+    /// When the driver broke the ring.
+    pub(super) fn notified(&mut self) -> Result<(), DeviceError> {
+        self.queue.disable_notifications()
+    }
+
+    /// Has the device called again, for it stops before everything is sent.
+    pub(super) fn continue_later(&self) {
+        self.queue.continue_later();
+    }
+
+    /// Where the first `limit` bytes of the stream go, in the data parts of up to `count` buffers.
+    pub(super) fn room(&self, count: usize, limit: u64) -> Segments {
+        let mut room = Segments::default();
+        let mut rest = limit;
+        for buffer in self.buffers.iter().take(count) {
+            if rest == 0 {
+                break;
+            }
+            let part = buffer.data.clone().take_front(rest);
+            rest -= part.len();
+            room.append(part);
+        }
+        room
+    }
+
+    /// Bytes that the next buffer takes behind its header.
+    pub(super) fn next_room(&self) -> u64 {
+        self.buffers.front().map_or(0, |buffer| buffer.room)
+    }
+
+    /// Gives the driver packets with the `len` bytes that lie where [`room`](Self::room) said, and says how many packets
+    /// those are. Without bytes it is one, the header alone. There must be a buffer.
+    ///
+    /// # Errors
+    /// When the driver broke the ring.
+    pub(super) fn send(&mut self, header: Header, len: u64) -> Result<u64, DeviceError> {
+        let mut rest = len;
+        let mut packets = 0;
+        while let Some(buffer) = self.buffers.pop_front() {
+            let part = rest.min(buffer.room);
+            rest -= part;
+            let header = Header { len: part as u32, ..header };
+            // All of it is in guest memory, as was checked when the buffer was taken; memory does not go away.
+            let _ = buffer.header.write(self.queue.memory(), &header.to_bytes());
+            buffer.data.mark_dirty(self.queue.memory(), part);
+            self.queue.add_used(buffer.head, HEADER_LEN as u32 + part as u32)?;
+            packets += 1;
+            if rest == 0 {
+                break;
+            }
+        }
+        Ok(packets)
+    }
+
+    /// How many buffers were given back since the last call because no packet fits into them.
+    pub(super) fn take_rejected(&mut self) -> u64 {
+        std::mem::take(&mut self.rejected)
+    }
+
+    /// Tells the driver of the packets that it was given.
+    ///
+    /// # Errors
+    /// When the driver broke the ring.
+    pub(super) fn notify_driver(&mut self) -> Result<(), DeviceError> {
+        self.queue.notify_driver()
+    }
+
+    /// Ends the use of the queue; the buffers that were not used are in the ring again.
+    pub(super) fn into_inner(mut self) -> Queue {
+        self.queue.unpop(self.buffers.len() as u16);
+        self.queue.into_inner()
+    }
+}

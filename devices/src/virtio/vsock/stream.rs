@@ -1,0 +1,149 @@
+//! A host program's end of a connection: a unix stream socket that never blocks.
+#![expect(unsafe_code, reason = "sockets that do not block from the first, scattered and gathered I/O")]
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// Most pieces of memory that one system call takes (IOV_MAX).
+const MAX_IOVECS: libc::c_int = 1024;
+
+/// A connected unix stream socket.
+#[derive(Debug)]
+pub(super) struct Stream(UnixStream);
+
+impl Stream {
+    /// Connects to the socket at `path`, at once or not at all.
+    ///
+    /// # Errors
+    /// What the host said; EAGAIN when whoever listens there does not keep up.
+    pub(super) fn connect(path: &Path) -> io::Result<Self> {
+        let socket = new_socket()?;
+        let (address, len) = address_of(path)?;
+        // SAFETY: the kernel reads `len` bytes of `address`, which has as many.
+        let result = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) };
+        to_result(result)?;
+        Ok(Self(socket.into()))
+    }
+
+    /// Takes the next client of the listening socket `listener`.
+    ///
+    /// # Errors
+    /// What the host said; `WouldBlock` when there is none.
+    pub(super) fn accept(listener: RawFd) -> io::Result<Self> {
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: no address is asked for, so no memory is passed.
+        let fd = unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+        to_result(fd)?;
+        // SAFETY: the kernel just made this descriptor, and nobody else has it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }.into()))
+    }
+
+    /// Reads into memory that the caller answers for: each of `iovecs` is valid for writes until this returns.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub(super) fn read_vectored(&self, iovecs: &[libc::iovec]) -> io::Result<usize> {
+        let count = libc::c_int::try_from(iovecs.len()).unwrap_or(MAX_IOVECS).min(MAX_IOVECS);
+        // SAFETY: `count` elements of `iovecs` are valid, and what they name is, as the caller says. A guest that
+        // changes or reads its memory meanwhile sees bytes of the stream, nothing else.
+        let read = unsafe { libc::readv(self.as_raw_fd(), iovecs.as_ptr(), count) };
+        usize::try_from(read).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Writes from memory that the caller answers for: each of `iovecs` is valid for reads until this returns.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub(super) fn write_vectored(&self, iovecs: &[libc::iovec]) -> io::Result<usize> {
+        // SAFETY: all zeros is a valid `msghdr`: no address, no data, no control message.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = iovecs.as_ptr().cast_mut();
+        message.msg_iovlen = iovecs.len().min(MAX_IOVECS as usize);
+        // SAFETY: `message` names valid elements of `iovecs`, which the kernel only reads, and what they name is valid,
+        // as the caller says.
+        let written = unsafe { libc::sendmsg(self.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Writes the front of `bytes` and says how much of them.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: the kernel reads at most the length of `bytes`.
+        let written =
+            unsafe { libc::send(self.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Reads to the front of `bytes` and says how much.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub(super) fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.receive(bytes, 0)
+    }
+
+    /// Like [`read`](Self::read), and the bytes stay in the stream.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub(super) fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.receive(bytes, libc::MSG_PEEK)
+    }
+
+    fn receive(&self, bytes: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
+        // SAFETY: the kernel writes at most the length of `bytes`.
+        let read = unsafe { libc::recv(self.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), flags) };
+        usize::try_from(read).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Ends one way, or both.
+    pub(super) fn shutdown(&self, how: Shutdown) {
+        // It fails only where the other side has gone, which its next event tells.
+        let _ = self.0.shutdown(how);
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// A unix stream socket that is neither bound nor connected, and does not block.
+pub(super) fn new_socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
+    to_result(fd)?;
+    // SAFETY: the kernel just made this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The socket address of a path, and its length.
+///
+/// # Errors
+/// When the path does not fit.
+pub(super) fn address_of(path: &Path) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
+    // SAFETY: all zeros is a valid `sockaddr_un`, a struct of integers.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let path = path.as_os_str().as_bytes();
+    if path.len() >= address.sun_path.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+    }
+    for (place, byte) in address.sun_path.iter_mut().zip(path) {
+        *place = byte.cast_signed();
+    }
+    Ok((address, size_of::<libc::sockaddr_un>() as libc::socklen_t))
+}
+
+/// The host's error, if there was one.
+pub(super) fn to_result(result: libc::c_int) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,7 @@
+//! A driver that sends and receives packets, and host programs on real sockets.
+
+mod ends;
+mod guest;
+mod hostile;
+mod listener;
+mod streams;
