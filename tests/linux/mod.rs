@@ -14,6 +14,7 @@ mod console;
 mod disks;
 mod ends;
 mod guest;
+mod limits;
 mod machine;
 mod tools;
 mod vsock;
