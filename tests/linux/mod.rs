@@ -15,6 +15,7 @@ mod control;
 mod disks;
 mod ends;
 mod guest;
+mod limits;
 mod machine;
 mod net;
 mod tools;
