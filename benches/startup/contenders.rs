@@ -43,10 +43,10 @@ impl Contender {
     ) -> Self {
         let kept = folder.join("kept");
         fs::create_dir_all(&kept).unwrap();
-        let rvmm =
+        let program =
             [env!("CARGO_BIN_EXE_rvmm").into(), "--kernel".into(), bare::path("one-byte").into_os_string()];
-        let argv = rvmm.into_iter().chain(args).collect();
-        Self { name, argv, runtime: Some(Runtime::Kept(kept)), left }
+        let words = program.into_iter().chain(args).collect();
+        Self { name, argv: words, runtime: Some(Runtime::Kept(kept)), left }
     }
 
     /// What has to be done before the clock starts.

@@ -14,6 +14,7 @@ use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
 use devices::virtio::console::ConsoleDevice;
 use devices::virtio::device::SharedDevice;
+use devices::virtio::net::{NetDevice, NetError};
 use devices::virtio::rng::RngDevice;
 use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::mmio::MmioTransport;
@@ -41,6 +42,15 @@ pub enum DeviceSetError {
         /// What is wrong.
         #[source]
         source: BlockError,
+    },
+    /// A network interface that cannot be used.
+    #[error("network interface \"{id}\"")]
+    Net {
+        /// Its id.
+        id: String,
+        /// What is wrong.
+        #[source]
+        source: NetError,
     },
     /// A balloon that cannot be made.
     #[error(transparent)]
@@ -94,6 +104,8 @@ pub struct DeviceSet {
     pci: Option<PciBus>,
     /// Drives by their ids, to be changed while the guest runs.
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
+    /// Network interfaces by their ids, to be changed while the guest runs.
+    pub nets: Vec<(String, Arc<Mutex<NetDevice>>)>,
     /// The entropy device.
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
     /// The balloon, to be resized and asked for statistics while the guest runs.
@@ -162,6 +174,7 @@ impl DeviceSet {
             virtio: Vec::new(),
             pci,
             drives: Vec::new(),
+            nets: Vec::new(),
             entropy: None,
             balloon: None,
             console: None,
@@ -177,6 +190,13 @@ impl DeviceSet {
             set.add_virtio(device.clone(), vm, memory, buses)?;
             set.measure("block", Some(&drive.drive_id), metrics);
             set.drives.push((drive.drive_id.clone(), device));
+        }
+        for net in &config.network_interfaces {
+            let device = NetDevice::open(net)
+                .map_err(|source| DeviceSetError::Net { id: net.iface_id.clone(), source })?;
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.nets.push((net.iface_id.clone(), device));
         }
         if let Some(entropy) = &config.entropy {
             let device = RngDevice::new(entropy)
