@@ -5,6 +5,7 @@
 //! with its verbs and help texts, only when that does not succeed.
 
 mod balloon;
+mod control;
 mod disk;
 mod fields;
 mod net;
@@ -20,6 +21,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub(crate) use balloon::BalloonArg;
+pub(crate) use control::ControlArgs;
 pub(crate) use disk::{Cache, DiskArg, Engine};
 pub(crate) use net::NetArg;
 pub(crate) use transport::TransportArg;
@@ -196,6 +198,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "cid=N,uds=PATH", help_heading = "Sockets", value_hint = ValueHint::FilePath)]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| VsockArg::parse(&value)))]
     pub(crate) vsock: Option<VsockArg>,
+
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
 
     /// Where the guest's console goes; with virtio it has a second, faster one, /dev/hvc0.
     #[arg(long, value_name = "[virtio,]stdio|none|file=PATH", help_heading = "Console and log")]

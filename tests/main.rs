@@ -15,6 +15,7 @@
 
 mod support;
 
+mod api;
 mod bad_input;
 mod block;
 mod boot;

@@ -16,6 +16,7 @@ mod ends;
 mod guest;
 mod machine;
 mod net;
+mod tools;
 mod vsock;
 
 use std::path::PathBuf;

@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use transport::Transport;
 
 use crate::memory::{HugePages, MIB};
+pub use crate::metrics::MetricsConfig;
 
 /// Largest number of vCPUs that a guest can have.
 pub const MAX_VCPUS: u32 = 32;
@@ -133,6 +134,9 @@ pub struct VmConfig {
     /// virtio-balloon device; absent: none.
     #[serde(default)]
     pub balloon: Option<BalloonConfig>,
+    /// Where metrics are written; absent: nowhere.
+    #[serde(default)]
+    pub metrics: Option<MetricsConfig>,
     /// virtio-console device, a key of rvmm's own; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<VirtioConsoleConfig>,
@@ -142,8 +146,6 @@ pub struct VmConfig {
     logger: NotSupported,
     #[serde(default)]
     memory_hotplug: NotSupported,
-    #[serde(default)]
-    metrics: NotSupported,
     #[serde(default)]
     mmds_config: NotSupported,
     #[serde(default)]
