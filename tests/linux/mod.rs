@@ -15,6 +15,7 @@ mod disks;
 mod ends;
 mod guest;
 mod machine;
+mod pci;
 mod vsock;
 
 use std::path::PathBuf;
