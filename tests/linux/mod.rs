@@ -18,6 +18,7 @@ mod guest;
 mod limits;
 mod machine;
 mod net;
+mod pci;
 mod tools;
 mod vsock;
 
