@@ -1,6 +1,5 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use virtio_bindings::virtio_mmio as mmio;
 use virtio_queue::{Queue, QueueT};
