@@ -105,8 +105,14 @@ impl Muxer {
             return Ok(0);
         }
         let header = Header::from_bytes(&bytes);
-        let index = self.take_header(&header, data.len());
-        let Some(index) = index else {
+        let continues = header.op == Op::Rw
+            && !batch.heads.is_empty()
+            && self.table.find(header.ports()) == Some(batch.index);
+        if !continues {
+            // What came before counts before: a SHUTDOWN would cut it off.
+            self.write_batch(tx, batch)?;
+        }
+        let Some(index) = self.take_header(&header, data.len()) else {
             self.write_batch(tx, batch)?;
             tx.add_used(head, 0)?;
             return Ok(0);

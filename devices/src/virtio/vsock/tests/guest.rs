@@ -93,12 +93,21 @@ impl Guest {
 
     /// Sends a packet as it is.
     pub(super) fn send(&mut self, header: Header, data: &[u8]) {
-        let bytes = [&header.to_bytes(), data].concat();
-        vm_memory::Bytes::write_slice(self.harness.memory(), &bytes, vm_memory::GuestAddress(self.scratch))
-            .unwrap();
-        self.harness.add_chain(TX, &[Buffer::readable(self.scratch, bytes.len() as u32)]);
+        self.send_together(&[(header, data)]);
+    }
+
+    /// Sends packets of which the device hears all at once.
+    pub(super) fn send_together(&mut self, packets: &[(Header, &[u8])]) {
+        let mut address = self.scratch;
+        for (header, data) in packets {
+            let bytes = [&header.to_bytes(), *data].concat();
+            let place = vm_memory::GuestAddress(address);
+            vm_memory::Bytes::write_slice(self.harness.memory(), &bytes, place).unwrap();
+            self.harness.add_chain(TX, &[Buffer::readable(address, bytes.len() as u32)]);
+            address += bytes.len() as u64;
+        }
         self.harness.kick(TX);
-        assert!(!self.harness.take_used(TX).is_empty(), "the device did not take {header:?}");
+        assert!(self.harness.take_used(TX).len() >= packets.len(), "the device did not take {packets:?}");
     }
 
     /// Has the device work until nothing more happens, and takes in what it sent.

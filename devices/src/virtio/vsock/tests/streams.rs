@@ -178,3 +178,25 @@ fn a_guest_that_receives_no_more_makes_the_host_program_fail_to_write() {
     guest.say(socket, Op::Rw, b"but it sends");
     assert_eq!(read_now(&stream), b"but it sends");
 }
+
+#[test]
+fn packets_that_come_together_count_in_their_order() {
+    let mut guest = Guest::new();
+    let listener = guest.listen(52);
+    let (first, mut one) = guest.connect(&listener, 1000, 52);
+    let (second, mut two) = guest.connect(&listener, 1001, 52);
+    let part = |socket: &super::guest::Socket| socket.header(Op::Rw, 4);
+    guest.send_together(&[
+        (part(&first), b"all "),
+        (part(&first), b"of i"),
+        (part(&second), b"and "),
+        (first.shutdown(SHUTDOWN_BOTH), b""),
+        (part(&second), b"this"),
+        (second.shutdown(SHUTDOWN_SEND), b""),
+    ]);
+    let (mut heard, mut also) = (String::new(), String::new());
+    one.read_to_string(&mut heard).unwrap();
+    two.read_to_string(&mut also).unwrap();
+    assert_eq!((heard.as_str(), also.as_str()), ("all of i", "and this"));
+    assert_eq!(guest.ops(), [Op::Rst]);
+}
