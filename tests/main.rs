@@ -29,5 +29,6 @@ mod layering;
 mod linux;
 mod log;
 mod net;
+mod pci;
 mod terminal;
 mod virtio_console;

@@ -182,6 +182,7 @@ impl DeviceSet {
             metrics: Registry::default(),
         };
         set.metrics.add("uart", set.serial.metrics());
+        set.metrics.add("i8042", set.i8042.metrics());
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
