@@ -28,5 +28,7 @@ mod host;
 mod layering;
 mod linux;
 mod log;
+mod net;
+mod pci;
 mod terminal;
 mod virtio_console;

@@ -45,8 +45,8 @@ impl Contender {
         fs::create_dir_all(&kept).unwrap();
         let program =
             [env!("CARGO_BIN_EXE_rvmm").into(), "--kernel".into(), bare::path("one-byte").into_os_string()];
-        let argv = program.into_iter().chain(args).collect();
-        Self { name, argv, runtime: Some(Runtime::Kept(kept)), left }
+        let words = program.into_iter().chain(args).collect();
+        Self { name, argv: words, runtime: Some(Runtime::Kept(kept)), left }
     }
 
     /// What has to be done before the clock starts.

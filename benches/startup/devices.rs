@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::Result;
-use crate::contenders::Contender;
+use crate::contenders::{Contender, YARDSTICK};
 use crate::report::Summary;
 use crate::run::Sample;
 
@@ -83,6 +83,10 @@ pub(crate) fn print(results: &[Result]) {
     for Result { contender, samples } in results {
         if ALONE.contains(&contender.name) {
             alone = samples;
+            continue;
+        }
+        if contender.name == YARDSTICK {
+            continue;
         }
         let more = |time: fn(&Sample) -> std::time::Duration| {
             let pairs = samples.iter().zip(alone);

@@ -117,6 +117,8 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.vsock =
             Some(VsockConfig { vsock_id: None, guest_cid: vsock.cid, uds_path: vsock.uds.clone() });
     }
+    let nets = args.nets.iter().enumerate().map(|(number, net)| net.config(number));
+    config.network_interfaces.extend(nets);
     Ok(config)
 }
 

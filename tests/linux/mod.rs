@@ -16,6 +16,7 @@ mod ends;
 mod guest;
 mod limits;
 mod machine;
+mod net;
 mod tools;
 mod vsock;
 

@@ -28,7 +28,7 @@ pub const MSI_ADDRESS: u64 = 0xfee0_1000;
 
 // Offsets in BAR 0.
 const DEVICE_CONFIG: u64 = 0x1000;
-const MSIX_TABLE: u64 = 0x3000;
+const MSIX_TABLE: u64 = 0x2000;
 /// Capability ID of MSI-X, and where its Message Control is in the capability.
 const MSIX: u8 = 0x11;
 const MSIX_CONTROL: usize = 2;

@@ -1,6 +1,8 @@
 //! The capabilities of a virtio function: where its structures are (virtio 1.3, 4.1.4), and MSI-X.
 
-use super::{COMMON, DEVICE, DEVICE_SIZE, ISR, MEMORY_BAR, MSIX_PENDING, MSIX_TABLE, common};
+use super::{
+    COMMON, DEVICE, DEVICE_SIZE, ISR, MEMORY_BAR, MSIX_PENDING, MSIX_TABLE, NOTIFY_MULTIPLIER, common,
+};
 use crate::pci::config_space::ConfigSpace;
 use crate::pci::msix::{self, Msix};
 
@@ -61,15 +63,12 @@ pub(super) struct Capabilities {
 }
 
 impl Capabilities {
-    /// Adds all capabilities to `config`. Each place for notifications comes with its `notify_off_multiplier`; the first
-    /// is the one that drivers are to prefer (4.1.4).
-    pub(super) fn add(config: &mut ConfigSpace, msix: &Msix, notify: &[(Structure, u32)]) -> Self {
+    /// Adds all capabilities to `config`; notifications are at `notify`.
+    pub(super) fn add(config: &mut ConfigSpace, msix: &Msix, notify: Structure) -> Self {
         let memory = |offset, length| Structure { bar: MEMORY_BAR, offset, length };
         config.add_capability(VENDOR_SPECIFIC, &body(COMMON_CFG, memory(COMMON, common::SIZE), None), &[]);
         config.add_capability(VENDOR_SPECIFIC, &body(ISR_CFG, memory(ISR, 1), None), &[]);
-        for (structure, multiplier) in notify {
-            config.add_capability(VENDOR_SPECIFIC, &body(NOTIFY_CFG, *structure, Some(*multiplier)), &[]);
-        }
+        config.add_capability(VENDOR_SPECIFIC, &body(NOTIFY_CFG, notify, Some(NOTIFY_MULTIPLIER)), &[]);
         config.add_capability(VENDOR_SPECIFIC, &body(DEVICE_CFG, memory(DEVICE, DEVICE_SIZE), None), &[]);
         let pci_cfg = config.add_capability(
             VENDOR_SPECIFIC,

@@ -1,9 +1,9 @@
 //! virtio over PCI (virtio 1.3, 4.1), not transitional: decodes configuration space and BARs, no more.
 //!
-//! BAR 0 is memory with all structures, each in a page of its own; BAR 1 is ports with the notifications alone. Drivers
-//! are offered the ports first: where a write to a port leaves the guest, the hypervisor knows at once what was written
-//! where, and for a write to memory it commonly has to decode the guest's instruction. The registers are not in the
-//! ports, as they matter at the start only.
+//! BAR 0 is memory with the registers, BAR 1 is ports with the notifications alone: where a write to a port leaves the
+//! guest, the hypervisor knows at once what was written where, and for a write to memory it commonly has to decode the
+//! guest's instruction. The registers are not in ports, as they matter at the start only. Notifications are not in memory
+//! as well: Linux walks the whole list of capabilities a dozen times, each read being an exit.
 //!
 //! A notification's address says which virtqueue it is for, and what is written there says nothing: the host can ring the
 //! doorbell without looking at it.
@@ -39,24 +39,22 @@ use signal::PciSignal;
 /// Size of BAR 0, in bytes.
 pub const MEMORY_SIZE: u32 = 0x4000;
 /// Most bytes of ports that BAR 1 takes.
-pub const MAX_IO_SIZE: u32 = 2 * MAX_QUEUES as u32;
+pub const MAX_IO_SIZE: u32 = NOTIFY_MULTIPLIER * MAX_QUEUES as u32;
 /// Most virtqueues that a device can have.
 pub const MAX_QUEUES: usize = 64;
 
 const MEMORY_BAR: u8 = 0;
 const IO_BAR: u8 = 1;
-/// Bytes from one queue's notification to the next.
-const MEMORY_MULTIPLIER: u32 = 4;
-const IO_MULTIPLIER: u32 = 2;
+/// Ports from one queue's notification to the next (`notify_off_multiplier`).
+const NOTIFY_MULTIPLIER: u32 = 2;
 
 // BAR 0.
 const COMMON: u32 = 0;
 const ISR: u32 = 0x100;
 const DEVICE: u32 = 0x1000;
 const DEVICE_SIZE: u32 = 0x1000;
-const NOTIFY: u32 = 0x2000;
-const MSIX_TABLE: u32 = 0x3000;
-const MSIX_PENDING: u32 = 0x3800;
+const MSIX_TABLE: u32 = 0x2000;
+const MSIX_PENDING: u32 = 0x2800;
 const _: () = assert!(MSIX_TABLE as u64 + (MAX_QUEUES as u64 + 1) * ENTRY_SIZE <= MSIX_PENDING as u64);
 
 /// Vendor of every virtio device (4.1.2).
@@ -87,8 +85,9 @@ pub struct PciTransport {
     capabilities: Capabilities,
     memory: Decoder,
     io: Decoder,
-    /// First addresses of the notifications in memory and in ports, while the host answers there.
-    doorbells_at: [Doorbell; 2],
+    /// The first port as the host knows it.
+    first_port: u16,
+    /// Whether the host takes notifications there.
     connected: AtomicBool,
     doorbells: Arc<dyn Doorbells>,
 }
@@ -109,7 +108,7 @@ impl PciTransport {
         let signal = Arc::new(PciSignal::new(Msix::new(vectors, msi), queues));
         let core = Arc::new(TransportCore::new(memory, device, signal.clone())?);
 
-        let io_size = (IO_MULTIPLIER * queues as u32).next_power_of_two().max(4);
+        let io_size = (NOTIFY_MULTIPLIER * queues as u32).next_power_of_two().max(4);
         let device_type = core.device_type();
         let mut config = ConfigSpace::new(Identity {
             vendor: VENDOR,
@@ -122,14 +121,8 @@ impl PciTransport {
         let io_bar = Bar { kind: BarKind::Io, address: io_base.into(), size: io_size };
         config.add_bar(MEMORY_BAR.into(), memory_bar);
         config.add_bar(IO_BAR.into(), io_bar);
-        let notify = |bar, offset, multiplier: u32| {
-            (Structure { bar, offset, length: multiplier * queues as u32 }, multiplier)
-        };
-        let capabilities = Capabilities::add(
-            &mut config,
-            signal.msix(),
-            &[notify(IO_BAR, 0, IO_MULTIPLIER), notify(MEMORY_BAR, NOTIFY, MEMORY_MULTIPLIER)],
-        );
+        let notify = Structure { bar: IO_BAR, offset: 0, length: NOTIFY_MULTIPLIER * queues as u32 };
+        let capabilities = Capabilities::add(&mut config, signal.msix(), notify);
         Ok(Self {
             core,
             signal,
@@ -137,10 +130,7 @@ impl PciTransport {
             capabilities,
             memory: Decoder::new(None, MEMORY_SIZE),
             io: Decoder::new(None, io_size),
-            doorbells_at: [
-                Doorbell { space: Space::Memory, address: u64::from(memory_base) + u64::from(NOTIFY) },
-                Doorbell { space: Space::Io, address: io_base.into() },
-            ],
+            first_port: io_base,
             connected: AtomicBool::new(true),
             doorbells,
         })
@@ -151,15 +141,11 @@ impl PciTransport {
         &self.core
     }
 
-    /// Where a write of any width and value notifies which virtqueue's eventfd, as long as the BARs stay where they are.
+    /// Where a write of any width and value notifies which virtqueue's eventfd, as long as BAR 1 stays where it is.
     pub fn doorbells(&self) -> impl Iterator<Item = (Doorbell, &EventFd)> {
-        let steps = [MEMORY_MULTIPLIER, IO_MULTIPLIER];
-        self.doorbells_at.iter().zip(steps).flat_map(|(first, step)| {
-            let addresses = (first.address..).step_by(step as usize);
-            addresses
-                .zip(self.core.queue_events())
-                .map(|(address, event)| (Doorbell { space: first.space, address }, event))
-        })
+        let ports = (u64::from(self.first_port)..).step_by(NOTIFY_MULTIPLIER as usize);
+        let doorbells = ports.map(|address| Doorbell { space: Space::Io, address });
+        doorbells.zip(self.core.queue_events())
     }
 
     /// Follows what the guest wrote to Command and the BARs.
@@ -168,11 +154,7 @@ impl PciTransport {
         self.memory.set(memory);
         self.io.set(io);
         // A BAR that is switched off while it is sized has not moved.
-        let now = [memory.map(|base| u64::from(base) + u64::from(NOTIFY)), io.map(u64::from)];
-        let moved = now
-            .iter()
-            .zip(&self.doorbells_at)
-            .any(|(now, first)| now.is_some_and(|now| now != first.address));
+        let moved = io.is_some_and(|io| io != u32::from(self.first_port));
         // Connecting them where they are now would let a guest have the host's kernel wait again and again. From here on
         // each notification is an exit.
         if moved && self.connected.swap(false, Ordering::SeqCst) {
@@ -188,7 +170,7 @@ impl PciTransport {
             Area::Device(offset) => self.core.read_config(offset, data),
             Area::MsixTable(offset) => self.signal.msix().read_table(offset, data),
             Area::MsixPending(offset) => self.signal.msix().read_pending(offset, data),
-            Area::Notify(_) | Area::Nothing => {}
+            Area::Nothing => {}
         }
     }
 
@@ -196,15 +178,15 @@ impl PciTransport {
         match Area::of(offset) {
             Area::Common(offset) => common::write(&self.core, &self.signal, offset, data),
             Area::Device(offset) => self.core.write_config(offset, data),
-            Area::Notify(offset) => self.notify(offset, MEMORY_MULTIPLIER),
             Area::MsixTable(offset) => self.signal.msix().write_table(offset, data),
             Area::Isr | Area::MsixPending(_) | Area::Nothing => {}
         }
     }
 
-    fn notify(&self, offset: u64, multiplier: u32) {
-        if offset.is_multiple_of(multiplier.into()) {
-            self.core.notify_queue((offset / u64::from(multiplier)) as u32);
+    /// Takes a write at `offset` of BAR 1.
+    fn notify(&self, offset: u64) {
+        if offset.is_multiple_of(NOTIFY_MULTIPLIER.into()) {
+            self.core.notify_queue((offset / u64::from(NOTIFY_MULTIPLIER)) as u32);
         }
     }
 
@@ -215,7 +197,7 @@ impl PciTransport {
         match (bar, write) {
             (MEMORY_BAR, false) => self.read_memory(offset.into(), data),
             (MEMORY_BAR, true) => self.write_memory(offset.into(), data),
-            (IO_BAR, true) => self.notify(offset.into(), IO_MULTIPLIER),
+            (IO_BAR, true) => self.notify(offset.into()),
             _ => {}
         }
     }
@@ -226,7 +208,6 @@ enum Area {
     Common(u64),
     Isr,
     Device(u64),
-    Notify(u64),
     MsixTable(u64),
     MsixPending(u64),
     Nothing,
@@ -241,8 +222,7 @@ impl Area {
             _ if offset < at(ISR) => Self::Common(offset - at(COMMON)),
             _ if offset == at(ISR) => Self::Isr,
             _ if offset < at(DEVICE) => Self::Nothing,
-            _ if offset < at(NOTIFY) => Self::Device(offset - at(DEVICE)),
-            _ if offset < at(MSIX_TABLE) => Self::Notify(offset - at(NOTIFY)),
+            _ if offset < at(MSIX_TABLE) => Self::Device(offset - at(DEVICE)),
             _ if offset < at(MSIX_PENDING) => Self::MsixTable(offset - at(MSIX_TABLE)),
             _ if offset < at(MEMORY_SIZE) => Self::MsixPending(offset - at(MSIX_PENDING)),
             _ => Self::Nothing,
@@ -291,7 +271,7 @@ impl PciFunction for PciTransport {
     fn write(&self, space: Space, address: u64, data: &[u8]) -> Option<BusAction> {
         match space {
             Space::Memory => self.write_memory(self.memory.offset(address, data.len())?, data),
-            Space::Io => self.notify(self.io.offset(address, data.len())?, IO_MULTIPLIER),
+            Space::Io => self.notify(self.io.offset(address, data.len())?),
         }
         Some(BusAction::None)
     }
