@@ -5,8 +5,10 @@
 //! with its verbs and help texts, only when that does not succeed.
 
 mod balloon;
+mod control;
 mod disk;
 mod fields;
+mod net;
 mod size;
 mod transport;
 mod usage;
@@ -19,7 +21,9 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub(crate) use balloon::BalloonArg;
+pub(crate) use control::ControlArgs;
 pub(crate) use disk::{Cache, DiskArg, Engine};
+pub(crate) use net::NetArg;
 pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
 pub(crate) use vsock::VsockArg;
@@ -28,6 +32,7 @@ pub(crate) use vsock::VsockArg;
 pub(crate) const EXAMPLES: &str = "  rvmm --kernel vmlinux --rootfs disk.ext4
   rvmm --kernel bzImage --initrd initrd.img --append 'debug' --cpus 2 --memory 1G
   rvmm --kernel vmlinux --rootfs disk.ext4,readonly --disk path=data.img,engine=io_uring,id=data
+  rvmm --kernel vmlinux --rootfs disk.ext4 --net user,publish=8080:80
   rvmm --config-file vm.json --console none --log-file vm.log --log-level info
   rvmm doctor";
 
@@ -42,7 +47,7 @@ pub(crate) const EXIT_CODES: &str = "  0  the guest powered off or reset, or Ctr
   2  the command line is wrong
   128 + N  signal N ended it: 143 after SIGTERM, 130 after SIGINT";
 
-/// Runs a Linux guest in a microVM: its own kernel, virtual CPUs, memory and disks.
+/// Runs a Linux guest in a microVM: its own kernel, virtual CPUs, memory, disks and network.
 #[derive(Debug, Parser)]
 #[command(
     name = "rvmm",
@@ -179,11 +184,23 @@ pub(crate) struct RunArgs {
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| DiskArg::parse(&value)))]
     pub(crate) disks: Vec<DiskArg>,
 
+    /// `--net`; its help has brackets, which rustdoc would take for links.
+    #[arg(long = "net", value_name = "user|tap=NAME[,…]", help_heading = "Network", num_args = 0..=1)]
+    #[arg(default_missing_value = "user")]
+    #[arg(help = "A network interface; may be repeated. user (or nothing): by passt, without root rights, \
+                  user[,publish=[ADDR:]HOST:GUEST[/udp]]…[,host=on]; or a tap of the host, tap=NAME. Both take \
+                  [,mac=ADDRESS][,mtu=N][,id=NAME]")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| NetArg::parse(&value)))]
+    pub(crate) nets: Vec<NetArg>,
+
     /// Sockets between guest and host: the guest's context id, 3 or more, and the unix socket that host programs
     /// connect to.
     #[arg(long, value_name = "cid=N,uds=PATH", help_heading = "Sockets", value_hint = ValueHint::FilePath)]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| VsockArg::parse(&value)))]
     pub(crate) vsock: Option<VsockArg>,
+
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
 
     /// Where the guest's console goes; with virtio it has a second, faster one, /dev/hvc0.
     #[arg(long, value_name = "[virtio,]stdio|none|file=PATH", help_heading = "Console and log")]

@@ -10,16 +10,16 @@
 mod timestamp;
 
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use log::{LevelFilter, Log, Metadata, Record};
+use vmm::append;
 
 use crate::escape::Escape;
 use timestamp::Timestamp;
@@ -48,7 +48,8 @@ pub(crate) fn start(settings: &Settings<'_>) -> Result<(), String> {
     let sink = match settings.file {
         None => Sink::Stderr,
         Some(path) => Sink::File(
-            open(path).map_err(|error| format!("cannot open the log file {}: {error}", path.display()))?,
+            append::open(path)
+                .map_err(|error| format!("cannot open the log file {}: {error}", path.display()))?,
         ),
     };
     let logger = LOGGER.get_or_init(|| Logger {
@@ -60,20 +61,6 @@ pub(crate) fn start(settings: &Settings<'_>) -> Result<(), String> {
     log::set_logger(logger).map_err(|error| error.to_string())?;
     log::set_max_level(settings.level);
     Ok(())
-}
-
-/// Opens a log file to append to. Neither opening nor writing waits for the reader of a named pipe: without one yet,
-/// lines stay in the pipe; when it is full, they are lost.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    match options.open(path) {
-        // fifo(7): a pipe without a reader can't be opened for writing alone.
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
-            options.read(true).create(false).open(path)
-        }
-        result => result,
-    }
 }
 
 /// Waits until `output` takes a line, and fails if it does not: what logs may be the thread that has to hear a signal.

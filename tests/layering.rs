@@ -11,11 +11,11 @@ const CRATES: [&str; 4] = ["rvmm-devices", "rvmm-vmm", "rvmm-api", "rvmm"];
 
 /// The modules of `vmm`, lowest layer first: each may use those of its own layer and of the layers before it.
 const VMM_LAYERS: [&[&str]; 7] = [
-    &["layout", "signals", "runtime_dir"],
+    &["append", "layout", "metrics", "signals", "runtime_dir"],
     &["kvm", "memory", "cpu", "boot", "acpi"],
     &["config"],
     &["console"],
-    &["vcpu", "device_set"],
+    &["vcpu", "pci_bus", "device_set"],
     &["vm", "event_loop"],
     &["controller"],
 ];

@@ -15,6 +15,7 @@
 
 mod support;
 
+mod api;
 mod bad_input;
 mod block;
 mod boot;
@@ -27,6 +28,7 @@ mod host;
 mod layering;
 mod linux;
 mod log;
+mod net;
 mod pci;
 mod terminal;
 mod virtio_console;

@@ -18,6 +18,8 @@ pub(crate) struct Contender {
     argv: Vec<OsString>,
     /// A folder to put in `XDG_RUNTIME_DIR`, where rvmm keeps KVM's CPUID.
     runtime: Option<Runtime>,
+    /// A file that an earlier run leaves and the next does not want.
+    left: Option<PathBuf>,
 }
 
 /// Where rvmm keeps what it need not ask twice.
@@ -29,7 +31,22 @@ enum Runtime {
 
 impl Contender {
     fn new<A: Into<OsString>>(name: &'static str, argv: impl IntoIterator<Item = A>) -> Self {
-        Self { name, argv: argv.into_iter().map(Into::into).collect(), runtime: None }
+        Self { name, argv: argv.into_iter().map(Into::into).collect(), runtime: None, left: None }
+    }
+
+    /// rvmm with the bare guest and further options; what it keeps is in `folder`.
+    pub(crate) fn rvmm(
+        folder: &Path,
+        name: &'static str,
+        args: Vec<OsString>,
+        left: Option<PathBuf>,
+    ) -> Self {
+        let kept = folder.join("kept");
+        fs::create_dir_all(&kept).unwrap();
+        let program =
+            [env!("CARGO_BIN_EXE_rvmm").into(), "--kernel".into(), bare::path("one-byte").into_os_string()];
+        let words = program.into_iter().chain(args).collect();
+        Self { name, argv: words, runtime: Some(Runtime::Kept(kept)), left }
     }
 
     /// What has to be done before the clock starts.
@@ -37,6 +54,9 @@ impl Contender {
         if let Some(Runtime::Emptied(folder)) = &self.runtime {
             let _ = fs::remove_dir_all(folder);
             fs::create_dir_all(folder).unwrap();
+        }
+        if let Some(left) = &self.left {
+            let _ = fs::remove_file(left);
         }
     }
 
@@ -57,14 +77,12 @@ pub(crate) fn all(folder: &Path) -> Vec<Contender> {
         Contender::new("fork and exec alone", [compile(folder, "floor")]),
         Contender::new(YARDSTICK, [compile(folder, "minimal_kvm"), guest.clone()]),
     ];
-    let rvmm = |name, runtime| {
-        let argv = [env!("CARGO_BIN_EXE_rvmm").into(), "--kernel".into(), guest.clone().into_os_string()];
-        Contender { runtime: Some(runtime), ..Contender::new(name, argv) }
-    };
-    let kept = folder.join("kept");
-    fs::create_dir(&kept).unwrap();
-    all.push(rvmm("rvmm", Runtime::Kept(kept)));
-    all.push(rvmm("rvmm, first start", Runtime::Emptied(folder.join("emptied"))));
+    let emptied = Runtime::Emptied(folder.join("emptied"));
+    all.push(Contender::rvmm(folder, "rvmm", Vec::new(), None));
+    all.push(Contender {
+        runtime: Some(emptied),
+        ..Contender::rvmm(folder, "rvmm, first start", Vec::new(), None)
+    });
     all.extend(firecracker(folder, &guest));
     all.extend(cloud_hypervisor(&guest));
     all.extend(qemu(&guest));

@@ -11,6 +11,8 @@
 //! The contenders run in turns, A B C A B C…, so that what else the host does meets them all. The yardstick is
 //! `minimal_kvm.c`, the least that a C program can ask of KVM for such a VM; every other contender is compared with it
 //! run by run, and the ratio is the median of these. Other VMMs and container runtimes take part when they are on PATH.
+//!
+//! With `--devices`, rvmm takes part with one device more each instead, and is compared with rvmm alone.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that can't go on says so and stops")]
 #![allow(
@@ -22,6 +24,7 @@
 #[path = "../../tests/support/bare.rs"]
 mod bare;
 mod contenders;
+mod devices;
 mod footprint;
 mod host;
 mod report;
@@ -38,11 +41,12 @@ struct Options {
     runs: usize,
     json: Option<String>,
     only: Vec<String>,
+    devices: bool,
 }
 
 impl Options {
     fn from_args() -> Self {
-        let mut options = Self { runs: 40, json: None, only: Vec::new() };
+        let mut options = Self { runs: 40, json: None, only: Vec::new(), devices: false };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let mut value = || args.next().unwrap_or_else(|| usage(&format!("{arg} wants a value")));
@@ -50,6 +54,7 @@ impl Options {
                 "--runs" => options.runs = value().parse().unwrap_or_else(|_| usage("--runs wants a number")),
                 "--json" => options.json = Some(value()),
                 "--only" => options.only.push(value()),
+                "--devices" => options.devices = true,
                 "--bench" => {} // from cargo
                 other => usage(&format!("{other} is unknown")),
             }
@@ -63,7 +68,7 @@ impl Options {
 
 fn usage(message: &str) -> ! {
     eprintln!(
-        "startup: {message}; usage: cargo bench --bench startup [-- --runs N] [--json FILE] [--only NAME]…"
+        "startup: {message}; usage: cargo bench --bench startup [-- --runs N] [--json FILE] [--only NAME]… [--devices]"
     );
     std::process::exit(2)
 }
@@ -84,7 +89,12 @@ fn main() {
 
     let folder = tempfile::tempdir().unwrap();
     let mut results = Vec::new();
-    for contender in contenders::all(folder.path()) {
+    let mut contenders = contenders::all(folder.path());
+    if options.devices {
+        contenders.retain(|contender| contender.name == contenders::YARDSTICK);
+        contenders.extend(devices::all(folder.path()));
+    }
+    for contender in contenders {
         let wanted =
             options.only.is_empty() || options.only.iter().any(|name| contender.name.contains(name.as_str()));
         // The yardstick takes part always.
@@ -106,6 +116,10 @@ fn main() {
     }
 
     report::print(&results);
+    if options.devices {
+        devices::print(&results);
+        devices::end();
+    }
     let footprint = footprint::measure(folder.path());
     println!("\n{footprint}");
     if let Some(path) = &options.json {

@@ -10,14 +10,14 @@ use crate::footprint::Footprint;
 use crate::run::Sample;
 
 /// What a list of durations, or of ratios, comes to.
-struct Summary {
-    median: f64,
-    p90: f64,
+pub(crate) struct Summary {
+    pub(crate) median: f64,
+    pub(crate) p90: f64,
     min: f64,
 }
 
 impl Summary {
-    fn of(values: impl IntoIterator<Item = f64>) -> Self {
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
         let at = |percent: usize| values[(values.len() - 1) * percent / 100];

@@ -73,6 +73,35 @@ pub struct BlockMetrics {
     pub swaps: Counter,
 }
 
+/// What a network device counts. Bytes are those of frames, without the header of virtio.
+#[derive(Debug, Default, Serialize)]
+pub struct NetMetrics {
+    /// Frames that the guest was given.
+    pub rx_frames: Counter,
+    /// Bytes of them.
+    pub rx_bytes: Counter,
+    /// Frames that were dropped because no buffers of the driver are long enough for them.
+    pub rx_dropped: Counter,
+    /// Times that the driver had no buffer.
+    pub rx_no_buffers: Counter,
+    /// Times that the rate limiter made a frame for the guest wait.
+    pub rx_limited: Counter,
+    /// Frames that the guest sent.
+    pub tx_frames: Counter,
+    /// Bytes of them.
+    pub tx_bytes: Counter,
+    /// Frames that were dropped because the link is down.
+    pub tx_dropped: Counter,
+    /// Buffers that the driver got wrong: no frame, one too long, or outside of memory.
+    pub tx_invalid: Counter,
+    /// Frames that the host refused.
+    pub tx_errors: Counter,
+    /// Times that the rate limiter made a frame of the guest wait.
+    pub tx_limited: Counter,
+    /// Times that the host had no room for a frame of the guest.
+    pub tx_stalled: Counter,
+}
+
 /// What an entropy device counts.
 #[derive(Debug, Default, Serialize)]
 pub struct RngMetrics {

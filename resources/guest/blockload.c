@@ -8,8 +8,9 @@
  *   SECONDS   how long to go on; fractions are allowed
  *   REQUESTS  end after so many, if SECONDS have not passed before
  *
- * Prints one line of JSON. The clock starts when some requests have been made, so that nothing is measured cold.
- * Needs neither shared memory nor libraries, so that the smallest guest runs it.
+ * Prints one line of JSON. The clock starts when some requests have been made, so that nothing is measured cold. With
+ * MARK=NAME in the environment, "io-begin NAME" and "io-stop NAME" are printed when it starts and stops, for those who
+ * count meanwhile. Needs neither shared memory nor libraries, so that the smallest guest runs it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,36 +20,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "load.h"
+
 #define MAX_DEPTH 256
-/* Latencies beyond so many requests are not kept; the first ones are as good as any. */
-#define MAX_LATENCIES (1 << 20)
 
 static int file, writes, random_offsets;
 static size_t size;
 static uint64_t blocks, next_block, seed = 88172645463325252ull;
-static uint32_t *latencies, latency_count;
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "blockload: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static void usage(void)
 {
 	fprintf(stderr, "blockload FILE read|write random|sequential SIZE DEPTH SECONDS [REQUESTS]\n");
 	exit(2);
-}
-
-static uint64_t now(void)
-{
-	struct timespec time;
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000000000ull + time.tv_nsec;
 }
 
 static off_t next_offset(void)
@@ -63,12 +50,6 @@ static off_t next_offset(void)
 		next_block = (next_block + 1) % blocks;
 	}
 	return block * size;
-}
-
-static void record(uint64_t begin)
-{
-	if (latency_count < MAX_LATENCIES)
-		latencies[latency_count++] = (now() - begin) / 1000;
 }
 
 static void one(void *buffer)
@@ -121,12 +102,6 @@ static long turn(void)
 	return count;
 }
 
-static int ascending(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-	return (x > y) - (x < y);
-}
-
 int main(int argc, char **argv)
 {
 	if (argc < 7 || argc > 8)
@@ -150,10 +125,13 @@ int main(int argc, char **argv)
 		fail("too small");
 	blocks = end / size;
 
-	char *buffers = aligned_alloc(4096, size * depth);
-	latencies = malloc(MAX_LATENCIES * sizeof *latencies);
-	if (!buffers || !latencies)
+	/* Huge pages, where there are: else a large request has as many segments as the guest's memory happens to be
+	   scattered, and no two runs are alike. */
+	size_t huge = 2 << 20, room = (size * depth + huge - 1) / huge * huge;
+	char *buffers = aligned_alloc(huge, room);
+	if (!buffers)
 		fail("memory");
+	madvise(buffers, room, MADV_HUGEPAGE);
 	memset(buffers, 0x5a, size * depth);
 	if (depth > 1) {
 		unsigned all[MAX_DEPTH];
@@ -175,6 +153,10 @@ int main(int argc, char **argv)
 			one(buffers), warm++;
 	}
 
+	mark("begin");
+	/* What was under way has ended in that pause. */
+	if (depth > 1)
+		turn();
 	latency_count = 0;
 	uint64_t begin = now(), passed, done = 0;
 	do {
@@ -185,9 +167,9 @@ int main(int argc, char **argv)
 		passed = now() - begin;
 	} while (passed < seconds * 1e9 && done < limit);
 
-	qsort(latencies, latency_count, sizeof *latencies, ascending);
-	printf("{\"requests\": %llu, \"seconds\": %.6f, \"iops\": %.1f, \"mib_per_second\": %.2f, \"median_us\": %u, \"p99_us\": %u}\n",
-	       (unsigned long long)done, passed / 1e9, done * 1e9 / passed, done * 1e9 / passed * size / (1 << 20),
-	       latencies[latency_count / 2], latencies[latency_count / 100 * 99]);
+	mark("stop");
+	printf("{\"requests\": %llu, \"seconds\": %.6f, \"iops\": %.1f, \"mib_per_second\": %.2f, ", (unsigned long long)done,
+	       passed / 1e9, done * 1e9 / passed, done * 1e9 / passed * size / (1 << 20));
+	print_latencies();
 	return 0;
 }

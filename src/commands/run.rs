@@ -7,9 +7,10 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
 
+use api::Server;
 use vmm::config::{
-    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, RateLimiterConfig,
-    TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
+    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, MetricsConfig,
+    RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
 };
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
@@ -22,10 +23,14 @@ use crate::name::Name;
 /// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
 const MAX_CONFIG_SIZE: u64 = 1 << 20;
 
+/// What a VM without a name is called where one has to be.
+const ANONYMOUS: &str = "anonymous-instance";
+
 /// Runs the VM that the options describe until it ends; the exit code says how.
 pub(crate) fn run(args: &RunArgs) -> Outcome {
     let config = configuration(args)?;
     let options = Options {
+        id: args.id.clone().unwrap_or_else(|| ANONYMOUS.to_owned()),
         console: match &args.console.end {
             ConsoleEnd::Stdio => ConsoleConfig::Stdio,
             ConsoleEnd::None => ConsoleConfig::None,
@@ -43,7 +48,17 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     }
     // Held to the end of the run: the name is taken as long as the VM lives.
     let _name = args.id.as_deref().map(Name::take).transpose()?;
-    let ending = Controller::new(config, options)?.run()?;
+    let mut controller = Controller::new(config, options)?;
+    // Held to the end as well: the answers that are due are given when the VM has ended.
+    let _server = match &args.control.api_sock {
+        Some(path) => {
+            let server = Server::start(path, controller.remote()?)?;
+            controller.measure("api_server", server.metrics());
+            Some(server)
+        }
+        None => None,
+    };
+    let ending = controller.run()?;
     Ok(exit_code(ending))
 }
 
@@ -64,6 +79,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     if args.config_file.is_none() {
         // A VM from flags has a source of randomness; one from a file has what the file says.
         config.entropy = Some(EntropyConfig::default());
+    }
+    if let Some(path) = &args.control.metrics_path {
+        config.metrics = Some(MetricsConfig { metrics_path: path.clone() });
     }
     if let Some(transport) = args.transport {
         config.machine_config.transport = transport.into();
@@ -99,6 +117,8 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.vsock =
             Some(VsockConfig { vsock_id: None, guest_cid: vsock.cid, uds_path: vsock.uds.clone() });
     }
+    let nets = args.nets.iter().enumerate().map(|(number, net)| net.config(number));
+    config.network_interfaces.extend(nets);
     Ok(config)
 }
 

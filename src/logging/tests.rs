@@ -1,10 +1,11 @@
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use super::*;
 
 fn logger(path: &Path) -> Logger {
-    let sink = Sink::File(open(path).unwrap());
+    let sink = Sink::File(append::open(path).unwrap());
     Logger { sink, id: "web".to_owned(), level: LevelFilter::Info, lost: 0.into() }
 }
 
@@ -59,7 +60,7 @@ fn a_pipe_that_nobody_reads_loses_lines_and_says_so_later() {
     let lost = logger.lost.load(Ordering::Relaxed);
     assert!(lost > 0);
 
-    let mut reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+    let mut reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
     let mut text = vec![0; 1 << 20];
     let _ = reader.read(&mut text).unwrap();
     log(&logger, log::Level::Error, "after");

@@ -2,6 +2,7 @@
 
 mod disk;
 mod kernel;
+mod net;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

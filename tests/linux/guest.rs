@@ -24,8 +24,14 @@ impl Guest {
 
     /// Debian's kernel of `series`, `6_1` or `6_12`, with the initramfs that has its modules.
     pub(super) fn debian(series: &str) -> Self {
+        Self::debian_from(Rvmm::new(), series)
+    }
+
+    /// The same with an rvmm that is started in some way of its own.
+    pub(super) fn debian_from(rvmm: Rvmm, series: &str) -> Self {
+        let kernel = resource(&format!("RVMM_KERNEL_{series}"));
         let initrd = resource(&format!("RVMM_INITRD_{series}"));
-        Self::kernel(&resource(&format!("RVMM_KERNEL_{series}"))).arg("--initrd").arg(initrd)
+        Self { rvmm: rvmm.arg("--kernel").arg(kernel), parameters: Vec::new() }.arg("--initrd").arg(initrd)
     }
 
     pub(super) fn kernel(path: &Path) -> Self {

@@ -15,7 +15,9 @@ mod disks;
 mod ends;
 mod guest;
 mod machine;
+mod net;
 mod pci;
+mod tools;
 mod vsock;
 
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! What the tests are written in: bare guests, running them, disks, terminals.
 
+pub(crate) mod api;
 pub(crate) mod bare;
 pub(crate) mod disk;
 mod ended;

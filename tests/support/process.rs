@@ -2,9 +2,12 @@
 
 #![expect(unsafe_code, reason = "calls of the C library on processes and pipes")]
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::{fs, io};
 
@@ -43,11 +46,34 @@ pub(crate) fn readable(pipe: &impl AsFd) -> usize {
     usize::try_from(count).unwrap()
 }
 
+/// Has `pipe` hold no more than a page.
+pub(crate) fn shrink_pipe(pipe: &impl AsFd) {
+    // SAFETY: F_SETPIPE_SZ takes an integer.
+    let size = unsafe { libc::fcntl(pipe.as_fd().as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
+    assert!(size >= 4096, "F_SETPIPE_SZ: {}", io::Error::last_os_error());
+}
+
 /// The state of the process `pid` as in `/proc/PID/stat`: `R`, `S`, `T` (stopped), `Z`….
 pub(crate) fn state(pid: u32) -> char {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after_name = stat.rsplit_once(") ").unwrap().1;
     after_name.chars().next().unwrap()
+}
+
+/// Processor time that the process `pid` has used, in ticks of 10 ms.
+pub(crate) fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit_once(") ").unwrap().1;
+    // proc_pid_stat(5): utime and stime, the 14th and 15th field, of which the state is the third.
+    after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+/// Makes a named pipe.
+pub(crate) fn make_fifo(path: &Path) {
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path ends in a NUL.
+    let result = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
+    assert_eq!(result, 0, "mkfifo: {}", io::Error::last_os_error());
 }
 
 /// How many threads the process `pid` has, KVM's own included.

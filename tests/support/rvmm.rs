@@ -100,6 +100,11 @@ impl Running {
         self
     }
 
+    /// What the guest has printed so far.
+    pub(crate) fn printed(&self) -> String {
+        self.stdout.text()
+    }
+
     /// Sends `input` to the guest.
     #[track_caller]
     pub(crate) fn send(&mut self, input: &str) -> &mut Self {

@@ -1,5 +1,6 @@
 //! What a VM is made of. Flags, a JSON file and REST bodies all become a [`VmConfig`], and it is validated here, once.
 
+mod net;
 mod transport;
 
 use std::collections::HashSet;
@@ -11,12 +12,14 @@ pub use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 pub use devices::virtio::balloon::{BalloonConfig, BalloonConfigError};
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
 pub use devices::virtio::console::ConsoleConfig as VirtioConsoleConfig;
+pub use devices::virtio::net::{MacAddress, NetConfig, NetConfigError, Protocol, Publish, UserNetConfig};
 pub use devices::virtio::rng::EntropyConfig;
 pub use devices::virtio::vsock::{VsockConfig, VsockConfigError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use transport::Transport;
 
 use crate::memory::{HugePages, MIB};
+pub use crate::metrics::MetricsConfig;
 
 /// Largest number of vCPUs that a guest can have.
 pub const MAX_VCPUS: u32 = 32;
@@ -122,12 +125,18 @@ pub struct VmConfig {
     /// vCPUs and memory.
     #[serde(default)]
     pub machine_config: MachineConfig,
+    /// virtio-net devices, in the order in which the guest sees them.
+    #[serde(default)]
+    pub network_interfaces: Vec<NetConfig>,
     /// virtio-rng device; absent: none.
     #[serde(default)]
     pub entropy: Option<EntropyConfig>,
     /// virtio-balloon device; absent: none.
     #[serde(default)]
     pub balloon: Option<BalloonConfig>,
+    /// Where metrics are written; absent: nowhere.
+    #[serde(default)]
+    pub metrics: Option<MetricsConfig>,
     /// virtio-console device, a key of rvmm's own; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<VirtioConsoleConfig>,
@@ -138,11 +147,7 @@ pub struct VmConfig {
     #[serde(default)]
     memory_hotplug: NotSupported,
     #[serde(default)]
-    metrics: NotSupported,
-    #[serde(default)]
     mmds_config: NotSupported,
-    #[serde(default)]
-    network_interfaces: NotSupported,
     #[serde(default)]
     pmem: NotSupported,
     /// virtio-vsock device; absent: none.
@@ -204,6 +209,25 @@ pub enum ConfigError {
     /// A drive that cannot be.
     #[error(transparent)]
     Drive(#[from] BlockConfigError),
+    /// Two network interfaces of one name.
+    #[error("network interface id \"{id}\" is given twice: each interface needs an id of its own")]
+    DuplicateNet {
+        /// The id.
+        id: String,
+    },
+    /// Two network interfaces that want the same of the host.
+    #[error("network interfaces \"{first}\" and \"{second}\" both have {what}: only one can")]
+    SharedNet {
+        /// One id.
+        first: String,
+        /// The other.
+        second: String,
+        /// What both want: a tap or a published port.
+        what: String,
+    },
+    /// A network interface that cannot be.
+    #[error(transparent)]
+    Net(#[from] NetConfigError),
     /// A socket device that cannot be.
     #[error(transparent)]
     Vsock(#[from] VsockConfigError),
@@ -236,10 +260,13 @@ impl VmConfig {
         }
         self.validate_machine()?;
         self.validate_drives()?;
+        net::validate(&self.network_interfaces)?;
         self.validate_balloon()?;
         let one_of_a_kind =
             [self.entropy.is_some(), self.balloon.is_some(), self.console.is_some(), self.vsock.is_some()];
-        let count = self.drives.len() + one_of_a_kind.map(usize::from).iter().sum::<usize>();
+        let count = self.drives.len()
+            + self.network_interfaces.len()
+            + one_of_a_kind.map(usize::from).iter().sum::<usize>();
         let max = self.machine_config.transport.max_devices();
         if count > max {
             return Err(ConfigError::TooManyDevices { count, max });

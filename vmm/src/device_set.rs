@@ -2,7 +2,7 @@
 //! addresses and interrupt, and puts it on a bus.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::GuestMemory;
 use devices::bus::{BusDevice, BusError};
@@ -14,6 +14,7 @@ use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
 use devices::virtio::console::ConsoleDevice;
 use devices::virtio::device::SharedDevice;
+use devices::virtio::net::{NetDevice, NetError};
 use devices::virtio::rng::RngDevice;
 use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::mmio::MmioTransport;
@@ -26,6 +27,7 @@ use crate::config::{Transport, VmConfig};
 use crate::console::{Output, Port};
 use crate::kvm::{self, KvmError};
 use crate::layout;
+use crate::metrics::{Registry, Source};
 use crate::pci_bus::{PciBus, PciBusError};
 use crate::vcpu::Buses;
 
@@ -40,6 +42,15 @@ pub enum DeviceSetError {
         /// What is wrong.
         #[source]
         source: BlockError,
+    },
+    /// A network interface that cannot be used.
+    #[error("network interface \"{id}\"")]
+    Net {
+        /// Its id.
+        id: String,
+        /// What is wrong.
+        #[source]
+        source: NetError,
     },
     /// A balloon that cannot be made.
     #[error(transparent)]
@@ -93,6 +104,8 @@ pub struct DeviceSet {
     pci: Option<PciBus>,
     /// Drives by their ids, to be changed while the guest runs.
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
+    /// Network interfaces by their ids, to be changed while the guest runs.
+    pub nets: Vec<(String, Arc<Mutex<NetDevice>>)>,
     /// The entropy device.
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
     /// The balloon, to be resized and asked for statistics while the guest runs.
@@ -101,6 +114,13 @@ pub struct DeviceSet {
     pub console: Option<Arc<Mutex<ConsoleDevice>>>,
     /// The socket device.
     pub vsock: Option<Arc<Mutex<VsockDevice>>>,
+    /// What all of them count.
+    pub metrics: Registry,
+}
+
+/// Locks a device. A thread that panicked while it held the lock has ended the process (`panic = "abort"`).
+pub(crate) fn lock<T>(device: &Mutex<T>) -> MutexGuard<'_, T> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An interrupt that KVM injects by itself when its eventfd is written.
@@ -154,41 +174,62 @@ impl DeviceSet {
             virtio: Vec::new(),
             pci,
             drives: Vec::new(),
+            nets: Vec::new(),
             entropy: None,
             balloon: None,
             console: None,
             vsock: None,
+            metrics: Registry::default(),
         };
+        set.metrics.add("uart", set.serial.metrics());
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
+            let metrics = device.metrics();
             let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.measure("block", Some(&drive.drive_id), metrics);
             set.drives.push((drive.drive_id.clone(), device));
+        }
+        for net in &config.network_interfaces {
+            let device = NetDevice::open(net)
+                .map_err(|source| DeviceSetError::Net { id: net.iface_id.clone(), source })?;
+            let device = Arc::new(Mutex::new(device));
+            set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.nets.push((net.iface_id.clone(), device));
         }
         if let Some(entropy) = &config.entropy {
             let device = RngDevice::new(entropy)
                 .map_err(|source| DeviceSetError::Host { what: "the entropy device's timer", source })?;
+            let metrics = device.metrics();
             let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.measure("entropy", None, metrics);
             set.entropy = Some(device);
         }
         if let Some(balloon) = &config.balloon {
             let device = BalloonDevice::new(balloon, config.machine_config.mem_size_mib)?;
+            let metrics = device.metrics();
             let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.measure("balloon", None, metrics);
             set.balloon = Some(device);
         }
         if config.console.is_some() {
             let device = ConsoleDevice::new(Box::new(console.queued()))
                 .map_err(|source| DeviceSetError::Host { what: "a console's eventfds", source })?;
+            let metrics = device.metrics();
             let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.measure("console", None, metrics);
             set.console = Some(device);
         }
         if let Some(vsock) = &config.vsock {
-            let device = Arc::new(Mutex::new(VsockDevice::new(vsock)?));
+            let device = VsockDevice::new(vsock)?;
+            let metrics = device.metrics();
+            let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.measure("vsock", None, metrics);
             set.vsock = Some(device);
         }
         if let Some(pci) = set.pci.take() {
@@ -226,6 +267,13 @@ impl DeviceSet {
         buses.mmio.insert(place.base, place.size, Arc::new(transport))?;
         self.virtio.push(VirtioSlot { core, place: Some(place) });
         Ok(())
+    }
+
+    /// Registers what the virtio device counts that was added last. A kind of which there can be several has ids.
+    fn measure(&mut self, kind: &'static str, id: Option<&str>, source: Arc<dyn Source>) {
+        if let Some(slot) = self.virtio.last() {
+            self.metrics.add_virtio(kind, id, source, slot.core.metrics());
+        }
     }
 
     /// Where the guest reads what is typed: the virtio console if it has one, else the serial port.

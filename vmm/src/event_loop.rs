@@ -2,19 +2,32 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use devices::virtio::device::{DeviceEvent, Trigger};
 use devices::virtio::transport::core::TransportCore;
-use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use event_manager::{
+    EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps,
+};
 
 use crate::console::{Input, Request as ConsoleRequest};
 use crate::signals::{Signal, Signals};
 use crate::vcpu::{GuestEvent, GuestEvents};
 
-/// Something that the controller has to decide on.
+/// Something that the controller has to see to.
+#[derive(Debug)]
+pub(crate) enum Wake {
+    /// What may be the VM's end.
+    Ends(LoopEvent),
+    /// Another thread asks for something.
+    Requests,
+    /// It is time for a line of metrics.
+    Metrics,
+}
+
+/// What may be the VM's end.
 #[derive(Debug)]
 pub(crate) enum LoopEvent {
     /// The guest said its last word.
@@ -27,20 +40,26 @@ pub(crate) enum LoopEvent {
 
 /// What was found in one round of the loop.
 #[derive(Clone, Default)]
-struct Found(Rc<Cell<Option<LoopEvent>>>);
+struct Found {
+    end: Rc<Cell<Option<LoopEvent>>>,
+    requests: Rc<Cell<bool>>,
+    metrics: Rc<Cell<bool>>,
+}
 
 impl Found {
     /// Of several events in a round, one from outside counts: a guest that resets all the time must not hide a SIGTERM.
     fn note(&self, event: LoopEvent) {
-        let event = match self.0.take() {
+        let event = match self.end.take() {
             Some(outside @ (LoopEvent::Quit | LoopEvent::Terminate(_))) => outside,
             _ => event,
         };
-        self.0.set(Some(event));
+        self.end.set(Some(event));
     }
 
-    fn take(&self) -> Option<LoopEvent> {
-        self.0.take()
+    fn take(&self) -> Option<Wake> {
+        let end = self.end.take().map(Wake::Ends);
+        end.or_else(|| self.requests.take().then_some(Wake::Requests))
+            .or_else(|| self.metrics.take().then_some(Wake::Metrics))
     }
 }
 
@@ -48,6 +67,9 @@ impl Found {
 pub(crate) struct EventLoop {
     manager: EventManager<Box<dyn MutEventSubscriber>>,
     found: Found,
+    virtio: Vec<Arc<TransportCore>>,
+    /// Those of `virtio` that are watched.
+    watched: Vec<SubscriberId>,
 }
 
 /// What the loop watches for one VM.
@@ -56,6 +78,10 @@ pub(crate) struct Watched {
     pub guest: Arc<GuestEvents>,
     /// Virtio devices.
     pub virtio: Vec<Arc<TransportCore>>,
+    /// Readable when another thread asks for something.
+    pub requests: Option<RawFd>,
+    /// Readable when it is time for a line of metrics.
+    pub metrics_timer: Option<RawFd>,
     /// Standard input, when the console has it.
     pub input: Option<Input>,
 }
@@ -70,25 +96,51 @@ impl EventLoop {
             EventManager::new().map_err(|error| io::Error::other(error.to_string()))?;
         let found = Found::default();
         manager.add_subscriber(Box::new(GuestWatch { events: watched.guest, found: found.clone() }));
-        for transport in watched.virtio {
-            manager.add_subscriber(Box::new(VirtioWatch(transport)));
+        if let Some(requests) = watched.requests {
+            let flag = found.requests.clone();
+            manager.add_subscriber(Box::new(FlagWatch { fd: requests, flag }));
+        }
+        if let Some(timer) = watched.metrics_timer {
+            manager.add_subscriber(Box::new(FlagWatch { fd: timer, flag: found.metrics.clone() }));
         }
         manager.add_subscriber(Box::new(ProcessWatch {
             signals,
             input: watched.input,
             found: found.clone(),
         }));
-        Ok(Self { manager, found })
+        let mut events = Self { manager, found, virtio: watched.virtio, watched: Vec::new() };
+        events.watch_devices();
+        Ok(events)
     }
 
-    /// Serves devices until there is something to decide.
+    /// Serves the virtio devices, from now on or again. What their descriptors said meanwhile is found then.
+    pub(crate) fn watch_devices(&mut self) {
+        if self.watched.is_empty() {
+            let watch = |transport: &Arc<TransportCore>| -> Box<dyn MutEventSubscriber> {
+                Box::new(VirtioWatch(Arc::clone(transport)))
+            };
+            self.watched =
+                self.virtio.iter().map(|transport| self.manager.add_subscriber(watch(transport))).collect();
+        }
+    }
+
+    /// Leaves the virtio devices alone, which do nothing of their own accord.
+    pub(crate) fn ignore_devices(&mut self) {
+        for id in self.watched.drain(..) {
+            if let Err(error) = self.manager.remove_subscriber(id) {
+                log::error!("a device cannot be left alone: {error:?}");
+            }
+        }
+    }
+
+    /// Serves devices until there is something for the controller to see to.
     ///
     /// # Errors
     /// What epoll said.
-    pub(crate) fn run(&mut self) -> io::Result<LoopEvent> {
+    pub(crate) fn run(&mut self) -> io::Result<Wake> {
         loop {
-            if let Some(event) = self.found.take() {
-                return Ok(event);
+            if let Some(wake) = self.found.take() {
+                return Ok(wake);
             }
             self.manager.run().map_err(|error| io::Error::other(error.to_string()))?;
         }
@@ -115,6 +167,22 @@ impl MutEventSubscriber for GuestWatch {
         if let Some(event) = self.events.take() {
             self.found.note(LoopEvent::Guest(event));
         }
+    }
+}
+
+/// Sets a flag when a descriptor is readable, which the controller empties.
+struct FlagWatch {
+    fd: RawFd,
+    flag: Rc<Cell<bool>>,
+}
+
+impl MutEventSubscriber for FlagWatch {
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        watch(ops, Events::new_raw(self.fd, EventSet::IN));
+    }
+
+    fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
+        self.flag.set(true);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Inside: `kvm memory cpu boot acpi ← vcpu pci_bus device_set ← vm ← controller`; an arrow points from the user to the used.
 
 pub mod acpi;
+pub mod append;
 pub mod boot;
 pub mod config;
 pub mod console;
@@ -13,6 +14,7 @@ mod event_loop;
 pub mod kvm;
 pub mod layout;
 pub mod memory;
+pub mod metrics;
 mod pci_bus;
 pub mod runtime_dir;
 pub mod signals;

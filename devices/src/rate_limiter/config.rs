@@ -46,3 +46,32 @@ impl TokenBucketConfig {
         Self { size, refill_time: u64::try_from(refill_time).unwrap_or(u64::MAX), one_time_burst: None }
     }
 }
+
+impl RateLimiterConfig {
+    /// These limits after a change by `update`: a bucket that it names takes the place of the old one, one that it does not
+    /// name stays, and one whose size or refill time is 0 goes.
+    #[must_use]
+    pub fn updated(self, update: &Self) -> Self {
+        let bucket = |old, new: &Option<TokenBucketConfig>| match new {
+            None => old,
+            Some(new) => Some(new.clone()).filter(|new| new.size != 0 && new.refill_time != 0),
+        };
+        Self { bandwidth: bucket(self.bandwidth, &update.bandwidth), ops: bucket(self.ops, &update.ops) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_replaces_what_it_names_and_removes_what_it_sets_to_nothing() {
+        let bucket = |size| Some(TokenBucketConfig { size, refill_time: 100, one_time_burst: None });
+        let limits = RateLimiterConfig { bandwidth: bucket(1), ops: bucket(2) };
+        let update = RateLimiterConfig { bandwidth: bucket(3), ops: None };
+        let updated = limits.updated(&update);
+        assert_eq!(updated, RateLimiterConfig { bandwidth: bucket(3), ops: bucket(2) });
+        let removed = updated.updated(&RateLimiterConfig { bandwidth: bucket(0), ops: bucket(0) });
+        assert_eq!(removed, RateLimiterConfig::default());
+    }
+}

@@ -4,6 +4,7 @@ pub mod balloon;
 pub mod block;
 pub mod console;
 pub mod device;
+pub mod net;
 #[cfg(any(test, feature = "test-harness"))]
 pub mod pci_harness;
 pub mod queue;

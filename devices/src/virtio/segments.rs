@@ -36,6 +36,10 @@ impl Segments {
         }
     }
 
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Length of the run in bytes.
     pub fn len(&self) -> u64 {
         self.0.iter().map(|segment| u64::from(segment.len)).sum()
@@ -137,16 +141,28 @@ impl Segments {
         access: Permissions,
     ) -> Result<Vec<libc::iovec>, OutsideMemory> {
         let mut iovecs = Vec::with_capacity(self.0.len());
+        self.append_iovecs(memory, access, &mut iovecs)?;
+        Ok(iovecs)
+    }
+
+    /// The same as [`iovecs`](Self::iovecs) behind what is in `iovecs`, which is as it was when this fails.
+    ///
+    /// # Errors
+    /// When a segment is not in guest memory.
+    pub fn append_iovecs(
+        &self,
+        memory: &GuestMemory,
+        access: Permissions,
+        iovecs: &mut Vec<libc::iovec>,
+    ) -> Result<(), OutsideMemory> {
+        let before = iovecs.len();
         for segment in &self.0 {
-            let outside = |_| segment.outside();
-            let slices = memory.get_slices(segment.address, segment.len as usize, access).map_err(outside)?;
-            for slice in slices {
-                let slice = slice.map_err(outside)?;
-                let start = slice.ptr_guard_mut().as_ptr();
-                iovecs.push(libc::iovec { iov_base: start.cast(), iov_len: slice.len() });
+            if let Err(error) = segment.append_iovecs(memory, access, iovecs) {
+                iovecs.truncate(before);
+                return Err(error);
             }
         }
-        Ok(iovecs)
+        Ok(())
     }
 
     /// Notes that the first `len` bytes of the run were written behind the back of `memory`.
@@ -172,6 +188,22 @@ impl FromIterator<Segment> for Segments {
 }
 
 impl Segment {
+    fn append_iovecs(
+        &self,
+        memory: &GuestMemory,
+        access: Permissions,
+        iovecs: &mut Vec<libc::iovec>,
+    ) -> Result<(), OutsideMemory> {
+        let outside = |_| self.outside();
+        let slices = memory.get_slices(self.address, self.len as usize, access).map_err(outside)?;
+        for slice in slices {
+            let slice = slice.map_err(outside)?;
+            let start = slice.ptr_guard_mut().as_ptr();
+            iovecs.push(libc::iovec { iov_base: start.cast(), iov_len: slice.len() });
+        }
+        Ok(())
+    }
+
     fn outside(&self) -> OutsideMemory {
         OutsideMemory { address: self.address.raw_value(), len: self.len }
     }

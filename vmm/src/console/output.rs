@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::ConsoleConfig;
 use super::queued::{Queue, Queued};
@@ -34,16 +34,27 @@ pub enum OutputError {
     },
 }
 
+/// What a write does that a signal interrupts.
+const TRY_AGAIN: u8 = 0;
+const DROP: u8 = 1;
+const KEEP: u8 = 2;
+
+/// Bytes that a pause keeps at most: more than one exit of each of the vCPUs writes.
+const MAX_KEPT: usize = 1 << 20;
+
 /// A place for console output that never holds a vCPU fast once the VM is to stop.
 ///
 /// Writing to a terminal or pipe that nobody reads blocks, which slows the guest and nothing else. A vCPU that blocks so
-/// is woken by the signal that stops it, and the byte is dropped.
+/// is woken by the signal that stops it, and the byte is dropped; or by the one that pauses it, and the byte is kept for
+/// the next write.
 #[derive(Clone)]
 pub struct Output {
     pub(super) file: Option<Arc<File>>,
     /// What the virtio console has written, on its way to the file.
     pub(super) queue: Arc<Queue>,
-    released: Arc<AtomicBool>,
+    when_interrupted: Arc<AtomicU8>,
+    /// What a pause kept this writer from writing.
+    kept: Vec<u8>,
     /// It is a file of its own, not standard output.
     console_file: bool,
     /// The file was not there before.
@@ -69,7 +80,8 @@ impl Output {
         Ok(Self {
             file: file.map(Arc::new),
             queue: Arc::default(),
-            released: Arc::default(),
+            when_interrupted: Arc::default(),
+            kept: Vec::new(),
             console_file: matches!(console, ConsoleConfig::File(_)),
             made,
         })
@@ -108,12 +120,17 @@ impl Output {
 
     /// From now on whoever blocks in a write gives up when a signal comes, and what it wrote is dropped.
     pub fn release(&self) {
-        self.released.store(true, Ordering::Release);
+        self.when_interrupted.store(DROP, Ordering::Release);
     }
 
-    /// Takes [`release`](Self::release) back: another guest writes.
+    /// From now on whoever blocks in a write gives up when a signal comes, and what it wrote is kept for the next write.
+    pub fn interrupt(&self) {
+        self.when_interrupted.store(KEEP, Ordering::Release);
+    }
+
+    /// Takes [`release`](Self::release) or [`interrupt`](Self::interrupt) back: a guest writes.
     pub fn hold(&self) {
-        self.released.store(false, Ordering::Release);
+        self.when_interrupted.store(TRY_AGAIN, Ordering::Release);
     }
 }
 
@@ -145,14 +162,30 @@ fn set_blocking(file: &File) -> io::Result<()> {
     }
 }
 
+/// Writes all of `kept`, or fails and leaves the rest in it.
+fn write_kept(mut file: &File, kept: &mut Vec<u8>) -> io::Result<()> {
+    while !kept.is_empty() {
+        let written = file.write(kept)?;
+        kept.drain(..written);
+    }
+    Ok(())
+}
+
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(file) = &self.file else { return Ok(bytes.len()) };
-        match file.as_ref().write(bytes) {
-            Err(error)
-                if error.kind() == io::ErrorKind::Interrupted && self.released.load(Ordering::Acquire) =>
-            {
-                Ok(bytes.len())
+        let Some(file) = self.file.as_deref() else { return Ok(bytes.len()) };
+        let kept = &mut self.kept;
+        let written = write_kept(file, kept).and_then(|()| { file }.write(bytes));
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                match self.when_interrupted.load(Ordering::Acquire) {
+                    DROP => Ok(bytes.len()),
+                    KEEP if kept.len() + bytes.len() <= MAX_KEPT => {
+                        kept.extend_from_slice(bytes);
+                        Ok(bytes.len())
+                    }
+                    _ => Err(error),
+                }
             }
             other => other,
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvm_ioctls::VcpuExit;
 use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
 
 /// Counters that all vCPUs of a VM share.
 #[derive(Debug, Default)]
@@ -53,6 +54,15 @@ impl ExitCounters {
             mmio_write: load(&self.mmio_write),
             other: load(&self.other),
         }
+    }
+}
+
+/// As `{"exits": {…}}`: there may be more to count of vCPUs.
+impl Serialize for ExitCounters {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut vcpu = serializer.serialize_struct("ExitCounters", 1)?;
+        vcpu.serialize_field("exits", &self.get())?;
+        vcpu.end()
     }
 }
 

@@ -93,13 +93,14 @@ impl Vm {
         fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
 
         let mut buses = Buses::default();
-        let devices = DeviceSet::create(config, &fd, &memory, console, &mut buses)?;
+        let mut devices = DeviceSet::create(config, &fd, &memory, console, &mut buses)?;
         let registers = load(config, source, &memory, &devices)?;
 
         let events =
             GuestEvents::new().map_err(|source| VmError::Host { what: "make an eventfd", source })?;
         let (events, buses, counters) =
             (Arc::new(events), Arc::new(buses), Arc::new(ExitCounters::default()));
+        devices.metrics.add("vcpu", counters.clone());
         let vcpus = VcpuPlan { host: &host, fd: &fd, count: machine.vcpu_count, registers: &registers };
         let ready = vcpus
             .create()?

@@ -19,13 +19,22 @@ impl Backlog {
         self.0.is_empty()
     }
 
-    /// Copies `data` to the end.
+    /// Copies `data` to the end. There are never more than `most` bytes, as the caller knows, so as much is set aside at
+    /// once and no more.
     ///
     /// # Errors
     /// When it is not in guest memory.
-    pub(super) fn append(&mut self, memory: &GuestMemory, data: &Segments) -> Result<(), OutsideMemory> {
+    pub(super) fn append(
+        &mut self,
+        memory: &GuestMemory,
+        data: &Segments,
+        most: u32,
+    ) -> Result<(), OutsideMemory> {
         let mut bytes = vec![0; data.len() as usize];
         data.read(memory, &mut bytes)?;
+        if self.0.capacity() == 0 {
+            self.0 = VecDeque::with_capacity(most as usize);
+        }
         self.0.extend(bytes);
         Ok(())
     }

@@ -381,7 +381,7 @@ impl Connection {
             }
         }
         if !data.is_empty() {
-            self.backlog.append(memory, &data).map_err(|_| Violation::Packet)?;
+            self.backlog.append(memory, &data, self.window).map_err(|_| Violation::Packet)?;
         }
         Ok(())
     }

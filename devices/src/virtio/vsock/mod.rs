@@ -26,6 +26,7 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use config::{MAX_GUEST_CID, MAX_SOCKET_PATH_LEN, MIN_GUEST_CID, VsockConfig, VsockConfigError};
 pub use device::{VsockDevice, VsockError};

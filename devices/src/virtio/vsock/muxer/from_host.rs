@@ -5,7 +5,7 @@ use std::io;
 use log::{debug, warn};
 use vmm_sys_util::epoll::{ControlOperation, EpollEvent, EventSet};
 
-use super::{CLIENT_TOKEN, LISTENER_TOKEN, Muxer, TIMER_TOKEN};
+use super::{CLIENT_TOKEN, LISTENER_TOKEN, Muxer, TIMER_TOKEN, WATCH_TOKEN};
 use crate::virtio::vsock::clients::Said;
 use crate::virtio::vsock::connection::Connection;
 use crate::virtio::vsock::packet::Ports;
@@ -34,6 +34,7 @@ impl Muxer {
             match event.data() {
                 LISTENER_TOKEN => self.accept(),
                 TIMER_TOKEN => self.tick(),
+                WATCH_TOKEN => self.check_file(),
                 client if client >= CLIENT_TOKEN => self.listen_to(client - CLIENT_TOKEN),
                 token => self.socket_ready(token, event.event_set()),
             }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::{debug, warn};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::timerfd::TimerFd;
 
@@ -21,6 +22,7 @@ use super::connection::Connection;
 use super::listener::Listener;
 use super::packet::Header;
 use super::table::Table;
+use super::watch::FileWatch;
 use crate::metrics::VsockMetrics;
 
 pub(super) use from_guest::Turn;
@@ -35,6 +37,8 @@ const TICK: Duration = Duration::from_millis(500);
 const LISTENER_TOKEN: u64 = u64::MAX;
 /// Epoll's name of the timer.
 const TIMER_TOKEN: u64 = u64::MAX - 1;
+/// Epoll's name of the watch on the listening socket's file.
+const WATCH_TOKEN: u64 = u64::MAX - 2;
 /// Added to the number of a client that has not said where it wants to go.
 const CLIENT_TOKEN: u64 = 1 << 62;
 
@@ -46,6 +50,8 @@ pub(super) struct Muxer {
     listener: Listener,
     /// Epoll watches the listener.
     listening: bool,
+    /// Tells when the listener's file is gone, from the driver's start to then.
+    watch: Option<FileWatch>,
     timer: TimerFd,
     /// The timer runs.
     ticking: bool,
@@ -73,6 +79,7 @@ impl Muxer {
             epoll,
             listener,
             listening: false,
+            watch: None,
             timer,
             ticking: false,
             table: Table::default(),
@@ -93,12 +100,51 @@ impl Muxer {
     /// # Errors
     /// What the host said.
     pub(super) fn start(&mut self) -> io::Result<()> {
-        self.listen()
+        self.listen()?;
+        match self.watch_file() {
+            Ok(watch) => {
+                self.watch = Some(watch);
+                self.check_file();
+            }
+            // It is a convenience, and the file may be gone.
+            Err(error) => {
+                debug!("vsock: cannot watch {}: {error}", self.path.display());
+                self.warn_if_unreachable();
+            }
+        }
+        Ok(())
+    }
+
+    fn watch_file(&self) -> io::Result<FileWatch> {
+        let watch = FileWatch::new(&self.path)?;
+        let watched = EpollEvent::new(EventSet::IN, WATCH_TOKEN);
+        self.epoll.ctl(ControlOperation::Add, watch.as_raw_fd(), watched)?;
+        Ok(watch)
+    }
+
+    /// Something happened to the file of the listener.
+    fn check_file(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.clear();
+        }
+        if self.warn_if_unreachable() {
+            self.watch = None;
+        }
+    }
+
+    fn warn_if_unreachable(&self) -> bool {
+        let gone = !self.listener.is_reachable();
+        if gone {
+            let path = self.path.display();
+            warn!("vsock: {path} is not our socket any more: no host program can connect to the guest");
+        }
+        gone
     }
 
     /// Ends every connection; clients wait from now on.
     pub(super) fn stop(&mut self) {
         self.deafen();
+        self.watch = None;
         self.clients.clear();
         self.table = Table::default();
         self.resets.clear();

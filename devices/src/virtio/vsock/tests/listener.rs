@@ -73,6 +73,20 @@ fn a_socket_that_took_the_place_of_ours_stays() {
 }
 
 #[test]
+fn connections_go_on_when_the_socket_s_file_is_removed_and_nothing_spins() {
+    let mut guest = Guest::new();
+    let (socket, mut client) = guest.accept(80);
+    fs::remove_file(guest.path()).unwrap();
+    assert!(guest.harness.run_once(Duration::from_secs(1)), "it is noticed");
+    let wakeups = (0..20).filter(|_| guest.harness.run_once(Duration::from_millis(5))).count();
+    assert!(wakeups == 0, "{wakeups} wake-ups for nothing");
+    guest.say(socket, Op::Rw, b"still here");
+    assert_eq!(super::guest::read_now(&client), b"still here");
+    client.write_all(b"so am I").unwrap();
+    assert_eq!(guest.one().data, b"so am I");
+}
+
+#[test]
 fn configurations_that_cannot_be_are_refused_with_the_reason() {
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("missing/v");

@@ -1,16 +1,33 @@
-//! One VM from its configuration to its end. The command line drives it, and so will the REST socket.
+//! One VM from its configuration to its end. The command line starts it; a [`Remote`] asks and tells it while it runs.
+
+mod changes;
+mod live;
+mod remote;
+mod request;
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::config::VmConfig;
 use crate::console::{ConsoleConfig, Input, Output, OutputError, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
+use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
 use crate::signals::{Signal, Signals};
 use crate::vcpu::{Diagnosis, GuestEvent};
 use crate::vm::{Vm, VmError};
+
+use live::ControlMetrics;
+use remote::Inbox;
+
+pub use remote::Remote;
+pub use request::{
+    Answer, BalloonStatsUpdate, BalloonUpdate, DriveUpdate, Instance, Metrics, NetUpdate, Refusal, Request,
+    Response, State,
+};
 
 /// No Linux kernel is smaller than this many bytes.
 const SMALLEST_LINUX: u64 = 1 << 20;
@@ -28,6 +45,8 @@ pub enum OnReset {
 /// How the VMM treats the VM; what the VM itself is made of is in [`VmConfig`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
+    /// The VM's name.
+    pub id: String,
     /// Where the console goes.
     pub console: ConsoleConfig,
     /// What a reset does.
@@ -59,6 +78,23 @@ pub enum ControllerError {
     /// KVM cannot run the guest any further.
     #[error(transparent)]
     Fault(Box<Diagnosis>),
+    /// The file for metrics.
+    #[error("cannot write metrics to {}", path.display())]
+    Metrics {
+        /// Its path.
+        path: PathBuf,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file for metrics is one of the guest's.
+    #[error("cannot write metrics to {}: the guest has it as {}; name another file", path.display(), guest.display())]
+    MetricsOfTheGuest {
+        /// Its path.
+        path: PathBuf,
+        /// What the guest has it as.
+        guest: PathBuf,
+    },
     /// The host refused something that every process has.
     #[error("cannot {what}")]
     Host {
@@ -75,6 +111,15 @@ pub struct Controller {
     config: VmConfig,
     options: Options,
     signals: Rc<Signals>,
+    state: State,
+    /// Where requests come from, when somebody has a [`Remote`].
+    inbox: Option<Inbox>,
+    counted: Arc<ControlMetrics>,
+    /// Where metrics are written, once the VM is being made.
+    metrics_file: Option<MetricsFile>,
+    lines: Arc<MetricsFileMetrics>,
+    /// What is counted outside of the VM's devices and vCPUs.
+    metrics: Registry,
 }
 
 impl Controller {
@@ -85,14 +130,44 @@ impl Controller {
     pub fn new(config: VmConfig, options: Options) -> Result<Self, ControllerError> {
         let signals =
             Signals::block().map_err(|source| ControllerError::Host { what: "handle signals", source })?;
-        Ok(Self { config, options, signals: Rc::new(signals) })
+        let counted = Arc::new(ControlMetrics::default());
+        let mut metrics = Registry::default();
+        metrics.add("vmm", counted.clone());
+        Ok(Self {
+            config,
+            options,
+            signals: Rc::new(signals),
+            state: State::NotStarted,
+            inbox: None,
+            counted,
+            metrics_file: None,
+            lines: Arc::default(),
+            metrics,
+        })
+    }
+
+    /// A handle for other threads. Only the last one that was asked for is listened to; it can be cloned.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub fn remote(&mut self) -> Result<Remote, ControllerError> {
+        let (remote, inbox) =
+            remote::pair().map_err(|source| ControllerError::Host { what: "make an eventfd", source })?;
+        self.inbox = Some(inbox);
+        Ok(remote)
+    }
+
+    /// Adds `source` to the VM's metrics, as `kind`.
+    pub fn measure(&mut self, kind: &'static str, source: Arc<dyn Source>) {
+        self.metrics.add(kind, source);
     }
 
     /// Runs the VM to its end.
     ///
     /// # Errors
     /// [`ControllerError`]; the terminal is as it was, and nothing is left behind.
-    pub fn run(self) -> Result<Ending, ControllerError> {
+    pub fn run(mut self) -> Result<Ending, ControllerError> {
+        self.open_metrics()?;
         let output = Output::open(&self.options.console, &self.config)?;
         let mut vm = Vm::create(&self.config, &output).inspect_err(|_| output.abandon())?;
         output
@@ -101,7 +176,8 @@ impl Controller {
         loop {
             output.hold();
             let mut events = self.start(&mut vm)?;
-            let event = events.run();
+            self.state = State::Running;
+            let event = self.serve(&mut events, &vm, &output);
             // However the VM is stopped below: no vCPU stays in a write that nobody reads.
             output.release();
             let event = event.map_err(|source| ControllerError::Host { what: "wait for events", source })?;
@@ -110,6 +186,10 @@ impl Controller {
             log::info!("the VM ends: {event:?}; {}", vm.exits());
             if let LoopEvent::Guest(_) = event {
                 vm.stop();
+            }
+            if self.metrics_file.is_some() {
+                vm.stop();
+                self.write_metrics(&vm);
             }
             let ending = match event {
                 LoopEvent::Guest(GuestEvent::Fault(diagnosis)) => {
@@ -120,6 +200,7 @@ impl Controller {
                     // The old VM gives its disks back before the new one takes them.
                     drop(vm);
                     log::info!("the guest restarts");
+                    self.counted.restarts.increment();
                     vm = Vm::create(&self.config, &output)?;
                     continue;
                 }
@@ -135,6 +216,20 @@ impl Controller {
             vm.leave();
             return Ok(ending);
         }
+    }
+
+    fn open_metrics(&mut self) -> Result<(), ControllerError> {
+        let Some(config) = &self.config.metrics else { return Ok(()) };
+        let path = config.metrics_path.clone();
+        let failed = |source| ControllerError::Metrics { path: path.clone(), source };
+        let file = MetricsFile::open(&path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if let Some(guest) = self.config.file_of_the_guest(&metadata).map(Path::to_owned) {
+            return Err(ControllerError::MetricsOfTheGuest { path, guest });
+        }
+        self.metrics.add("metrics_file", self.lines.clone());
+        self.metrics_file = Some(file);
+        Ok(())
     }
 
     /// Waits until somebody has read what the guest wrote to its virtio console, or a signal ends the wait: its number.
@@ -170,6 +265,8 @@ impl Controller {
         let mut watched = Watched {
             guest: vm.events().clone(),
             virtio: vm.devices().virtio.iter().map(|slot| slot.core.clone()).collect(),
+            requests: self.inbox.as_ref().map(|inbox| inbox.wake().as_raw_fd()),
+            metrics_timer: self.metrics_file.as_ref().map(MetricsFile::timer),
             input: None,
         };
         vm.start()?;

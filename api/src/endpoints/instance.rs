@@ -1,0 +1,27 @@
+//! `/`: which VM this is, and how it is.
+
+use serde::Serialize;
+use vmm::controller::{Request, Response, State};
+
+use crate::reply::Reply;
+use crate::routes::Call;
+
+#[derive(Serialize)]
+struct Instance {
+    id: String,
+    state: State,
+    vmm_version: &'static str,
+    app_name: &'static str,
+}
+
+pub(crate) fn get() -> Call {
+    Call::Ask(Request::GetInstance, |response| match response {
+        Response::Instance(instance) => Reply::json(&Instance {
+            id: instance.id,
+            state: instance.state,
+            vmm_version: env!("CARGO_PKG_VERSION"),
+            app_name: "rvmm",
+        }),
+        other => Reply::unexpected(&other),
+    })
+}

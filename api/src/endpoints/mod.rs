@@ -1,0 +1,11 @@
+//! One file for each resource: what its paths take and what they answer.
+
+pub(crate) mod actions;
+pub(crate) mod balloon;
+pub(crate) mod drives;
+pub(crate) mod instance;
+pub(crate) mod machine_config;
+pub(crate) mod metrics;
+pub(crate) mod network_interfaces;
+pub(crate) mod version;
+pub(crate) mod vm;

@@ -1,0 +1,85 @@
+//! Why a request is refused, as clients are told.
+
+use std::error::Error;
+
+use serde::Serialize;
+use vmm::controller::Refusal;
+
+/// A request that is not done. All of them are answered with 400.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Fault {
+    /// There is nothing at this path, or not for this method.
+    #[error("Invalid request method and/or path: {method} {path}.")]
+    NoSuchEndpoint {
+        /// The method.
+        method: String,
+        /// The path.
+        path: String,
+    },
+    /// A body where none belongs.
+    #[error("{0} request cannot have a body.")]
+    UnexpectedBody(&'static str),
+    /// No body where one belongs.
+    #[error("Empty {0} request.")]
+    NoBody(&'static str),
+    /// The body is not what belongs there.
+    #[error("An error occurred when deserializing the json body of a request: {0}.")]
+    Json(String),
+    /// The body is too long.
+    #[error("Request payload with more than {limit} bytes: that is the limit allowed by server.")]
+    TooLong {
+        /// Bytes that a body may have.
+        limit: usize,
+    },
+    /// The client did not send the rest of the body.
+    #[error("The body of the request did not come, or not in time.")]
+    BodyMissing,
+    /// Path and body name different things.
+    #[error("The id in the path, {path:?}, does not match the one in the body, {body:?}.")]
+    IdMismatch {
+        /// The id in the path.
+        path: String,
+        /// The id in the body.
+        body: String,
+    },
+    /// A part of the configuration, which a VM that was started no longer takes.
+    #[error(
+        "{method} {path} is not possible: the VM is started already; what it is made of is given before, by the options or the configuration file of rvmm."
+    )]
+    BeforeStart {
+        /// The method.
+        method: String,
+        /// The path.
+        path: String,
+    },
+    /// A part of the API that rvmm does not have yet.
+    #[error("{method} {path} is not supported yet.")]
+    NotSupported {
+        /// The method.
+        method: String,
+        /// The path.
+        path: String,
+    },
+    /// The VM refuses.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let causes = std::iter::successors(Some(&refusal as &dyn Error), |error| (*error).source());
+        Self::Refused(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+    }
+}
+
+impl From<serde_json::Error> for Fault {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error.to_string())
+    }
+}
+
+/// The body of a refusal.
+#[derive(Serialize)]
+pub(crate) struct FaultMessage {
+    pub(crate) fault_message: String,
+}

@@ -1,0 +1,138 @@
+//! The socket's file: where it may be put, what is replaced, and that it goes again.
+
+use std::fs::{self, File, Metadata, Permissions, TryLockError};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Bytes of a socket's path (`sun_path` of unix(7), which ends in a NUL).
+const MAX_PATH: usize = 107;
+/// Only its user can connect.
+const MODE: u32 = 0o600;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+/// How often, and how long apart, another rvmm is waited for that is about to make a socket in the same folder.
+const LOCK_TRIES: u32 = 100;
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Why there can be no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The path does not fit.
+    #[error("the path has {len} bytes; that of a socket has {MAX_PATH} at most")]
+    PathTooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// Somebody listens there.
+    #[error("another process listens on it; end that, or name another path")]
+    InUse,
+    /// There is something else.
+    #[error("there is a file that is no socket; name another path")]
+    NotASocket,
+    /// Others make sockets in this folder and do not come to an end.
+    #[error("its folder is locked by another process")]
+    FolderLocked,
+    /// The host refuses it.
+    #[error(transparent)]
+    Host(#[from] io::Error),
+}
+
+/// A listening socket with its file, which is removed in the end.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: UnixListener,
+    file: SocketFile,
+}
+
+impl Listener {
+    /// Listens at `path`. A socket that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// [`SocketError`]; whatever was there is still there.
+    pub(crate) fn bind(path: &Path) -> Result<Self, SocketError> {
+        let len = path.as_os_str().len();
+        if len > MAX_PATH {
+            return Err(SocketError::PathTooLong { len });
+        }
+        // Of two that find a stale socket, the second would remove what the first has put there.
+        let _lock = lock_folder(path)?;
+        let socket = match bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(path)?;
+                bind(path)?
+            }
+            other => other?,
+        };
+        let identity = fs::symlink_metadata(path).map(|metadata| identity(&metadata))?;
+        let file = SocketFile { path: path.to_owned(), identity };
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, file })
+    }
+
+    /// The socket, non-blocking, and its file.
+    pub(crate) fn into_parts(self) -> (UnixListener, SocketFile) {
+        (self.socket, self.file)
+    }
+}
+
+/// Listens, at a path where there is nothing. Others cannot connect, not even for a moment: nobody can before it listens.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    fs::set_permissions(path, Permissions::from_mode(MODE))
+        .and_then(|()| socket.listen(BACKLOG))
+        .inspect_err(|_| drop(fs::remove_file(path)))?;
+    Ok(UnixListener::from(OwnedFd::from(socket)))
+}
+
+/// Removes a socket that nobody listens on.
+fn remove_stale(path: &Path) -> Result<(), SocketError> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(SocketError::NotASocket);
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(SocketError::InUse),
+    }
+}
+
+fn lock_folder(path: &Path) -> Result<File, SocketError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = File::open(folder.unwrap_or(Path::new(".")))?;
+    for _ in 0..LOCK_TRIES {
+        match folder.try_lock() {
+            Ok(()) => return Ok(folder),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_INTERVAL),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+    }
+    Err(SocketError::FolderLocked)
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The file of a socket. It is removed when this is dropped, if it is still ours.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity) {
+            // What cannot be removed is stale, and replaced by the next VM.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

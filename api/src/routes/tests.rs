@@ -1,0 +1,151 @@
+use serde_json::{Value, json};
+use vmm::controller::{DriveUpdate, Instance, State};
+
+use super::*;
+
+/// What the VM is asked for.
+#[track_caller]
+fn asked(method: &str, path: &str, body: &str) -> Request {
+    match Call::parse(method, path, body.as_bytes()) {
+        Ok(Call::Ask(request, _)) => request,
+        other => panic!("{method} {path} {body}: {other:?}"),
+    }
+}
+
+/// Why the request is refused, as the client reads it.
+#[track_caller]
+fn refused(method: &str, path: &str, body: &str) -> String {
+    let fault = Call::parse(method, path, body.as_bytes()).expect_err(path);
+    let reply = Reply::from(fault);
+    assert_eq!((reply.status.as_u16(), reply.content_type), (400, Some("application/json")));
+    let body: Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
+    body["fault_message"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn each_path_asks_the_vm_for_what_it_names() {
+    assert_eq!(asked("GET", "/", ""), Request::GetInstance);
+    assert_eq!(asked("GET", "/vm/config", ""), Request::GetConfig);
+    assert_eq!(asked("GET", "/machine-config", ""), Request::GetConfig);
+    assert_eq!(asked("GET", "/balloon", ""), Request::GetBalloon);
+    assert_eq!(asked("GET", "/balloon/statistics", ""), Request::GetBalloonStatistics);
+    assert_eq!(asked("GET", "/rvmm/metrics", ""), Request::GetMetrics);
+    assert_eq!(asked("GET", "/rvmm/metrics.json", ""), Request::GetMetrics);
+    assert_eq!(asked("PATCH", "/vm", r#"{"state": "Paused"}"#), Request::Pause);
+    assert_eq!(asked("PATCH", "/vm", r#"{"state": "Resumed"}"#), Request::Resume);
+    for (action, request) in [
+        ("InstanceStart", Request::Start),
+        ("SendCtrlAltDel", Request::SendCtrlAltDel),
+        ("FlushMetrics", Request::FlushMetrics),
+    ] {
+        assert_eq!(asked("PUT", "/actions", &json!({"action_type": action}).to_string()), request);
+    }
+    let drive =
+        r#"{"drive_id": "a", "path_on_host": "b", "rate_limiter": {"ops": {"size": 1, "refill_time": 2}}}"#;
+    let Request::UpdateDrive(DriveUpdate { drive_id, path_on_host, rate_limiter }) =
+        asked("PATCH", "/drives/a", drive)
+    else {
+        panic!("not a drive's update");
+    };
+    assert_eq!((drive_id.as_str(), path_on_host), ("a", Some("b".into())));
+    assert_eq!(rate_limiter.unwrap().ops.unwrap().refill_time, 2);
+    let net = r#"{"iface_id": "eth0", "tx_rate_limiter": {}}"#;
+    assert!(matches!(asked("PATCH", "/network-interfaces/eth0", net), Request::UpdateNet(_)));
+    assert!(matches!(asked("PATCH", "/balloon", r#"{"amount_mib": 4294967295}"#), Request::UpdateBalloon(_)));
+    let statistics = r#"{"stats_polling_interval_s": 5}"#;
+    assert!(matches!(asked("PATCH", "/balloon/statistics", statistics), Request::UpdateBalloonStatistics(_)));
+}
+
+#[test]
+fn a_slash_at_the_end_makes_no_difference() {
+    assert_eq!(asked("GET", "/vm/config/", ""), Request::GetConfig);
+    assert_eq!(asked("GET", "", ""), Request::GetInstance);
+}
+
+#[test]
+fn what_is_no_endpoint_is_named_with_its_method() {
+    for (method, path) in [
+        ("GET", "/nothing"),
+        ("PUT", "/"),
+        ("DELETE", "/drives/a"),
+        ("POST", "/actions"),
+        ("get", "/"),
+        ("GET", "/vm/config/more"),
+        ("PATCH", "/drives"),
+        ("PATCH", "/drives/a/b"),
+        ("PUT", "/vm"),
+        ("GET", "/rvmm"),
+        ("GET", "//vm//config"),
+    ] {
+        let message = refused(method, path, "");
+        assert_eq!(message, format!("Invalid request method and/or path: {method} {path}."));
+    }
+}
+
+#[test]
+fn configuring_a_vm_that_was_started_is_refused_and_says_so() {
+    for path in ["/boot-source", "/machine-config", "/drives/a", "/vsock", "/snapshot/load"] {
+        let message = refused("PUT", path, "{}");
+        assert!(message.contains("the VM is started already"), "{message}");
+    }
+    assert!(refused("PUT", "/pmem/a", "{}").contains("not supported yet"));
+}
+
+#[test]
+fn reads_take_no_body_and_writes_need_one() {
+    assert_eq!(refused("GET", "/", "{}"), "GET request cannot have a body.");
+    assert_eq!(refused("PUT", "/actions", ""), "Empty PUT request.");
+    assert_eq!(refused("PATCH", "/drives/a", ""), "Empty PATCH request.");
+}
+
+#[test]
+fn wrong_bodies_are_refused_by_what_is_wrong_with_them() {
+    let deep = "[".repeat(10_000);
+    for (method, path, body, part) in [
+        ("PATCH", "/vm", "{", "EOF while parsing"),
+        ("PATCH", "/vm", "{} {}", "missing field `state`"),
+        ("PATCH", "/vm", r#"{"state": "Paused"} x"#, "trailing characters"),
+        ("PATCH", "/vm", r#"{"state": "Stopped"}"#, "unknown variant `Stopped`"),
+        ("PATCH", "/vm", r#"{"state": "Paused", "colour": 1}"#, "unknown field `colour`"),
+        ("PATCH", "/vm", r#"{"state": "Paused", "state": "Paused"}"#, "duplicate field `state`"),
+        ("PATCH", "/vm", r#"{"state": 1}"#, "expected value"),
+        ("PATCH", "/vm", "\u{feff}{}", "expected value"),
+        ("PUT", "/actions", r#"{"action_type": "Explode"}"#, "unknown variant `Explode`"),
+        ("PATCH", "/drives/a", r#"{"drive_id": "b"}"#, "does not match"),
+        ("PATCH", "/drives/a", r#"{"path_on_host": "b"}"#, "missing field `drive_id`"),
+        ("PATCH", "/network-interfaces/a", r#"{"iface_id": "b"}"#, "does not match"),
+        ("PATCH", "/balloon", r#"{"amount_mib": -1}"#, "invalid value"),
+        ("PATCH", "/balloon", r#"{"amount_mib": 4294967296}"#, "invalid value"),
+        ("PATCH", "/balloon/statistics", r#"{"stats_polling_interval_s": 65536}"#, "invalid value"),
+        ("PATCH", "/balloon", &deep, "invalid type"),
+    ] {
+        let message = refused(method, path, body);
+        assert!(message.contains(part), "{body}: {message}");
+    }
+    let not_unicode = Call::parse("PATCH", "/vm", b"{\"state\": \"\xff\"}").unwrap_err();
+    assert!(matches!(not_unicode, Fault::Json(_)), "{not_unicode}");
+}
+
+#[test]
+fn what_the_vm_answers_becomes_json_with_the_names_of_the_wire() {
+    let Ok(Call::Ask(_, to_reply)) = Call::parse("GET", "/", b"") else { panic!("not a question") };
+    let reply = to_reply(Response::Instance(Instance { id: "web".to_owned(), state: State::NotStarted }));
+    let body: Value = serde_json::from_slice(&reply.body).unwrap();
+    let expected = json!({"id": "web", "state": "Not started", "vmm_version": env!("CARGO_PKG_VERSION"), "app_name": "rvmm"});
+    assert_eq!((reply.status.as_u16(), body), (200, expected));
+    // An answer to something else is our mistake, not the client's.
+    assert_eq!(to_reply(Response::Done).status.as_u16(), 500);
+
+    let Ok(Call::Ask(_, to_reply)) = Call::parse("PATCH", "/vm", br#"{"state": "Paused"}"#) else {
+        panic!("not a question")
+    };
+    let reply = to_reply(Response::Done);
+    assert_eq!((reply.status.as_u16(), reply.body.len(), reply.content_type), (204, 0, None));
+}
+
+#[test]
+fn the_version_is_that_of_the_api() {
+    let Ok(Call::Answered(reply)) = Call::parse("GET", "/version", b"") else { panic!("not answered") };
+    assert_eq!(reply.body, br#"{"firecracker_version":"1.17.0"}"#);
+}

@@ -1,0 +1,256 @@
+//! The thread that speaks HTTP. Whatever its clients do, they can hold up nothing but each other, and take no more than a
+//! bounded share of memory and descriptors.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue, SERVER};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::{sleep, timeout};
+use vmm::controller::{Refusal, Remote};
+
+use crate::errors::Fault;
+use crate::listener::{Listener, SocketError, SocketFile};
+use crate::metrics::ApiMetrics;
+use crate::patience::PatientStream;
+use crate::reply::Reply;
+use crate::routes::{Call, MAX_BODY};
+
+/// Connections at a time; further ones wait to be accepted.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a client may take for the head of a request, the wait for the next request included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it may take for the body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may leave an answer unread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a head.
+const MAX_HEAD: usize = 16 << 10;
+/// Bytes of a body that are read and thrown away, so that the client comes to read why it is refused.
+const MAX_DISCARDED: usize = 1 << 20;
+/// How long answers that are on their way may take when the VM has ended.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
+/// How long no connection is accepted when the host has no descriptor for one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why there is no API.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The socket.
+    #[error("cannot listen on {path}")]
+    Socket {
+        /// Its path.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: SocketError,
+    },
+    /// The thread.
+    #[error("cannot start the API's thread")]
+    Thread(#[source] io::Error),
+}
+
+/// The API of one VM. Dropping it gives the answers that are still due, and removes the socket.
+#[derive(Debug)]
+pub struct Server {
+    thread: Option<JoinHandle<()>>,
+    stop: Option<oneshot::Sender<()>>,
+    metrics: Arc<ApiMetrics>,
+    _file: SocketFile,
+}
+
+impl Server {
+    /// Listens at `path` for requests to the VM of `remote`, in a thread of its own. Signals that the process handles
+    /// have to be blocked already.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn start(path: &Path, remote: Remote) -> Result<Self, ServerError> {
+        let named = |source| ServerError::Socket { path: path.display().to_string(), source };
+        let (listener, file) = Listener::bind(path).map_err(named)?.into_parts();
+        let metrics = Arc::new(ApiMetrics::default());
+        let service = Service { remote, metrics: metrics.clone() };
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("api".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || run(listener, service, stopped))
+            .map_err(ServerError::Thread)?;
+        Ok(Self { thread: Some(thread), stop: Some(stop), metrics, _file: file })
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> Arc<ApiMetrics> {
+        self.metrics.clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails when the thread has ended already.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        // A panic has ended the process.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn run(listener: StdListener, service: Service, stopped: oneshot::Receiver<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let served = runtime.and_then(|runtime| runtime.block_on(serve(listener, service, stopped)));
+    if let Err(error) = served {
+        log::error!("the API has ended: {error}");
+    }
+}
+
+async fn serve(
+    listener: StdListener,
+    service: Service,
+    mut stopped: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (end, ends) = watch::channel(());
+    loop {
+        let next = async {
+            // The semaphore is never closed.
+            let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((place, listener.accept().await?.0))
+        };
+        tokio::select! {
+            _ = &mut stopped => break,
+            next = next => match next {
+                Ok((place, stream)) => {
+                    let connection = service.clone().connection(stream, ends.clone());
+                    tokio::spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    log::warn!("no connection to the API can be accepted: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    drop(ends);
+    // Fails when there are no connections.
+    let _ = end.send(());
+    // Connections that took longer are cut off.
+    let _ = timeout(LAST_ANSWERS, places.acquire_many(MAX_CONNECTIONS as u32)).await;
+    Ok(())
+}
+
+/// What a connection is served with.
+#[derive(Clone)]
+struct Service {
+    remote: Remote,
+    metrics: Arc<ApiMetrics>,
+}
+
+impl Service {
+    /// Serves one connection until it ends, or until the VM has ended and the answer under way is given.
+    async fn connection(self, stream: UnixStream, mut ends: watch::Receiver<()>) {
+        self.metrics.connections.increment();
+        let service = service_fn(|request| async {
+            let (head, body) = hyper::Request::into_parts(request);
+            let reply = self.reply(&head, body).await;
+            Ok::<_, Infallible>(response(reply))
+        });
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(MAX_HEAD)
+                .auto_date_header(false)
+                .serve_connection(TokioIo::new(PatientStream::new(stream, WRITE_TIMEOUT)), service)
+        );
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = ends.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            self.metrics.broken_connections.increment();
+            log::debug!("a connection to the API broke: {error}");
+        }
+    }
+
+    async fn reply(&self, head: &hyper::http::request::Parts, body: Incoming) -> Reply {
+        self.metrics.requests.increment();
+        let (method, path) = (head.method.as_str(), head.uri.path());
+        log::debug!("API: {method} {path}");
+        let call = match read(body).await {
+            Ok(body) => Call::parse(method, path, &body),
+            Err(fault) => Err(fault),
+        };
+        let reply = match call {
+            Ok(Call::Answered(reply)) => Ok(reply),
+            Ok(Call::Ask(request, to_reply)) => {
+                let (sender, answer) = oneshot::channel();
+                // The client may be gone when the answer comes.
+                self.remote.send(request, move |answer| drop(sender.send(answer)));
+                answer.await.unwrap_or(Err(Refusal::Ended)).map(to_reply).map_err(Fault::from)
+            }
+            Err(fault) => Err(fault),
+        };
+        reply.unwrap_or_else(|fault| {
+            self.metrics.refused_requests.increment();
+            log::info!("API: {method} {path}: {fault}");
+            fault.into()
+        })
+    }
+}
+
+/// Reads a body of a bounded length, in bounded time.
+async fn read(body: Incoming) -> Result<Vec<u8>, Fault> {
+    // Known without reading it, and not worth the wait.
+    if body.size_hint().lower() > MAX_DISCARDED as u64 {
+        return Err(Fault::TooLong { limit: MAX_BODY });
+    }
+    timeout(BODY_TIMEOUT, collect(body)).await.unwrap_or(Err(Fault::BodyMissing))
+}
+
+async fn collect(mut body: Incoming) -> Result<Vec<u8>, Fault> {
+    let (mut bytes, mut discarded) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Fault::BodyMissing)?;
+        let Ok(data) = frame.into_data() else { continue };
+        if discarded == 0 && bytes.len() + data.len() <= MAX_BODY {
+            bytes.extend_from_slice(&data);
+        } else {
+            discarded += data.len();
+        }
+        if discarded > MAX_DISCARDED {
+            break;
+        }
+    }
+    if discarded > 0 { Err(Fault::TooLong { limit: MAX_BODY }) } else { Ok(bytes) }
+}
+
+fn response(reply: Reply) -> hyper::Response<Full<Bytes>> {
+    let Reply { status, content_type, body } = reply;
+    let mut response = hyper::Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(SERVER, HeaderValue::from_static("rvmm"));
+    if let Some(content_type) = content_type {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    response
+}

@@ -1,0 +1,146 @@
+//! One boot of a guest, and what it says.
+//!
+//! The guest prints `io-begin NAME` before a measurement, and after it `io-stop NAME`, if it can, and `io-end NAME FIGURES`. The host's counters are read
+//! when these lines come.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::counters::{Counters, Syscalls};
+use crate::metric::Group;
+use crate::vmms::{Machine, Vmm};
+
+/// A guest that has said nothing for so long is lost; an emulated host on a busy machine takes its time.
+const SILENCE: Duration = Duration::from_secs(5 * 60);
+
+/// Defines two functions of the guest's shell, `m NAME COMMAND…` and `marked NAME COMMAND…`: one measurement, of a command
+/// that prints its figures, and in the latter case the marks as well. The pauses keep the console's interrupts out of it.
+pub(crate) const MEASURE: &str = "marked() { export MARK=$1; shift; r=$(eval $*); echo io-end $MARK $r; sleep 0.3; }; \
+     m() { echo io-begin $1; sleep 0.3; marked $*; }; ";
+
+/// A measurement.
+pub(crate) struct Sample {
+    pub(crate) name: String,
+    /// What the load generator has said.
+    pub(crate) figures: Value,
+    /// By how much the host's counters have grown.
+    pub(crate) counters: Counters,
+    /// System calls of the VMM by name.
+    pub(crate) syscalls: BTreeMap<String, u64>,
+}
+
+impl Sample {
+    /// For those who watch.
+    pub(crate) fn line(&self, round: usize, group: Group, vmm: &str) -> String {
+        format!("round {round}, {group}, {vmm}, {}: {}", self.name, self.figures)
+    }
+}
+
+/// What is counted while a measurement goes on.
+struct Count {
+    pid: u32,
+    before: Counters,
+    syscalls: Option<Syscalls>,
+}
+
+impl Count {
+    fn start(pid: u32, with_syscalls: bool) -> Self {
+        Self { pid, syscalls: with_syscalls.then(|| Syscalls::start(pid)), before: Counters::read(pid) }
+    }
+
+    fn stop(self) -> (Counters, BTreeMap<String, u64>) {
+        let counters = Counters::read(self.pid).since(&self.before);
+        (counters, self.syscalls.map(Syscalls::finish).unwrap_or_default())
+    }
+}
+
+/// Ends the VMM however the session ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Boots a guest on `vmm`, which runs `script`.
+///
+/// # Errors
+/// The guest is lost, or its script has not come to its end; with what it has said last.
+pub(crate) fn run(
+    vmm: &Vmm,
+    machine: &Machine,
+    script: &str,
+    with_syscalls: bool,
+) -> Result<Vec<Sample>, String> {
+    if let Some(socket) = &machine.devices.vsock {
+        let _ = fs::remove_file(socket);
+    }
+    let mut command = vmm.command(machine, script);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
+    let mut child = Running(child.map_err(|error| format!("{command:?}: {error}"))?);
+    let pid = child.0.id();
+    let lines = lines(&mut child.0);
+
+    let mut said = Vec::new();
+    let mut samples = Vec::new();
+    let mut begin = None;
+    let mut counted = None;
+    loop {
+        let line = match lines.recv_timeout(SILENCE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => return Err(format!("silent for {SILENCE:?} after {said:#?}")),
+            Err(RecvTimeoutError::Disconnected) => return Err(format!("it has ended after {said:#?}")),
+        };
+        let mut words = line.splitn(3, ' ');
+        match (words.next(), words.next(), words.next()) {
+            (Some("io-begin"), Some(_), None) => begin = Some(Count::start(pid, with_syscalls)),
+            (Some("io-stop"), Some(_), None) => counted = begin.take().map(Count::stop),
+            (Some("io-end"), Some(name), Some(figures)) => {
+                let count = counted.take().or_else(|| begin.take().map(Count::stop));
+                let (counters, syscalls) = count.ok_or("a measurement ends that has not begun")?;
+                let figures = parse(figures).ok_or_else(|| format!("{name}: {figures}"))?;
+                samples.push(Sample { name: name.to_owned(), figures, counters, syscalls });
+            }
+            (Some("rvmm-exit:"), ..) => break,
+            _ => {}
+        }
+        said.push(line);
+    }
+    if samples.is_empty() { Err(format!("no measurement: {said:#?}")) } else { Ok(samples) }
+}
+
+/// What a load generator says: a JSON object, or `KEY=NUMBER` words.
+fn parse(figures: &str) -> Option<Value> {
+    if figures.starts_with('{') {
+        return serde_json::from_str(figures).ok();
+    }
+    let pairs = figures.split(' ').map(|word| {
+        let (key, number) = word.split_once('=')?;
+        Some((key.to_owned(), Value::from(number.parse::<f64>().ok()?)))
+    });
+    pairs.collect::<Option<serde_json::Map<_, _>>>().map(Value::Object)
+}
+
+/// The lines of the guest's console, without what terminals add.
+fn lines(child: &mut Child) -> mpsc::Receiver<String> {
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in stdout.split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim().to_owned();
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}

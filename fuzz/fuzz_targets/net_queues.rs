@@ -1,0 +1,221 @@
+//! A driver that gives a network device anything on both queues, and a peer that sends anything: packets of any length to
+//! a device that takes its socket for a tap, cut-up frames and nonsense to one with a stream.
+//!
+//! Holds: no panic and no hang; memory stays bounded; whatever is sent is a frame; and after a reset the device works.
+#![no_main]
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+
+use arbitrary::Arbitrary;
+use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
+use devices::virtio::net::{NetConfig, NetDevice, Peer};
+use devices::virtio::queue_harness::{Buffer, Harness};
+use libfuzzer_sys::fuzz_target;
+use virtio_queue::desc::split::Descriptor;
+
+const RX: u32 = 0;
+const TX: u32 = 1;
+const GUEST_CSUM: u64 = 1 << 1;
+const MRG_RXBUF: u64 = 1 << 15;
+const EVENT_IDX: u64 = 1 << 29;
+const HEADER: usize = 12;
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    stream: bool,
+    mergeable: bool,
+    event_idx: bool,
+    limited: bool,
+    queue_size_log: u8,
+    actions: Vec<Action>,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Action {
+    /// Good empty buffers.
+    Offer { count: u8, len: u16 },
+    /// A good packet, in two pieces.
+    Put { len: u16, split: u8 },
+    /// Any chain on either queue.
+    Chain { transmit: bool, indirect: bool, pieces: Vec<Piece> },
+    /// A descriptor as it is in memory.
+    Descriptor { transmit: bool, index: u8, address: Place, len: u32, flags: u8, next: u8 },
+    Available { transmit: bool, head: u16 },
+    AvailableIndex { transmit: bool, idx: u16 },
+    Kick { transmit: bool },
+    /// The peer sends a packet or a frame as it should be.
+    Send { len: u16 },
+    /// The peer sends anything.
+    SendRaw(Vec<u8>),
+    /// The peer reads what there is.
+    Receive,
+    Hang,
+    Reset,
+}
+
+#[derive(Arbitrary, Debug, Clone, Copy)]
+struct Piece {
+    place: Place,
+    len: u16,
+    writable: bool,
+}
+
+#[derive(Arbitrary, Debug, Clone, Copy)]
+enum Place {
+    Low(u32),
+    Any(u64),
+}
+
+impl Place {
+    fn address(self) -> u64 {
+        match self {
+            // Behind the rings, up to a little past the end of memory.
+            Self::Low(address) => (1 << 20) + u64::from(address) % ((7 << 20) + 0x1000),
+            Self::Any(address) => address,
+        }
+    }
+}
+
+impl Piece {
+    fn buffer(self) -> Buffer {
+        let (address, len) = (self.place.address(), u32::from(self.len));
+        if self.writable { Buffer::writable(address, len) } else { Buffer::readable(address, len) }
+    }
+}
+
+enum Other {
+    Packets(UnixDatagram),
+    Stream(Option<UnixStream>),
+}
+
+impl Other {
+    fn send(&mut self, len: usize) {
+        match self {
+            Self::Packets(socket) => drop(socket.send(&vec![0; HEADER + len])),
+            Self::Stream(Some(socket)) => {
+                let frame = [&(len as u32).to_be_bytes()[..], &vec![7; len]].concat();
+                let _ = socket.write_all(&frame);
+            }
+            Self::Stream(None) => {}
+        }
+    }
+
+    fn send_raw(&mut self, data: &[u8]) {
+        match self {
+            Self::Packets(socket) => drop(socket.send(data)),
+            Self::Stream(Some(socket)) => drop(socket.write_all(data)),
+            Self::Stream(None) => {}
+        }
+    }
+
+    fn receive(&mut self) {
+        let mut data = vec![0; 1 << 17];
+        match self {
+            Self::Packets(socket) => {
+                while let Ok(len) = socket.recv(&mut data) {
+                    assert!((HEADER + 14..=65562).contains(&len), "{len} bytes are no packet");
+                }
+            }
+            Self::Stream(Some(socket)) => while matches!(socket.read(&mut data), Ok(1..)) {},
+            Self::Stream(None) => {}
+        }
+    }
+}
+
+fuzz_target!(|input: Input| {
+    let limit = input.limited.then(|| RateLimiterConfig {
+        bandwidth: Some(TokenBucketConfig { size: 5000, refill_time: 100, one_time_burst: None }),
+        ops: None,
+    });
+    let config = NetConfig {
+        iface_id: "fuzz".into(),
+        rx_rate_limiter: limit.clone(),
+        tx_rate_limiter: limit,
+        ..NetConfig::default()
+    };
+    let (peer, mut other) = if input.stream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Peer::Stream(theirs), Other::Stream(Some(ours)))
+    } else {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (Peer::Packets(OwnedFd::from(theirs)), Other::Packets(ours))
+    };
+    let mut harness = Harness::new(NetDevice::over_socket(&config, peer).unwrap());
+    let features = if input.mergeable { MRG_RXBUF } else { 0 }
+        | if input.event_idx { EVENT_IDX } else { 0 }
+        | if input.stream { GUEST_CSUM } else { 0 };
+    let queue_size = 1 << (input.queue_size_log % 9);
+    harness.start(features, queue_size);
+
+    let queue = |transmit: bool| if transmit { TX } else { RX };
+    for action in input.actions.into_iter().take(64) {
+        match action {
+            Action::Offer { count, len } => {
+                let address = 2 << 20;
+                for at in 0..u64::from(count % 64) {
+                    harness.add_chain(RX, &[Buffer::writable(address + at * 0x1000, u32::from(len))]);
+                }
+                harness.kick(RX);
+            }
+            Action::Put { len, split } => {
+                let (address, len) = (3 << 20, 12 + u32::from(len));
+                let split = u32::from(split).min(len);
+                harness.add_chain(
+                    TX,
+                    &[
+                        Buffer::readable(address, split),
+                        Buffer::readable(address + u64::from(split), len - split),
+                    ],
+                );
+                harness.kick(TX);
+            }
+            Action::Chain { transmit, indirect, pieces } => {
+                let buffers: Vec<_> = pieces.into_iter().take(40).map(Piece::buffer).collect();
+                match (buffers.is_empty(), indirect) {
+                    (true, _) => {}
+                    (false, true) => drop(harness.add_indirect_chain(queue(transmit), &buffers)),
+                    (false, false) => drop(harness.add_chain(queue(transmit), &buffers)),
+                }
+            }
+            Action::Descriptor { transmit, index, address, len, flags, next } => {
+                let descriptor =
+                    Descriptor::new(address.address(), len, u16::from(flags & 7), u16::from(next));
+                harness.write_descriptor(queue(transmit), u16::from(index), descriptor);
+            }
+            Action::Available { transmit, head } => harness.make_available(queue(transmit), head),
+            Action::AvailableIndex { transmit, idx } => harness.set_avail_idx(queue(transmit), idx),
+            Action::Kick { transmit } => harness.kick(queue(transmit)),
+            Action::Send { len } => other.send(usize::from(len)),
+            Action::SendRaw(data) => other.send_raw(&data),
+            Action::Receive => other.receive(),
+            Action::Hang => {
+                if let Other::Stream(socket) = &mut other {
+                    *socket = None;
+                }
+            }
+            Action::Reset => harness.start(features, queue_size),
+        }
+    }
+    harness.kick(RX);
+    other.receive();
+    harness.kick(TX);
+    other.receive();
+
+    harness.start(0, 16);
+    assert!(!harness.needs_reset());
+    let address = harness.place(&[0; 100]);
+    harness.add_chain(TX, &[Buffer::readable(address, 100)]);
+    harness.kick(TX);
+    if !input.limited {
+        for _ in 0..100 {
+            other.receive();
+            harness.kick(TX);
+        }
+        assert_eq!(harness.wait_used(TX, 1).len(), 1);
+    }
+});

@@ -1,0 +1,161 @@
+//! Clients as they are, and as they should not be.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::guest;
+use crate::support::api::{ApiSocket, Connection, request};
+use crate::support::kvm::require_kvm;
+use crate::support::process;
+
+/// Connections that are served at a time.
+const MAX_CONNECTIONS: usize = 64;
+
+#[test]
+fn a_connection_is_kept_through_writes_reads_and_refusals() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let _running = guest("hlt-forever", &socket).launch();
+    let mut connection = socket.connect();
+    for _ in 0..3 {
+        connection.ask("GET", "/", "").json();
+        connection.ask("PATCH", "/vm", r#"{"state": "Paused"}"#).assert_done();
+        connection.ask("PATCH", "/vm", "nonsense").assert_refused("deserializing");
+        connection.ask("DELETE", "/", "").assert_refused("DELETE /");
+        connection.ask("PATCH", "/vm", r#"{"state": "Resumed"}"#).assert_done();
+    }
+}
+
+#[test]
+fn requests_that_are_sent_at_once_are_answered_in_their_order() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let _running = guest("hlt-forever", &socket).launch();
+    let mut connection = socket.connect();
+    let paused = request("PATCH", "/vm", r#"{"state": "Paused"}"#);
+    let all = [paused, request("GET", "/", ""), request("GET", "/nowhere", "")].concat();
+    connection.send(all);
+    connection.answer().assert_done();
+    assert_eq!(connection.answer().json()["state"], "Paused");
+    connection.answer().assert_refused("/nowhere");
+}
+
+#[test]
+fn a_body_of_51200_bytes_is_read_and_one_more_is_refused_however_it_comes() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let _running = guest("hlt-forever", &socket).launch();
+    let body = |len: usize| {
+        let resumed = r#"{"state": "Resumed"}"#;
+        format!("{resumed}{}", " ".repeat(len - resumed.len()))
+    };
+    let mut connection = socket.connect();
+    connection.ask("PATCH", "/vm", &body(51_200)).assert_done();
+    connection.ask("PATCH", "/vm", &body(51_201)).assert_refused("51200 bytes");
+    connection.ask("PATCH", "/vm", &body(500_000)).assert_refused("51200 bytes");
+    connection.ask("GET", "/", "").json();
+    let chunked = |len: usize| {
+        let body = body(len);
+        format!(
+            "PATCH /vm HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{len:x}\r\n{body}\r\n0\r\n\r\n"
+        )
+    };
+    connection.send(chunked(51_200)).answer().assert_done();
+    connection.send(chunked(51_201)).answer().assert_refused("51200 bytes");
+    // What is announced and too much is not waited for.
+    let announced = "PUT /actions HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n";
+    socket.connect().send(announced).answer().assert_refused("51200 bytes");
+    let expecting = format!("Expect: 100-continue\r\nContent-Length: {}\r\n", 4_000_000_000_u64);
+    let announced = format!("PUT /actions HTTP/1.1\r\nHost: x\r\n{expecting}\r\n");
+    socket.connect().send(announced).answer().assert_refused("51200 bytes");
+}
+
+#[test]
+fn what_is_no_http_ends_its_connection_and_nothing_else() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let _running = guest("hlt-forever", &socket).launch();
+    socket.get("/").json();
+    let endless = vec![b'x'; 100_000];
+    for garbage in [&b"\0\0\0\0\r\n\r\n"[..], b"GET\r\n\r\n", &endless, b"GET / HTTP/9.9\r\n\r\n"] {
+        let mut connection = socket.connect();
+        // It may be closed before all of it is sent.
+        let _ = connection.try_send(garbage);
+        assert!(connection.is_closed(), "{:?}", String::from_utf8_lossy(garbage));
+    }
+    socket.get("/").json();
+}
+
+#[test]
+fn clients_that_stop_half_way_hold_nobody_up() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let _running = guest("count-forever", &socket).launch();
+    let whole = request("PATCH", "/vm", r#"{"state": "Paused"}"#);
+    let slow: Vec<Connection> = (0..MAX_CONNECTIONS - 1)
+        .map(|number| {
+            let mut connection = socket.connect();
+            connection.send(&whole[..number % whole.len()]);
+            connection
+        })
+        .collect();
+    let start = Instant::now();
+    assert_eq!(socket.get("/").json()["state"], "Running");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    drop(slow);
+}
+
+#[test]
+fn a_client_beyond_the_64th_is_served_when_there_is_a_place() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let _running = guest("hlt-forever", &socket).launch();
+    let mut held: Vec<Connection> = (0..MAX_CONNECTIONS).map(|_| socket.connect()).collect();
+    for connection in &mut held {
+        connection.ask("GET", "/", "").json();
+    }
+    let path = socket.path();
+    let late = thread::spawn(move || Connection::to(&path).ask("GET", "/", "").json());
+    thread::sleep(Duration::from_millis(100));
+    assert!(!late.is_finished());
+    held.pop();
+    late.join().unwrap();
+}
+
+#[test]
+fn many_clients_at_once_are_all_answered() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let running = guest("count-forever", &socket).launch();
+    socket.get("/").json();
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap().count();
+    let before = descriptors();
+    thread::scope(|scope| {
+        for _ in 0..MAX_CONNECTIONS {
+            scope.spawn(|| {
+                let mut connection = socket.connect();
+                for _ in 0..50 {
+                    connection.ask("GET", "/vm/config", "").json();
+                    connection.ask("PATCH", "/vm", r#"{"state": "Resumed"}"#).assert_done();
+                }
+            });
+        }
+    });
+    assert!(crate::support::poll(|| descriptors() <= before + 1), "{} descriptors", descriptors());
+}
+
+#[test]
+fn an_idle_api_takes_no_processor_time() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let running = guest("hlt-forever", &socket).launch();
+    let mut connection = socket.connect();
+    connection.ask("GET", "/", "").json();
+    connection.ask("PATCH", "/vm", &json!({"state": "Paused"}).to_string()).assert_done();
+    let before = process::cpu_ticks(running.pid());
+    thread::sleep(Duration::from_millis(500));
+    let spent = process::cpu_ticks(running.pid()) - before;
+    assert!(spent <= 2, "{spent} ticks of a paused VM in half a second");
+}

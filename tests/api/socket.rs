@@ -1,0 +1,103 @@
+//! The socket's file.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+
+use super::guest;
+use crate::support::api::ApiSocket;
+use crate::support::kvm::require_kvm;
+use crate::support::{Rvmm, process};
+
+#[test]
+fn only_its_user_can_connect_and_it_is_gone_in_the_end() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let mut running = guest("hlt-forever", &socket).launch();
+    socket.get("/").json();
+    let metadata = fs::metadata(socket.path()).unwrap();
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.mode() & 0o777, 0o600);
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.end().code(), 128 + libc::SIGTERM);
+    assert!(!socket.path().exists());
+}
+
+#[test]
+fn what_a_killed_vm_left_is_replaced_and_what_a_live_one_has_is_not() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let mut killed = guest("hlt-forever", &socket).launch();
+    socket.get("/").json();
+    killed.signal(libc::SIGKILL);
+    drop(killed);
+    assert!(socket.path().exists());
+
+    let _running = guest("hlt-forever", &socket).launch();
+    socket.get("/").json();
+    let second = guest("hello", &socket).run();
+    second.assert_refused(1, &["api.sock", "another process listens"]);
+    // The first is still reached.
+    socket.get("/").json();
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_left_alone() {
+    let socket = ApiSocket::new();
+    fs::write(socket.path(), "precious").unwrap();
+    guest("hello", &socket).run().assert_refused(1, &["api.sock", "no socket"]);
+    assert_eq!(fs::read_to_string(socket.path()).unwrap(), "precious");
+}
+
+#[test]
+fn paths_that_cannot_be_are_refused_by_their_name() {
+    let long = format!("/tmp/{}", "x".repeat(103));
+    let refused = Rvmm::guest("hello").args(["--api-sock", &long]).run();
+    refused.assert_refused(1, &[&long, "108 bytes", "107 at most"]);
+    let refused = Rvmm::guest("hello").args(["--api-sock", "/nowhere/at/all"]).run();
+    refused.assert_refused(1, &["/nowhere/at/all"]);
+}
+
+#[test]
+fn a_socket_that_somebody_else_put_there_meanwhile_stays() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let mut running = guest("hlt-forever", &socket).launch();
+    socket.get("/").json();
+    fs::remove_file(socket.path()).unwrap();
+    let _other = UnixListener::bind(socket.path()).unwrap();
+    running.signal(libc::SIGTERM);
+    running.end();
+    assert!(socket.path().exists());
+}
+
+#[test]
+fn a_vm_that_cannot_be_made_leaves_no_socket() {
+    let socket = ApiSocket::new();
+    let refused = guest("hello", &socket).args(["--disk", "path=/nowhere/at/all"]).run();
+    assert_eq!(refused.code(), 1);
+    assert!(!socket.path().exists());
+}
+
+#[test]
+fn there_is_a_thread_for_it_only_when_it_is_asked_for() {
+    require_kvm!();
+    let named_api = |pid| {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        tasks
+            .filter(|task| {
+                let name = task.as_ref().unwrap().path().join("comm");
+                fs::read_to_string(name).unwrap() == "api\n"
+            })
+            .count()
+    };
+    let mut without = Rvmm::guest("spin-forever").launch();
+    without.wait_for("spinning\n");
+    assert_eq!(named_api(without.pid()), 0);
+    let socket = ApiSocket::new();
+    let mut with = guest("spin-forever", &socket).launch();
+    with.wait_for("spinning\n");
+    socket.get("/").json();
+    assert_eq!(named_api(with.pid()), 1);
+    assert_eq!(process::threads(with.pid()), process::threads(without.pid()) + 1);
+}

@@ -1,0 +1,211 @@
+//! What can be asked of a VM, and what it answers. The command line and the REST socket have nothing else.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+use devices::rate_limiter::RateLimiterConfig;
+use devices::virtio::balloon::{BalloonError, BalloonStatistics};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{BalloonConfig, VmConfig};
+use crate::metrics::Snapshot;
+
+/// Where a VM is in its life: `Not started → Running ⇄ Paused`, and then it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum State {
+    /// It takes its configuration.
+    #[serde(rename = "Not started")]
+    NotStarted,
+    /// Its vCPUs run.
+    Running,
+    /// Its vCPUs stand between two instructions, and its devices keep quiet.
+    Paused,
+}
+
+impl State {
+    /// What to ask for instead, in a refusal.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::NotStarted => "it can be configured, and started with InstanceStart",
+            Self::Running => "it can be paused, and its devices changed",
+            Self::Paused => "it can be resumed, and its devices changed",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotStarted => "not started",
+            Self::Running => "running",
+            Self::Paused => "paused",
+        })
+    }
+}
+
+/// A new backing file or new limits for a drive; what is absent stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DriveUpdate {
+    /// Which drive.
+    pub drive_id: String,
+    /// The file that it is from now on.
+    pub path_on_host: Option<PathBuf>,
+    /// Its limits from now on.
+    pub rate_limiter: Option<RateLimiterConfig>,
+}
+
+/// New limits for a network interface; what is absent stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetUpdate {
+    /// Which interface.
+    pub iface_id: String,
+    /// Limits on what the guest receives.
+    pub rx_rate_limiter: Option<RateLimiterConfig>,
+    /// Limits on what the guest sends.
+    pub tx_rate_limiter: Option<RateLimiterConfig>,
+}
+
+/// A new size for the balloon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BalloonUpdate {
+    /// How much the balloon is to take from the guest, in MiB.
+    pub amount_mib: u32,
+}
+
+/// How often the guest reports the statistics of its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BalloonStatsUpdate {
+    /// Seconds from one report to the next; 0: no reports.
+    pub stats_polling_interval_s: u16,
+}
+
+/// What can be asked of a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// [`Response::Instance`].
+    GetInstance,
+    /// [`Response::Config`].
+    GetConfig,
+    /// Start the guest.
+    Start,
+    /// Stop the vCPUs between two instructions. Of a paused VM: nothing.
+    Pause,
+    /// Let the vCPUs go on. Of a running VM: nothing.
+    Resume,
+    /// Press Ctrl-Alt-Del on the guest's keyboard.
+    SendCtrlAltDel,
+    /// Change a drive.
+    UpdateDrive(DriveUpdate),
+    /// Change a network interface.
+    UpdateNet(NetUpdate),
+    /// [`Response::Balloon`].
+    GetBalloon,
+    /// Resize the balloon.
+    UpdateBalloon(BalloonUpdate),
+    /// [`Response::BalloonStatistics`].
+    GetBalloonStatistics,
+    /// Have the guest report its statistics more or less often.
+    UpdateBalloonStatistics(BalloonStatsUpdate),
+    /// Write a line of metrics now.
+    FlushMetrics,
+    /// [`Response::Metrics`].
+    GetMetrics,
+}
+
+/// What a VM answers when it does what it was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    /// It is done.
+    Done,
+    /// To [`Request::GetInstance`].
+    Instance(Instance),
+    /// To [`Request::GetConfig`]: what the VM is made of now, changes while it ran included.
+    Config(Box<VmConfig>),
+    /// To [`Request::GetBalloon`]: the balloon as it is now.
+    Balloon(Box<BalloonConfig>),
+    /// To [`Request::GetBalloonStatistics`].
+    BalloonStatistics(Box<BalloonStatistics>),
+    /// To [`Request::GetMetrics`].
+    Metrics(Box<Metrics>),
+}
+
+/// Which VM this is, and how it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// The VM's name.
+    pub id: String,
+    /// Where it is in its life.
+    pub state: State,
+}
+
+/// The counters of a VM.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// The VM's name.
+    pub id: String,
+    /// What its parts have counted.
+    pub counters: Snapshot,
+}
+
+/// Why a VM does not do what it was asked for. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Not in this state.
+    #[error("{what} is not possible: the VM is {state}; {}", state.advice())]
+    State {
+        /// What was asked for.
+        what: &'static str,
+        /// Where the VM is in its life.
+        state: State,
+    },
+    /// There is no such device.
+    #[error("there is no {kind} \"{id}\"; this VM has {}", Known(known))]
+    NoSuchDevice {
+        /// What kind of device was asked for.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// The ids that there are.
+        known: Vec<String>,
+    },
+    /// The VM was not given this part.
+    #[error("the VM has no {0}; it is given with the configuration, before the VM starts")]
+    NotConfigured(&'static str),
+    /// This version cannot do it.
+    #[error("{0} is not supported yet")]
+    NotSupported(&'static str),
+    /// The balloon cannot do it.
+    #[error(transparent)]
+    Balloon(Box<BalloonError>),
+    /// A device cannot do it.
+    #[error("cannot {what}")]
+    Device {
+        /// What was tried.
+        what: &'static str,
+        /// What is wrong.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Too many requests wait already.
+    #[error("the VM has too many requests waiting; try again")]
+    Busy,
+    /// The VM ended before it came to this request.
+    #[error("the VM has ended")]
+    Ended,
+}
+
+/// What one request comes to.
+pub type Answer = Result<Response, Refusal>;
+
+struct Known<'a>(&'a [String]);
+
+impl fmt::Display for Known<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("none") } else { f.write_str(&self.0.join(", ")) }
+    }
+}
