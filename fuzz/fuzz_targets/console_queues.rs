@@ -109,6 +109,8 @@ fuzz_target!(|input: Input| {
     assert_eq!(output.0.lock().unwrap().last, b"last");
     let buffer = harness.allocate(0x2000, 0);
     harness.add_chain(0, &[Buffer::writable(buffer, 0x2000)]);
+    // Input from before may have been waiting for it.
+    harness.kick(0);
     device.lock().unwrap().enqueue(b"t");
     harness.wait_used(0, 1);
     assert_eq!(harness.fetch(buffer, 1), b"t");

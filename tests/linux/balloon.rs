@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::{Guest, require_linux_guests};
+use crate::support::api::ApiSocket;
 use crate::support::{Running, poll};
 
 /// MiB of memory that the process has.
@@ -20,29 +24,57 @@ fn touch(mib: u32) -> String {
 
 const MOUNT: &str = "mkdir /fill; mount -t tmpfs -o size=90% tmpfs /fill";
 
+/// Asks for a balloon of `mib` MiB and waits until the guest has it.
+#[track_caller]
+fn resize(socket: &ApiSocket, mib: u64) {
+    socket.patch("/balloon", &json!({ "amount_mib": mib })).assert_done();
+    let mut statistics = Value::Null;
+    let reached = poll(|| {
+        std::thread::sleep(Duration::from_millis(200));
+        statistics = socket.get("/balloon/statistics").json();
+        statistics["actual_mib"] == mib
+    });
+    assert!(reached, "{mib} MiB wanted: {statistics}");
+    assert_eq!(statistics["target_pages"], mib * 256);
+}
+
 #[test]
 fn memory_goes_to_the_host_with_the_balloon_and_comes_back() {
     require_linux_guests!();
-    // The driver is a module, so the guest can let the balloon go and take it up again.
+    let touch = touch(144);
+    // The driver is a module, so the guest can let the device go and take it up again.
     let command = format!(
-        "rmmod virtio_balloon; {MOUNT}; {touch}; echo touched; read go; \
-         insmod /modules/virtio_balloon.ko; while [ $(sed -n 's/^MemFree: *//p' /proc/meminfo | cut -d ' ' -f 1) -gt 120000 ]; do sleep 0.2; done; \
-         sleep 1; echo inflated; read go; rmmod virtio_balloon; {touch}; echo deflated; read go",
-        touch = touch(144),
+        "{MOUNT}; {touch}; echo touched; read go; {touch}; echo again; read go; \
+         rmmod virtio_balloon; insmod /modules/virtio_balloon.ko; echo reloaded; read go"
     );
-    let guest = Guest::debian("6_12").memory("256M").arg("--balloon").arg("size=120M");
-    let mut guest = guest.running(&command).stdin(Stdio::piped()).launch();
+    let socket = ApiSocket::new();
+    let guest = Guest::debian("6_12").memory("256M").args(["--balloon", "stats=1", "--api-sock"]);
+    let mut guest = guest.arg(socket.path()).running(&command).stdin(Stdio::piped()).launch();
     guest.wait_for("touched\r\n");
     let touched = resident_mib(&guest);
-    guest.send("\n").wait_for("inflated\r\n");
+    resize(&socket, 120);
+    assert_eq!(socket.get("/balloon").json()["amount_mib"], 120);
     let inflated = resident_mib(&guest);
-    guest.send("\n").wait_for("deflated\r\n");
+    resize(&socket, 0);
     let deflated = resident_mib(&guest);
+    guest.send("\n").wait_for("again\r\n");
+    let again = resident_mib(&guest);
+    let seen =
+        format!("MiB resident: {touched}, inflated {inflated}, deflated {deflated}, used again {again}");
+    eprintln!("{seen}");
+    assert!(inflated + 40 < touched && deflated < inflated + 10 && inflated + 40 < again, "{seen}");
+
+    let statistics = socket.get("/balloon/statistics").json();
+    let bytes = |field: &str| statistics[field].as_u64().unwrap_or_else(|| panic!("{field}: {statistics}"));
+    assert!((200 << 20..256 << 20).contains(&bytes("total_memory")), "{statistics}");
+    assert!(bytes("free_memory") < bytes("total_memory") && bytes("minor_faults") > 0, "{statistics}");
+
+    let refusal = socket.patch("/balloon", &json!({ "amount_mib": 257 }));
+    refusal.assert_refused("257 MiB: the guest has 256 MiB");
+    guest.send("\n").wait_for("reloaded\r\n");
+    resize(&socket, 16);
     guest.send("\n").wait_for("rvmm-exit: 0");
     guest.end().assert_clean();
-    let seen = format!("resident MiB: {touched} touched, {inflated} inflated, {deflated} deflated");
-    eprintln!("{seen}");
-    assert!(inflated + 40 < touched && inflated + 40 < deflated, "{seen}");
 }
 
 #[test]
@@ -60,7 +92,7 @@ fn memory_that_the_guest_frees_goes_to_the_host_when_it_is_reported() {
             // Linux reports two seconds after something was freed.
             let fell = poll(|| {
                 later = resident_mib(&guest);
-                later + 90 < freed
+                later + 50 < freed
             });
             assert!(fell, "{series}: {freed} MiB resident, later {later}");
         } else {

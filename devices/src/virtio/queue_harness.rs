@@ -140,7 +140,8 @@ impl Harness {
         let epoll = Epoll::new().unwrap();
         for (token, event) in (0..).zip(core.queue_events()) {
             let fd = std::os::fd::AsRawFd::as_raw_fd(event);
-            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, token)).unwrap();
+            let interest = EventSet::IN | EventSet::EDGE_TRIGGERED;
+            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(interest, token)).unwrap();
         }
         for backend in core.backend_fds() {
             let interest = match backend.trigger {

@@ -349,6 +349,10 @@ impl VirtioDevice for BalloonDevice {
         let queues = queues
             .map(|(index, queue)| VirtQueue::new(index, queue, memory.clone(), interrupt.clone()))
             .collect();
+        if features & 1 << VIRTIO_BALLOON_F_STATS_VQ != 0 {
+            // Linux notifies of its first buffer before it sets DRIVER_OK, when nobody listens, and never again.
+            interrupt.continue_queue(STATS_QUEUE);
+        }
         self.active = Some(Active { queues, interrupt, features, statistics_head: None });
         self.arm_timer().map_err(|source| {
             self.active = None;

@@ -1,11 +1,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use virtio_bindings::virtio_config::VIRTIO_CONFIG_S_DRIVER_OK;
+use virtio_bindings::virtio_mmio::VIRTIO_MMIO_STATUS;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::virtio::device::VirtioDevice;
-use crate::virtio::queue_harness::{Buffer, Harness, MEMORY_SIZE, REGION_BOUNDARY, Used};
+use crate::virtio::queue_harness::{Buffer, Harness, MEMORY_SIZE, REGION_BOUNDARY, Used, VERSION_1};
 
 const INFLATE: u32 = 0;
 const DEFLATE: u32 = 1;
@@ -196,6 +198,25 @@ fn statistics_are_taken_and_asked_for_again_when_the_time_has_come() {
     assert_eq!(statistics, expected);
     assert_eq!(balloon.harness.wait_used(STATS, 1).len(), 1);
     assert_eq!(balloon.harness.interrupts(), 1);
+}
+
+#[test]
+fn statistics_that_came_before_the_driver_was_ready_are_taken_when_it_is() {
+    let mut balloon = Balloon::started(0);
+    balloon.harness.negotiate(STATS_VQ | VERSION_1);
+    for queue in [INFLATE, DEFLATE, STATS] {
+        assert!(balloon.harness.set_up_queue(queue, 16));
+    }
+    let buffer = balloon.harness.place(&entry(5, 77));
+    balloon.harness.add_chain(STATS, &[Buffer::readable(buffer, 10)]);
+    balloon.harness.kick(STATS);
+    balloon.device().set_polling_interval(1).unwrap();
+    assert_eq!(balloon.device().statistics().unwrap().total_memory, None);
+    let status = balloon.harness.status();
+    balloon.harness.write(VIRTIO_MMIO_STATUS, status | VIRTIO_CONFIG_S_DRIVER_OK);
+    assert!(balloon.harness.run_once(Duration::ZERO));
+    assert_eq!(balloon.device().statistics().unwrap().total_memory, Some(77));
+    assert_eq!(balloon.harness.wait_used(STATS, 1).len(), 1);
 }
 
 #[test]
