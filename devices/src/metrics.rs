@@ -199,6 +199,19 @@ pub struct VsockMetrics {
     pub host_errors: Counter,
 }
 
+/// What a keyboard controller counts.
+#[derive(Debug, Default, Serialize)]
+pub struct I8042Metrics {
+    /// Times that Ctrl-Alt-Del was pressed.
+    pub ctrl_alt_dels: Counter,
+    /// Times that it could not be: no driver listens, or the guest does not read its keyboard.
+    pub refused_keys: Counter,
+    /// Resets that the guest asked for.
+    pub resets: Counter,
+    /// Interrupts that the host refused to deliver.
+    pub interrupt_failures: Counter,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

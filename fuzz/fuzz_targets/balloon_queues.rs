@@ -34,8 +34,14 @@ struct Input {
 enum Action {
     Queue(driver::Step),
     /// Page numbers in a list, mostly of pages that exist.
-    Pages { deflate: bool, pages: Vec<u32> },
-    Config { offset: u8, value: u32 },
+    Pages {
+        deflate: bool,
+        pages: Vec<u32>,
+    },
+    Config {
+        offset: u8,
+        value: u32,
+    },
     Target(u32),
     Reset,
 }
@@ -79,9 +85,14 @@ fuzz_target!(|input: Input| {
 
     harness.start(features, 16);
     assert!(!harness.needs_reset());
-    vm_memory::Bytes::write_slice(harness.memory(), &[0xaa; 0x3000], vm_memory::GuestAddress(7 << 20)).unwrap();
-    vm_memory::Bytes::write_slice(harness.memory(), &0x701_u32.to_le_bytes(), vm_memory::GuestAddress(6 << 20))
+    vm_memory::Bytes::write_slice(harness.memory(), &[0xaa; 0x3000], vm_memory::GuestAddress(7 << 20))
         .unwrap();
+    vm_memory::Bytes::write_slice(
+        harness.memory(),
+        &0x701_u32.to_le_bytes(),
+        vm_memory::GuestAddress(6 << 20),
+    )
+    .unwrap();
     harness.add_chain(0, &[Buffer::readable(6 << 20, 4)]);
     harness.kick(0);
     harness.wait_used(0, 1);

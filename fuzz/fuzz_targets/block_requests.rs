@@ -1,13 +1,16 @@
-//! A driver that sends a block device anything: broken headers, odd layouts, loops, buffers outside of memory.
+//! A driver that sends a block device anything: broken headers, odd layouts, loops, buffers outside of memory. Meanwhile the
+//! host changes its limits and swaps the file behind it.
 //!
-//! Holds: no panic and no hang; the image keeps its size and, when it is read-only, its contents; every request gets
+//! Holds: no panic and no hang; the images keep their size and, when they are read-only, their contents; every request gets
 //! an answer or the device asks for a reset; and after a reset the device works.
 #![no_main]
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
 
 use arbitrary::Arbitrary;
+use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 use devices::virtio::block::{BlockConfig, BlockDevice, CacheType, IoEngine};
 use devices::virtio::queue_harness::{Buffer, Harness};
 use libfuzzer_sys::fuzz_target;
@@ -23,7 +26,28 @@ struct Input {
     uring: bool,
     event_idx: bool,
     queue_size_log: u8,
+    limit: Option<Limit>,
     requests: Vec<Request>,
+}
+
+/// Token buckets that fill within milliseconds: a run is not to wait.
+#[derive(Arbitrary, Debug, Clone, Copy)]
+struct Limit {
+    bandwidth: Option<(u16, u8)>,
+    ops: Option<(u8, u8)>,
+}
+
+impl From<Limit> for RateLimiterConfig {
+    fn from(limit: Limit) -> Self {
+        let bucket = |size: u64, refill_time: u8| {
+            let (refill_time, one_time_burst) = (u64::from(refill_time % 4), (size % 3 == 0).then_some(size));
+            TokenBucketConfig { size, refill_time, one_time_burst }
+        };
+        Self {
+            bandwidth: limit.bandwidth.map(|(size, time)| bucket(u64::from(size), time)),
+            ops: limit.ops.map(|(size, time)| bucket(u64::from(size), time)),
+        }
+    }
 }
 
 #[derive(Arbitrary, Debug)]
@@ -51,6 +75,9 @@ enum Request {
     AvailableIndex(u16),
     Kick,
     Reset,
+    Limit(Limit),
+    /// To the other image, to the same one, or to what is no disk.
+    Swap(u8),
 }
 
 #[derive(Arbitrary, Debug, Clone, Copy)]
@@ -86,7 +113,9 @@ impl Piece {
 fuzz_target!(|input: Input| {
     let path = format!("/dev/shm/rvmm-fuzz-block-{}", std::process::id());
     let contents: Vec<u8> = (0..SECTORS * 512).map(|at| (at / 512) as u8).collect();
+    let other = format!("{path}-other");
     fs::write(&path, &contents).unwrap();
+    fs::write(&other, &contents[..contents.len() / 2]).unwrap();
     let device = BlockDevice::open(&BlockConfig {
         drive_id: "fuzz".into(),
         is_root_device: false,
@@ -94,11 +123,13 @@ fuzz_target!(|input: Input| {
         is_read_only: input.read_only,
         partuuid: None,
         cache_type: CacheType::Writeback,
-        rate_limiter: None,
+        rate_limiter: input.limit.map(RateLimiterConfig::from),
         io_engine: Some(if input.uring { IoEngine::Async } else { IoEngine::Sync }),
         socket: None,
+        direct: false,
     });
-    let mut harness = Harness::new(device.unwrap());
+    let device = Arc::new(Mutex::new(device.unwrap()));
+    let mut harness = Harness::with_shared(device.clone());
     let features = FLUSH | if input.event_idx { EVENT_IDX } else { 0 };
     let queue_size = 1 << (input.queue_size_log % 9);
     harness.start(features, queue_size);
@@ -131,8 +162,17 @@ fuzz_target!(|input: Input| {
             Request::AvailableIndex(idx) => harness.set_avail_idx(0, idx),
             Request::Kick => harness.kick(0),
             Request::Reset => harness.start(features, queue_size),
+            Request::Limit(limit) => device.lock().unwrap().set_rate_limiter(&limit.into()),
+            Request::Swap(target) => {
+                let target = [&path, &other, "/dev/null", "/nowhere"][usize::from(target % 4)];
+                let result = device.lock().unwrap().swap(target.as_ref());
+                assert_eq!(result.is_ok(), target.starts_with("/dev/shm"), "{target}: {result:?}");
+            }
         }
     }
+    let none = TokenBucketConfig { size: 0, refill_time: 0, one_time_burst: None };
+    let no_limits = RateLimiterConfig { bandwidth: Some(none.clone()), ops: Some(none) };
+    device.lock().unwrap().set_rate_limiter(&no_limits);
     harness.kick(0);
 
     harness.start(features, 16);
@@ -146,16 +186,18 @@ fuzz_target!(|input: Input| {
     harness.kick(0);
     harness.wait_used(0, 1);
     assert_eq!(harness.fetch(status, 1), [0]);
-    drop(harness);
+    drop((harness, device));
 
-    let file = File::open(&path).unwrap();
-    assert_eq!(file.metadata().unwrap().len(), SECTORS * 512);
-    if input.read_only {
-        let mut after = vec![0; contents.len()];
-        file.read_exact_at(&mut after, 0).unwrap();
-        assert!(after == contents, "a read-only image was written");
+    for (path, len) in [(path, contents.len()), (other, contents.len() / 2)] {
+        let file = File::open(&path).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), len as u64);
+        if input.read_only {
+            let mut after = vec![0; len];
+            file.read_exact_at(&mut after, 0).unwrap();
+            assert!(after == contents[..len], "a read-only image was written");
+        }
+        fs::remove_file(&path).unwrap();
     }
-    fs::remove_file(&path).unwrap();
 });
 
 fn add(harness: &mut Harness, buffers: &[Buffer], indirect: bool) {

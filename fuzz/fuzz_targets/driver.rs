@@ -7,13 +7,35 @@ use virtio_queue::desc::split::Descriptor;
 #[derive(Arbitrary, Debug)]
 pub enum Step {
     /// A chain of pieces.
-    Chain { queue: u8, pieces: Vec<Piece>, indirect: bool },
+    Chain {
+        queue: u8,
+        pieces: Vec<Piece>,
+        indirect: bool,
+    },
     /// A descriptor as it is in memory.
-    Descriptor { queue: u8, index: u8, address: Place, len: u32, flags: u8, next: u8 },
-    Available { queue: u8, head: u16 },
-    AvailableIndex { queue: u8, index: u16 },
-    Flags { queue: u8, flags: u16 },
-    Kick { queue: u8 },
+    Descriptor {
+        queue: u8,
+        index: u8,
+        address: Place,
+        len: u32,
+        flags: u8,
+        next: u8,
+    },
+    Available {
+        queue: u8,
+        head: u16,
+    },
+    AvailableIndex {
+        queue: u8,
+        index: u16,
+    },
+    Flags {
+        queue: u8,
+        flags: u16,
+    },
+    Kick {
+        queue: u8,
+    },
 }
 
 #[derive(Arbitrary, Debug, Clone, Copy)]

@@ -133,3 +133,22 @@ fn every_vcpu_is_paused() {
     running.signal(libc::SIGTERM);
     running.end();
 }
+
+#[test]
+fn a_guest_that_resets_all_the_time_stays_paused_until_it_may_go_on() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let mut running = guest("reset-acpi", &socket).args(["--on-reset", "restart"]).launch();
+    running.wait_for_times(3, "up\n");
+    for _ in 0..5 {
+        pause(&socket);
+        thread::sleep(A_WHILE);
+        let before = running.printed();
+        thread::sleep(A_WHILE);
+        assert_eq!(running.printed(), before);
+        resume(&socket);
+        running.wait_for_times(before.lines().count() + 3, "up\n");
+    }
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.end().code(), 128 + libc::SIGTERM);
+}

@@ -50,7 +50,7 @@ fn a_tap_that_cannot_be_had_is_refused_with_the_command_that_mends_it() {
     let unprivileged = "set -- setpriv --bounding-set=-all --inh-caps=-all --no-new-privs \"$@\"";
     let Some(rvmm) = in_network(unprivileged) else { return };
     refused(rvmm.args(["--net", "tap=t0"]), 1, &["no tap t0", "sudo ip tuntap add t0 mode tap"]);
-    let rvmm = in_network("").unwrap();
+    let rvmm = in_network("true").unwrap();
     refused(rvmm.args(["--net", "tap=lo"]), 1, &["lo", "no tap"]);
     // The second VM on one tap.
     let twice = "ip tuntap add t0 mode tap; \"$@\" & while ! [ \"$(cat /sys/class/net/t0/carrier)\" = 1 ]; do ip link set t0 up; sleep 0.1; done; \

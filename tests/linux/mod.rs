@@ -11,11 +11,14 @@
 mod balloon;
 mod boot;
 mod console;
+mod control;
 mod disks;
 mod ends;
 mod guest;
+mod limits;
 mod machine;
 mod net;
+mod pci;
 mod tools;
 mod vsock;
 

@@ -182,6 +182,7 @@ impl DeviceSet {
             metrics: Registry::default(),
         };
         set.metrics.add("uart", set.serial.metrics());
+        set.metrics.add("i8042", set.i8042.metrics());
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
@@ -194,8 +195,10 @@ impl DeviceSet {
         for net in &config.network_interfaces {
             let device = NetDevice::open(net)
                 .map_err(|source| DeviceSetError::Net { id: net.iface_id.clone(), source })?;
+            let metrics = device.metrics();
             let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;
+            set.measure("net", Some(&net.iface_id), metrics);
             set.nets.push((net.iface_id.clone(), device));
         }
         if let Some(entropy) = &config.entropy {

@@ -194,7 +194,8 @@ const BACKEND: u32 = 1 << 31;
 impl MutEventSubscriber for VirtioWatch {
     fn init(&mut self, ops: &mut EventOps<'_>) {
         for (event, queue) in self.0.queue_events().iter().zip(0u32..) {
-            watch(ops, Events::with_data(event, queue, EventSet::IN));
+            // Each notification is an edge, so that nothing has to empty the eventfd.
+            watch(ops, Events::with_data(event, queue, EventSet::IN | EventSet::EDGE_TRIGGERED));
         }
         for backend in self.0.backend_fds() {
             let interest = match backend.trigger {

@@ -15,7 +15,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::device::SharedDevice;
 use super::transport::pci::{PciPlace, PciTransport};
 use crate::interrupt::FakeMsi;
-use crate::pci::config_space::COMMAND;
+use crate::pci::config_space::{BAR0, COMMAND};
 use crate::pci::{Doorbell, Doorbells, PciFunction, Space};
 use crate::{GuestMemory, lock};
 
@@ -68,8 +68,10 @@ impl PciRegisters {
         this
     }
 
-    /// Has the function answer, and MSI-X send.
-    fn switch_on(&self) {
+    /// Has the function answer where it did at first, whatever was done to it, and MSI-X send.
+    pub fn switch_on(&self) {
+        let bars = [MEMORY_BASE.to_le_bytes(), u32::from(IO_BASE).to_le_bytes()];
+        let _ = self.function.write_config(BAR0, bars.as_flattened());
         let _ = self.function.write_config(COMMAND, &[7, 0]);
         let msix = self.capabilities().into_iter().find(|(id, _)| *id == MSIX).unwrap().1;
         let _ = self.function.write_config(msix + MSIX_CONTROL, &[0, 0x80]);

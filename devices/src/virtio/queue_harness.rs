@@ -29,7 +29,6 @@ use super::device::{DeviceEvent, SharedDevice, Trigger, VirtioDevice};
 use super::pci_harness::PciRegisters;
 use super::transport::core::TransportCore;
 use super::transport::mmio::MmioTransport;
-use super::transport::pci::PciTransport;
 use crate::GuestMemory;
 use crate::bus::{BusAction, BusDevice};
 use crate::interrupt::FakeInterrupt;
@@ -141,7 +140,8 @@ impl Harness {
         let epoll = Epoll::new().unwrap();
         for (token, event) in (0..).zip(core.queue_events()) {
             let fd = std::os::fd::AsRawFd::as_raw_fd(event);
-            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, token)).unwrap();
+            let interest = EventSet::IN | EventSet::EDGE_TRIGGERED;
+            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(interest, token)).unwrap();
         }
         for backend in core.backend_fds() {
             let interest = match backend.trigger {
@@ -225,10 +225,10 @@ impl Harness {
     }
 
     /// The transport, which is virtio-pci, for accesses of any kind.
-    pub fn function(&self) -> &PciTransport {
+    pub fn pci(&self) -> &PciRegisters {
         match &self.registers {
             Registers::Mmio { .. } => panic!("the device is behind virtio-mmio"),
-            Registers::Pci(registers) => registers.function(),
+            Registers::Pci(registers) => registers,
         }
     }
 

@@ -44,8 +44,15 @@ fn named<'a, T>(kind: &'static str, id: &str, devices: &'a [(String, T)]) -> Res
 }
 
 /// New limits for a network interface.
-pub(super) fn net(update: &NetUpdate) -> Answer {
-    Err(no_such("network interface", &update.iface_id, Vec::new()))
+pub(super) fn net(update: &NetUpdate, config: &mut VmConfig, devices: &DeviceSet) -> Answer {
+    let NetUpdate { iface_id, rx_rate_limiter, tx_rate_limiter } = update;
+    let device = named("network interface", iface_id, &devices.nets)?;
+    device_set::lock(device).set_rate_limiters(rx_rate_limiter.as_ref(), tx_rate_limiter.as_ref());
+    if let Some(config) = config.network_interfaces.iter_mut().find(|net| net.iface_id == *iface_id) {
+        update_limits(&mut config.rx_rate_limiter, rx_rate_limiter.as_ref());
+        update_limits(&mut config.tx_rate_limiter, tx_rate_limiter.as_ref());
+    }
+    Ok(Response::Done)
 }
 
 fn no_such(kind: &'static str, id: &str, known: Vec<String>) -> Refusal {

@@ -105,7 +105,7 @@ impl Controller {
                 .map(|()| Response::Done)
                 .map_err(|source| Refusal::Device { what: "press Ctrl-Alt-Del", source: source.into() }),
             Request::UpdateDrive(update) => changes::drive(update, &mut self.config, devices),
-            Request::UpdateNet(update) => changes::net(&update),
+            Request::UpdateNet(update) => changes::net(&update, &mut self.config, devices),
             Request::GetBalloon => {
                 changes::balloon(devices, |balloon| Ok(Response::Balloon(Box::new(balloon.config().clone()))))
             }

@@ -176,9 +176,6 @@ pub enum Refusal {
     /// The VM was not given this part.
     #[error("the VM has no {0}; it is given with the configuration, before the VM starts")]
     NotConfigured(&'static str),
-    /// This version cannot do it.
-    #[error("{0} is not supported yet")]
-    NotSupported(&'static str),
     /// The balloon cannot do it.
     #[error(transparent)]
     Balloon(Box<BalloonError>),

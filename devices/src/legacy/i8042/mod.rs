@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use crate::bus::{BusAction, BusDevice, byte_registers};
 use crate::interrupt::Interrupt;
 use crate::lock;
+use crate::metrics::I8042Metrics;
 use keyboard::Keyboard;
 
 /// Number of I/O ports from 0x60 on.
@@ -164,6 +165,7 @@ impl Controller {
 pub struct I8042 {
     controller: Mutex<Controller>,
     interrupt: Arc<dyn Interrupt>,
+    metrics: Arc<I8042Metrics>,
 }
 
 impl I8042 {
@@ -177,7 +179,12 @@ impl I8042 {
             keyboard: Keyboard::default(),
             system_control: 0,
         };
-        Self { controller: Mutex::new(controller), interrupt }
+        Self { controller: Mutex::new(controller), interrupt, metrics: Arc::default() }
+    }
+
+    /// What this controller counts.
+    pub fn metrics(&self) -> Arc<I8042Metrics> {
+        self.metrics.clone()
     }
 
     /// Presses and releases Ctrl, Alt and Del.
@@ -186,6 +193,13 @@ impl I8042 {
     /// `NotConnected` when no driver listens to the keyboard, `WouldBlock` when the guest has not read earlier keys,
     /// and what the host says when it cannot deliver the interrupt.
     pub fn send_ctrl_alt_del(&self) -> io::Result<()> {
+        let pressed = self.press_ctrl_alt_del();
+        let count = if pressed.is_ok() { &self.metrics.ctrl_alt_dels } else { &self.metrics.refused_keys };
+        count.increment();
+        pressed
+    }
+
+    fn press_ctrl_alt_del(&self) -> io::Result<()> {
         let mut controller = lock(&self.controller);
         let listening = controller.control & CONTROL_KEYBOARD_INTERRUPT != 0
             && controller.control & CONTROL_KEYBOARD_DISABLED == 0
@@ -208,8 +222,10 @@ impl I8042 {
     /// Raises IRQ 1 when a byte waits that the driver wants to hear of. Each byte takes an interrupt of its own.
     fn update_interrupt(&self, controller: &Controller) {
         if controller.interrupt_due() {
-            // Nobody can be told: the guest's driver times out and polls.
-            let _ = self.interrupt.trigger();
+            // The guest cannot be told: its driver times out and polls.
+            if self.interrupt.trigger().is_err() {
+                self.metrics.interrupt_failures.increment();
+            }
         }
     }
 
@@ -226,6 +242,9 @@ impl I8042 {
             }
             _ => BusAction::None,
         };
+        if action == BusAction::Reset {
+            self.metrics.resets.increment();
+        }
         let began = controller.interrupt_due() && !interrupting;
         if began || controller.output.len() > waiting {
             self.update_interrupt(&controller);

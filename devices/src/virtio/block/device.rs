@@ -111,8 +111,7 @@ impl BlockDevice {
         let limiter = RateLimiter::new(config.rate_limiter.as_ref().unwrap_or(&no_limits))
             .map_err(BlockError::RateLimiter)?;
         Ok(Self {
-            // Header and status take a descriptor each.
-            config_space: ConfigSpace::new(image.sectors(), u32::from(QUEUE_SIZE) - 2, block_size),
+            config_space: ConfigSpace::new(image.sectors(), block_size),
             config_changed: false,
             features: features(&limits),
             limits,

@@ -1,6 +1,6 @@
 //! `struct virtio_blk_config` (virtio 1.3, 5.2.4), as far as the features that are offered go.
 
-use super::request::{MAX_DISCARD_SECTORS, MAX_SEGMENT_BYTES, MAX_WRITE_ZEROES_SECTORS};
+use super::request::{MAX_DISCARD_SECTORS, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_WRITE_ZEROES_SECTORS};
 
 /// Bytes up to `unused1`, the last field that a feature of ours defines.
 const LEN: usize = 60;
@@ -12,7 +12,7 @@ const PHYSICAL_BLOCK_SIZE: u32 = 4096;
 pub(super) struct ConfigSpace([u8; LEN]);
 
 impl ConfigSpace {
-    pub(super) fn new(sectors: u64, segments: u32, block_size: u32) -> Self {
+    pub(super) fn new(sectors: u64, block_size: u32) -> Self {
         let exponent = (PHYSICAL_BLOCK_SIZE / block_size.max(1)).checked_ilog2().unwrap_or(0) as u8;
         let mut space = [0; LEN];
         let mut put = |offset: usize, bytes: &[u8]| {
@@ -22,7 +22,7 @@ impl ConfigSpace {
         };
         put(0, &sectors.to_le_bytes());
         put(8, &MAX_SEGMENT_BYTES.to_le_bytes()); // size_max
-        put(12, &segments.to_le_bytes()); // seg_max
+        put(12, &MAX_SEGMENTS.to_le_bytes()); // seg_max
         put(20, &block_size.to_le_bytes()); // blk_size
         put(24, &[exponent, 0]); // physical_block_exp, alignment_offset
         put(26, &(1_u16 << exponent).to_le_bytes()); // min_io_size, in blocks

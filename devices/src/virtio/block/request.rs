@@ -27,9 +27,13 @@ pub(super) const MAX_WRITE_ZEROES_SECTORS: u32 = 1 << 15;
 
 /// Bytes that one descriptor should have (`size_max`): Linux cuts at the same length by default.
 pub(super) const MAX_SEGMENT_BYTES: u32 = 64 << 10;
-/// Bytes of data that one request may have: what `seg_max` descriptors of [`MAX_SEGMENT_BYTES`] stay below. A chain can
-/// name 4 GiB, which would keep the event loop, and so a signal that is to end the VM, waiting for seconds.
-pub(super) const MAX_DATA_BYTES: u64 = 16 << 20;
+/// Descriptors that the data of one request may have (`seg_max`): the pages of Linux's largest request, 1280 KiB, so that
+/// it need not cut one of 1 MiB whose pages lie apart. Linux puts them into an indirect table, which may be longer than
+/// the ring; a driver without such tables is bound by the ring (2.7.5.3.1).
+pub(super) const MAX_SEGMENTS: u32 = 320;
+/// Bytes of data that one request may have: [`MAX_SEGMENTS`] of [`MAX_SEGMENT_BYTES`], 20 MiB. A chain can name 4 GiB, which
+/// would keep the event loop, and so a signal that is to end the VM, waiting for seconds.
+pub(super) const MAX_DATA_BYTES: u64 = MAX_SEGMENTS as u64 * MAX_SEGMENT_BYTES as u64;
 
 /// Length of `struct virtio_blk_req` up to its data.
 const HEADER_LEN: usize = 16;

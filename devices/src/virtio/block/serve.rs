@@ -113,10 +113,8 @@ impl BlockDevice {
     pub(super) fn finish(&self, active: &mut Active) -> Result<(), DeviceError> {
         let Active { queue, engine, target: _, interrupt: _, done, bytes_under_way } = active;
         let failed = |source| DeviceError::Backend { what: "cannot go on with a request", source };
-        engine.take_completions(done).map_err(failed)?;
-        if !done.is_empty()
-            && let Some(event) = &self.completion_event
-        {
+        let signalled = engine.take_completions(done).map_err(failed)?;
+        if signalled && let Some(event) = &self.completion_event {
             // What completed while it was started has signalled as well: taken back, or the event loop would wake for
             // nothing. What completes after this signals again, what completed before is taken by the next line.
             let _ = event.read();
@@ -138,6 +136,9 @@ impl BlockDevice {
         engine.drain(done);
         *bytes_under_way = 0;
         let _ = self.completion_event.as_ref().map(EventFd::read);
+        if done.is_empty() {
+            return Ok(());
+        }
         done.drain(..).try_for_each(|(job, result)| self.answer_job(queue, &job, &result))?;
         queue.notify_driver()
     }

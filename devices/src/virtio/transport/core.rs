@@ -122,7 +122,7 @@ impl TransportCore {
         self.device_type
     }
 
-    /// One eventfd per virtqueue, readable when the driver notified it.
+    /// One eventfd per virtqueue, written when the driver notifies it. It is to be watched for edges: nothing empties it.
     pub fn queue_events(&self) -> &[EventFd] {
         &self.notifier.queue_events
     }
@@ -362,14 +362,9 @@ impl TransportCore {
     }
 
     /// Has the device do what `event` asks for. The event loop calls this when one of
-    /// [`queue_events`](Self::queue_events) or [`backend_fds`](Self::backend_fds) is readable.
+    /// [`queue_events`](Self::queue_events) was written or one of [`backend_fds`](Self::backend_fds) is readable.
     pub fn process(&self, event: DeviceEvent) {
         let mut device = lock(&self.device);
-        if let DeviceEvent::Queue(queue) = event {
-            // Emptied before the queue is looked at, so that a later notification is not lost. Nothing to read is
-            // fine.
-            let _ = self.notifier.queue_events.get(usize::from(queue)).map(EventFd::read);
-        }
         if !self.active.load(Ordering::SeqCst) {
             return;
         }

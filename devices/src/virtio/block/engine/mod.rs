@@ -64,11 +64,11 @@ pub(in crate::virtio::block) trait Engine: Send {
     /// What the host said when it took none of them.
     fn submit(&mut self) -> io::Result<()>;
 
-    /// Moves the jobs that are done to `done`.
+    /// Moves the jobs that are done to `done`. True when the completion event was signalled for some of them.
     ///
     /// # Errors
     /// What the host said when it did not take the rest of a job that it did in part.
-    fn take_completions(&mut self, done: &mut Vec<Completion>) -> io::Result<()>;
+    fn take_completions(&mut self, done: &mut Vec<Completion>) -> io::Result<bool>;
 
     /// Waits until the host touches neither guest memory nor the disk, and moves every job that was pushed to `done`.
     /// Nothing is pushed after this: the device stops, or goes on with another engine.

@@ -35,9 +35,9 @@ impl Engine for SyncEngine {
         Ok(())
     }
 
-    fn take_completions(&mut self, done: &mut Vec<Completion>) -> io::Result<()> {
+    fn take_completions(&mut self, done: &mut Vec<Completion>) -> io::Result<bool> {
         done.append(&mut self.done);
-        Ok(())
+        Ok(false)
     }
 
     fn drain(&mut self, done: &mut Vec<Completion>) {

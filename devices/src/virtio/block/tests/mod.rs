@@ -1,13 +1,16 @@
 //! The block device as a driver sees it, with both engines; `open` is about files, `chains` about drivers that do
-//! wrong.
+//! wrong, `swap`, `limits` and `direct` about what the host adds.
 
 mod chains;
 mod data;
+mod direct;
+mod limits;
 mod open;
+mod swap;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_IN,
@@ -31,10 +34,12 @@ const UNTOUCHED: u8 = 0xee;
 /// A disk whose sector N is filled with the low byte of N, and its file on the host.
 struct Disk {
     harness: Harness,
+    /// As the controller holds it.
+    device: Arc<Mutex<BlockDevice>>,
     file: File,
     metrics: Arc<BlockMetrics>,
     config: BlockConfig,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 fn config(path: &std::path::Path, io_engine: IoEngine) -> BlockConfig {
@@ -67,14 +72,34 @@ impl Disk {
         change(&mut config);
         let device = BlockDevice::open(&config).unwrap();
         let metrics = device.metrics();
+        let device = Arc::new(Mutex::new(device));
         // What holds for a disk holds behind either transport; engines and transports are tried side by side.
         let transport = match io_engine {
             IoEngine::Sync => TransportKind::Mmio,
             IoEngine::Async => TransportKind::Pci,
         };
-        let harness = Harness::started_behind(transport, device, features, 256);
+        let mut harness = Harness::behind(transport, device.clone());
+        harness.start(features, 256);
         assert!(!harness.needs_reset());
-        Self { harness, file, metrics, config, _directory: directory }
+        Self { harness, device, file, metrics, config, directory }
+    }
+
+    /// The device, for what the host does to it.
+    fn device(&self) -> MutexGuard<'_, BlockDevice> {
+        self.device.lock().unwrap()
+    }
+
+    /// Makes `count` reads of one sector each available, of the first sectors; the addresses of their statuses.
+    fn add_reads(&mut self, count: u64) -> Vec<u64> {
+        let address = self.harness.allocate(512, UNTOUCHED);
+        let read = |number| header(VIRTIO_BLK_T_IN, number);
+        (0..count)
+            .map(|number| {
+                let (buffers, status) = self.buffers(&read(number), &[Buffer::writable(address, 512)]);
+                self.harness.add_chain(0, &buffers);
+                status
+            })
+            .collect()
     }
 
     fn new(io_engine: IoEngine) -> Self {

@@ -118,8 +118,8 @@ fn a_disk_of_a_running_device_is_locked_until_the_device_is_gone() {
     let disk = Disk::new(IoEngine::Async);
     assert!(matches!(BlockDevice::open(&disk.config), Err(BlockError::InUse { .. })));
     let config = disk.config.clone();
-    let Disk { harness, _directory, .. } = disk;
-    drop(harness);
+    let Disk { harness, device, directory: _directory, .. } = disk;
+    drop((harness, device));
     assert!(BlockDevice::open(&config).is_ok());
 }
 
