@@ -142,8 +142,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = size::parse)]
     pub(crate) memory: Option<u64>,
 
-    /// The bus that virtio devices are on: mmio or pci [default: mmio].
-    #[arg(long, value_name = "mmio|pci", help_heading = "Machine", value_enum, hide_possible_values = true)]
+    /// The bus that virtio devices are on: pci or mmio [default: pci].
+    #[arg(long, value_name = "pci|mmio", help_heading = "Machine", value_enum, hide_possible_values = true)]
     pub(crate) transport: Option<TransportArg>,
 
     /// `--balloon`; its help has brackets, which rustdoc would take for links.

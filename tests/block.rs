@@ -103,6 +103,7 @@ fn a_limit_on_the_size_of_files_is_an_error_to_the_guest() {
     let ended = Rvmm::within(limited)
         .arg("--kernel")
         .arg(bare::path("virtio-blk"))
+        .args(["--transport", "mmio"])
         .disk(&disk.path(), ",engine=sync")
         .run();
     ended.assert_clean();

@@ -8,7 +8,12 @@ use crate::support::{bare, namespace};
 const TAP: &str = "ip tuntap add tap0 mode tap; ip address add 10.7.0.1/24 dev tap0; ip link set tap0 up";
 
 fn in_network(script: &str) -> Option<Rvmm> {
-    Some(namespace::rvmm_in_network(script)?.arg("--kernel").arg(bare::path("virtio-net")))
+    Some(
+        namespace::rvmm_in_network(script)?
+            .arg("--kernel")
+            .arg(bare::path("virtio-net"))
+            .args(["--transport", "mmio"]),
+    )
 }
 
 #[test]
@@ -26,8 +31,12 @@ fn a_tap_that_is_not_there_is_made_and_goes_with_the_vm() {
     require_kvm!();
     let probe = "sh -c '\"$@\"; ip link show made0 2>/dev/null || echo gone' sh";
     let Some(rvmm) = namespace::rvmm_in_network(&format!("{TAP}; set -- {probe} \"$@\"")) else { return };
-    let ended =
-        rvmm.arg("--kernel").arg(bare::path("virtio-net")).args(["--net", "tap=made0,mtu=9000"]).run();
+    let ended = rvmm
+        .arg("--kernel")
+        .arg(bare::path("virtio-net"))
+        .args(["--transport", "mmio"])
+        .args(["--net", "tap=made0,mtu=9000"])
+        .run();
     assert_eq!(ended.code(), 0, "{ended:#?}");
     // The host answers for an address of its other tap.
     assert!(ended.stdout.ends_with("reply from 0a070001 buffers 00000001\ngone\n"), "{ended:#?}");

@@ -8,7 +8,7 @@ use crate::support::kvm::require_kvm;
 fn a_guest_finds_a_disk_on_the_bus_and_is_interrupted_by_messages() {
     require_kvm!();
     let disk = Disk::new(16, "sector zero here");
-    let ended = Rvmm::guest("virtio-pci").disk(&disk.path(), "").args(["--transport", "pci"]).run();
+    let ended = Rvmm::pci_guest("virtio-pci").disk(&disk.path(), "").run();
     ended.assert_clean();
     let done = |interrupts| format!("status 00000000 interrupts 0000000{interrupts} data sector zero here");
     let expected = [
@@ -26,7 +26,7 @@ fn a_guest_that_writes_anything_anywhere_on_the_bus_harms_nobody_else() {
     require_kvm!();
     let disk = Disk::new(16, "sector zero here");
     let before = disk.content();
-    let ended = Rvmm::guest("pci-hostile").disk(&disk.path(), ",readonly").args(["--transport", "pci"]).run();
+    let ended = Rvmm::pci_guest("pci-hostile").disk(&disk.path(), ",readonly").run();
     ended.assert_clean();
     let expected = ["function", "bus", "memory", "ports", "moves", "read status 00000000", "end"];
     assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), expected);
@@ -36,7 +36,7 @@ fn a_guest_that_writes_anything_anywhere_on_the_bus_harms_nobody_else() {
 #[test]
 fn a_guest_of_virtio_mmio_finds_nothing_when_devices_are_on_the_bus() {
     require_kvm!();
-    let ended = Rvmm::guest("virtio-rng").args(["--transport", "pci"]).run();
+    let ended = Rvmm::pci_guest("virtio-rng").run();
     ended.assert_clean();
     assert_eq!(ended.stdout, "no such device\n");
 }

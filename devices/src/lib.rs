@@ -5,8 +5,9 @@
 //! on the VM ([`bus::BusAction`]).
 //!
 //! # Lock order
-//! In a virtio transport the registers come before the device; see [`virtio::transport::core`]. In the serial port the
-//! output comes before the registers; see [`legacy::serial`]. No device calls back into a bus, so nothing else nests.
+//! In a virtio transport the registers come before the device; see [`virtio::transport::core`]. On PCI the function's
+//! configuration space comes before both, and the table of MSI-X after all. In the serial port the output comes before
+//! the registers; see [`legacy::serial`]. No device calls back into a bus, so nothing else nests.
 
 pub mod bus;
 pub mod interrupt;

@@ -35,18 +35,45 @@ struct Input {
 #[derive(Arbitrary, Debug)]
 enum Action {
     /// Good empty buffers.
-    Offer { count: u8, len: u16 },
+    Offer {
+        count: u8,
+        len: u16,
+    },
     /// A good packet, in two pieces.
-    Put { len: u16, split: u8 },
+    Put {
+        len: u16,
+        split: u8,
+    },
     /// Any chain on either queue.
-    Chain { transmit: bool, indirect: bool, pieces: Vec<Piece> },
+    Chain {
+        transmit: bool,
+        indirect: bool,
+        pieces: Vec<Piece>,
+    },
     /// A descriptor as it is in memory.
-    Descriptor { transmit: bool, index: u8, address: Place, len: u32, flags: u8, next: u8 },
-    Available { transmit: bool, head: u16 },
-    AvailableIndex { transmit: bool, idx: u16 },
-    Kick { transmit: bool },
+    Descriptor {
+        transmit: bool,
+        index: u8,
+        address: Place,
+        len: u32,
+        flags: u8,
+        next: u8,
+    },
+    Available {
+        transmit: bool,
+        head: u16,
+    },
+    AvailableIndex {
+        transmit: bool,
+        idx: u16,
+    },
+    Kick {
+        transmit: bool,
+    },
     /// The peer sends a packet or a frame as it should be.
-    Send { len: u16 },
+    Send {
+        len: u16,
+    },
     /// The peer sends anything.
     SendRaw(Vec<u8>),
     /// The peer reads what there is.

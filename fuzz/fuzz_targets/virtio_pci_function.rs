@@ -13,7 +13,7 @@ use devices::bus::BusAction;
 use devices::pci::{PciFunction, Space};
 use devices::virtio::pci_harness::MEMORY_BASE;
 use devices::virtio::queue_harness::{Buffer, Harness, TransportKind};
-use devices::virtio::rng::RngDevice;
+use devices::virtio::rng::{EntropyConfig, RngDevice};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
@@ -42,7 +42,10 @@ fn access(space: Space, function: &dyn PciFunction, address: u64, data: &mut [u8
 }
 
 fuzz_target!(|accesses: Vec<Access>| {
-    let mut harness = Harness::behind(TransportKind::Pci, Arc::new(Mutex::new(RngDevice::new())));
+    let mut harness = Harness::behind(
+        TransportKind::Pci,
+        Arc::new(Mutex::new(RngDevice::new(&EntropyConfig::default()).unwrap())),
+    );
     for step in accesses {
         let function = harness.pci().function();
         match step {

@@ -33,21 +33,43 @@ struct Input {
 #[derive(Arbitrary, Debug)]
 enum Action {
     /// A packet of the guest, mostly as it should be.
-    Packet { op: u8, port: u8, to: To, len: u16, flags: u8, credit: Credit, split: u8, indirect: bool },
+    Packet {
+        op: u8,
+        port: u8,
+        to: To,
+        len: u16,
+        flags: u8,
+        credit: Credit,
+        split: u8,
+        indirect: bool,
+    },
     /// A packet of any bytes.
     Bytes(Vec<u8>),
     /// Any chain of pieces on any queue.
     Chain(u8, Vec<Piece>),
     /// A descriptor as it is in memory.
-    Descriptor { queue: u8, index: u8, address: Place, len: u32, flags: u8, next: u8 },
+    Descriptor {
+        queue: u8,
+        index: u8,
+        address: Place,
+        len: u32,
+        flags: u8,
+        next: u8,
+    },
     /// Receive buffers.
-    Buffers { count: u8, len: u16 },
+    Buffers {
+        count: u8,
+        len: u16,
+    },
     Available(u8, u16),
     AvailableIndex(u8, u16),
     Kick(u8),
     Reset,
     /// A host program connects and says this, perhaps behind a proper line.
-    Client { port: Option<u8>, words: Vec<u8> },
+    Client {
+        port: Option<u8>,
+        words: Vec<u8>,
+    },
     /// A host program writes, reads or closes.
     Write(u8, u16),
     Read(u8, u16),
@@ -69,7 +91,10 @@ enum Credit {
     /// All that was sent was taken, and there is room.
     Honest,
     Full,
-    Lie { buf_alloc: u32, fwd_cnt: u32 },
+    Lie {
+        buf_alloc: u32,
+        fwd_cnt: u32,
+    },
 }
 
 #[derive(Arbitrary, Debug, Clone, Copy)]

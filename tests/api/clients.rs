@@ -1,5 +1,6 @@
 //! Clients as they are, and as they should not be.
 
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -144,6 +145,38 @@ fn many_clients_at_once_are_all_answered() {
         }
     });
     assert!(crate::support::poll(|| descriptors() <= before + 1), "{} descriptors", descriptors());
+}
+
+#[test]
+fn whoever_asks_when_the_vm_ends_is_answered_or_hears_that_it_has_ended() {
+    require_kvm!();
+    for _ in 0..10 {
+        let socket = ApiSocket::new();
+        let mut running = guest("serial-echo", &socket).stdin(Stdio::piped()).launch();
+        running.wait_for("ready\n");
+        let mut connections: Vec<Connection> = (0..4).map(|_| socket.connect()).collect();
+        let clients: Vec<_> = connections
+            .drain(..)
+            .map(|mut connection| {
+                thread::spawn(move || {
+                    while connection.try_send(request("GET", "/", "")).is_ok() {
+                        match connection.answer_or_end() {
+                            Some(answer) if answer.status == 200 => {}
+                            Some(answer) => answer.assert_refused("the VM has ended"),
+                            None => return,
+                        }
+                    }
+                })
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(20));
+        running.send("q");
+        running.end().assert_clean();
+        for client in clients {
+            client.join().unwrap();
+        }
+        assert!(!socket.path().exists());
+    }
 }
 
 #[test]

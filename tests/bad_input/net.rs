@@ -53,7 +53,7 @@ fn a_tap_that_cannot_be_had_is_refused_with_the_command_that_mends_it() {
     let rvmm = in_network("true").unwrap();
     refused(rvmm.args(["--net", "tap=lo"]), 1, &["lo", "no tap"]);
     // The second VM on one tap.
-    let twice = "ip tuntap add t0 mode tap; \"$@\" & while ! [ \"$(cat /sys/class/net/t0/carrier)\" = 1 ]; do ip link set t0 up; sleep 0.1; done; \
+    let twice = "ip tuntap add t0 mode tap; \"$@\" & ip link set t0 up; until ip link show t0 | grep -q LOWER_UP; do sleep 0.1; done; \
                  \"$@\" && exit 9; code=$?; kill $!; wait $!; exit $code";
     let rvmm = in_network(&format!("set -- sh -c '{}' sh \"$@\"", twice.replace('\'', "'\\''"))).unwrap();
     let ended = rvmm.args(["--net", "tap=t0"]).run();

@@ -51,8 +51,13 @@ again:
     testw $LINK_UP, CONFIG + 6(%edi)
     jz 6f
     dec %ecx
+    jz 2f
+    // The host loses what it sends in the first moments of its interface, so ask again now and then.
+    test $0x3fff, %ecx
     jnz 4b
-    jmp 2f
+    incw transmit_available + 2
+    movl $TRANSMIT_QUEUE, QUEUE_NOTIFY(%edi)
+    jmp 4b
 5:  cmpw $ETHERTYPE_ARP, buffer + HEADER_LEN + 12
     jne 1f
     cmpw $ARP_REPLY, buffer + HEADER_LEN + 20

@@ -110,7 +110,7 @@ fn a_guest_sees_the_disk_that_is_swapped_while_it_reads() {
     socket.patch("/drives/data", &missing).assert_refused("/nowhere/disk.img");
     socket.patch("/drives/data", &json!({"drive_id": "data", "path_on_host": second.path()})).assert_done();
     let report = Report::of(&running.end());
-    let sum = |content: &[u8]| format!("{}  -", md5sum(content));
+    let sum = |content: &[u8]| format!("{} -", md5sum(content));
     assert_eq!(report.value("before"), sum(&vec![0x11; 4 * MIB]));
     assert_eq!(report.value("after"), sum(&vec![0x22; 8 * MIB]));
     assert_eq!(&second.content()[..8], b"written\n");

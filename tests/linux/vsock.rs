@@ -65,7 +65,7 @@ fn a_hundred_connections_each_way(series: &str) {
          head -c {BIG} /dev/urandom >/tmp/big; socat -t 100 - VSOCK-CONNECT:2:53 </tmp/big >/tmp/back; \
          cmp /tmp/big /tmp/back && echo big-same; rm /tmp/*; \
          socat - VSOCK-CONNECT:2:54 </dev/null || echo refused; \
-         socat VSOCK-LISTEN:80,fork,backlog=200 PIPE & \
+         socat -t 100 VSOCK-LISTEN:80,fork,backlog=200 PIPE & \
          socat -u VSOCK-LISTEN:81 - & sleep 1; echo listening; wait $!; {COMPLAINTS}"
     );
     let mut guest = Guest::debian(series)

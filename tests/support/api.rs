@@ -91,8 +91,17 @@ impl Connection {
     /// Reads the next answer.
     #[track_caller]
     pub(crate) fn answer(&mut self) -> Answer {
+        self.answer_or_end().expect("the connection was closed")
+    }
+
+    /// Reads the next answer, unless the other side closes the connection.
+    pub(crate) fn answer_or_end(&mut self) -> Option<Answer> {
         let mut line = String::new();
-        self.stream.read_line(&mut line).unwrap();
+        match self.stream.read_line(&mut line) {
+            Ok(0) => return None,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
+            other => other.unwrap(),
+        };
         let status = line.split(' ').nth(1).unwrap_or_else(|| panic!("no status line: {line:?}"));
         let status = status.parse().unwrap();
         let mut length = 0;
@@ -109,7 +118,7 @@ impl Connection {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).unwrap();
-        Answer { status, body: String::from_utf8(body).unwrap() }
+        Some(Answer { status, body: String::from_utf8(body).unwrap() })
     }
 
     /// Whether the other side closes it, whatever it had to say before.

@@ -24,8 +24,13 @@ impl Rvmm {
         Self { command }
     }
 
-    /// `rvmm --kernel` with the bare guest `name`.
+    /// `rvmm --kernel` with the bare guest `name`, which drives its devices over virtio-mmio if it has any.
     pub(crate) fn guest(name: &str) -> Self {
+        Self::pci_guest(name).args(["--transport", "mmio"])
+    }
+
+    /// `rvmm --kernel` with the bare guest `name`, which drives its devices over virtio-pci.
+    pub(crate) fn pci_guest(name: &str) -> Self {
         Self::new().arg("--kernel").arg(bare::path(name))
     }
 

@@ -490,6 +490,8 @@ mod tests {
         let two = ConfigError::TwoRootDevices { first: "a".to_owned(), second: "b".to_owned() };
         assert_eq!(vm.validate(), Err(two));
         vm.drives = (0..20).map(|n| drive(&n.to_string(), false)).collect();
+        assert_eq!(vm.validate(), Ok(()));
+        vm.machine_config.transport = Transport::Mmio;
         assert_eq!(vm.validate(), Err(ConfigError::TooManyDevices { count: 20, max: 19 }));
     }
 }

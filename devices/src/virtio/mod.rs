@@ -10,6 +10,7 @@ pub mod pci_harness;
 pub mod queue;
 #[cfg(any(test, feature = "test-harness"))]
 pub mod queue_harness;
+mod ring_memory;
 pub mod rng;
 pub mod segments;
 mod serve;

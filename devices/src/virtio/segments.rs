@@ -1,9 +1,11 @@
 //! Buffers in guest memory, scattered as the driver likes: no device looks at descriptor boundaries (virtio 1.3,
 //! 2.7.4).
 
+use smallvec::SmallVec;
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemory as _, Permissions};
 
+use super::ring_memory::in_one_region;
 use crate::GuestMemory;
 
 /// One contiguous piece of guest memory, as a descriptor names it. It need not exist.
@@ -25,9 +27,12 @@ pub struct OutsideMemory {
     pub len: u32,
 }
 
+/// Pieces of host memory as a system call takes them. Few are the rule, and need no allocation.
+pub type Iovecs = SmallVec<[libc::iovec; 4]>;
+
 /// Pieces of guest memory that together are one run of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Segments(Vec<Segment>);
+pub struct Segments(SmallVec<[Segment; 4]>);
 
 impl Segments {
     pub(super) fn push(&mut self, segment: Segment) {
@@ -110,7 +115,13 @@ impl Segments {
         let mut rest = data;
         for segment in &self.0 {
             let (part, after) = rest.split_at_mut((segment.len as usize).min(rest.len()));
-            memory.read_slice(part, segment.address).map_err(|_| segment.outside())?;
+            match in_one_region(memory, segment.address, part.len()) {
+                Some(slice) => {
+                    slice.copy_to(part);
+                }
+                // It crosses from one region to the next, or leaves memory.
+                None => memory.read_slice(part, segment.address).map_err(|_| segment.outside())?,
+            }
             rest = after;
         }
         debug_assert!(rest.is_empty(), "the caller compared the lengths");
@@ -125,7 +136,10 @@ impl Segments {
         let mut rest = data;
         for segment in &self.0 {
             let (part, after) = rest.split_at((segment.len as usize).min(rest.len()));
-            memory.write_slice(part, segment.address).map_err(|_| segment.outside())?;
+            match in_one_region(memory, segment.address, part.len()) {
+                Some(slice) => slice.copy_from(part),
+                None => memory.write_slice(part, segment.address).map_err(|_| segment.outside())?,
+            }
             rest = after;
         }
         Ok(data.len() - rest.len())
@@ -135,13 +149,11 @@ impl Segments {
     ///
     /// # Errors
     /// When a segment is not in guest memory.
-    pub fn iovecs(
-        &self,
-        memory: &GuestMemory,
-        access: Permissions,
-    ) -> Result<Vec<libc::iovec>, OutsideMemory> {
-        let mut iovecs = Vec::with_capacity(self.0.len());
-        self.append_iovecs(memory, access, &mut iovecs)?;
+    pub fn iovecs(&self, memory: &GuestMemory, access: Permissions) -> Result<Iovecs, OutsideMemory> {
+        let mut iovecs = Iovecs::new();
+        for segment in &self.0 {
+            segment.for_each_piece(memory, access, |piece| iovecs.push(piece))?;
+        }
         Ok(iovecs)
     }
 
@@ -157,7 +169,7 @@ impl Segments {
     ) -> Result<(), OutsideMemory> {
         let before = iovecs.len();
         for segment in &self.0 {
-            if let Err(error) = segment.append_iovecs(memory, access, iovecs) {
+            if let Err(error) = segment.for_each_piece(memory, access, |piece| iovecs.push(piece)) {
                 iovecs.truncate(before);
                 return Err(error);
             }
@@ -171,6 +183,10 @@ impl Segments {
         for segment in &self.0 {
             let part = u64::from(segment.len).min(rest);
             rest -= part;
+            if let Some(slice) = in_one_region(memory, segment.address, part as usize) {
+                slice.bitmap().mark_dirty(0, slice.len());
+                continue;
+            }
             let Ok(slices) = memory.get_slices(segment.address, part as usize, Permissions::Write) else {
                 continue;
             };
@@ -188,18 +204,21 @@ impl FromIterator<Segment> for Segments {
 }
 
 impl Segment {
-    fn append_iovecs(
+    fn for_each_piece(
         &self,
         memory: &GuestMemory,
         access: Permissions,
-        iovecs: &mut Vec<libc::iovec>,
+        mut each: impl FnMut(libc::iovec),
     ) -> Result<(), OutsideMemory> {
+        if let Some(slice) = in_one_region(memory, self.address, self.len as usize) {
+            each(libc::iovec { iov_base: slice.ptr_guard_mut().as_ptr().cast(), iov_len: slice.len() });
+            return Ok(());
+        }
         let outside = |_| self.outside();
         let slices = memory.get_slices(self.address, self.len as usize, access).map_err(outside)?;
         for slice in slices {
             let slice = slice.map_err(outside)?;
-            let start = slice.ptr_guard_mut().as_ptr();
-            iovecs.push(libc::iovec { iov_base: start.cast(), iov_len: slice.len() });
+            each(libc::iovec { iov_base: slice.ptr_guard_mut().as_ptr().cast(), iov_len: slice.len() });
         }
         Ok(())
     }

@@ -10,9 +10,9 @@ use crate::layout;
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// Registers in memory that ACPI names, and one interrupt line for each device.
-    #[default]
     Mmio,
     /// Functions on a PCI bus, with MSI-X.
+    #[default]
     Pci,
 }
 

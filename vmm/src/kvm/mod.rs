@@ -2,6 +2,7 @@
 
 mod cpuid_cache;
 pub mod host;
+pub(crate) mod irq_line;
 pub mod probe;
 
 use std::io;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use log::warn;
 
-use super::direct::{Alignment, MAX_BLOCK_SIZE};
+use super::direct::{Alignment, Bounce, MAX_BLOCK_SIZE};
 use super::error::BlockError;
 use super::request::SECTOR_SIZE;
 
@@ -104,15 +104,16 @@ impl DiskImage {
                 Some(alignment)
             }
         };
-        set_flags(&file, purpose.page_cache).map_err(|source| match source.raw_os_error() {
-            Some(libc::EINVAL) if alignment.is_some() => BlockError::NoDirect { path: path_buf() },
-            _ => inspect(path, "change the flags")(source),
-        })?;
-
         let size = (&*file).seek(SeekFrom::End(0)).map_err(inspect(path, "find the size"))?;
         if size == 0 {
             return Err(BlockError::Empty { path: path_buf() });
         }
+        set_flags(&file, purpose.page_cache)
+            .and_then(|()| alignment.map_or(Ok(()), |alignment| try_direct(&file, alignment)))
+            .map_err(|source| match source.raw_os_error() {
+                Some(libc::EINVAL) if alignment.is_some() => BlockError::NoDirect { path: path_buf() },
+                _ => inspect(path, "change the flags")(source),
+            })?;
         let multiple = alignment.map_or(SECTOR_SIZE, |alignment| u64::from(alignment.block));
         if !size.is_multiple_of(multiple) {
             return Err(BlockError::OddSize { path: path_buf(), size, multiple });
@@ -277,6 +278,18 @@ fn set_flags(file: &File, page_cache: PageCache) -> io::Result<()> {
     };
     // SAFETY: no memory is passed. Access mode and creation flags are ignored by F_SETFL.
     to_result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags) })
+}
+
+/// Reads a block: a file system on top of another takes O_DIRECT, and finds out when it is used that the other does not.
+///
+/// # Errors
+/// EINVAL when there is no direct I/O. Whatever else is wrong, the guest will be told.
+fn try_direct(file: &File, alignment: Alignment) -> io::Result<()> {
+    let block = u64::from(alignment.block);
+    match file.read_at(Bounce::new(block, alignment).front(block), 0) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the file system that `file` is on is in memory. One that cannot be asked is not.

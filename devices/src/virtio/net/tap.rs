@@ -174,7 +174,7 @@ impl Backend for Tap {
         match packet.write(self.file.as_raw_fd()) {
             Ok(_) => Sent::Taken,
             Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::ENOBUFS) => Sent::Full,
+                Some(libc::EAGAIN) => Sent::Full,
                 // The interface was deleted.
                 Some(libc::EBADFD | libc::ENODEV) => Sent::Gone(error),
                 _ => Sent::Refused(error),

@@ -8,17 +8,28 @@ use vm_memory::Permissions;
 use super::packet::{HEADER_LEN, Header};
 use crate::GuestMemory;
 use crate::virtio::device::DeviceError;
-use crate::virtio::queue::VirtQueue;
+use crate::virtio::queue::{Chain, VirtQueue};
 use crate::virtio::segments::Segments;
 
+/// Pieces of guest memory that one system call takes (IOV_MAX).
+const MAX_PIECES: usize = 1024;
 /// Chains that one call takes from the ring at most: a driver can go on adding ones that are of no use.
 const MAX_POPS: usize = 256;
+
+/// A piece of guest memory where this process has it. A number and no pointer, so that the queue may change threads.
+#[derive(Clone, Copy)]
+struct HostPiece {
+    address: usize,
+    len: usize,
+}
 
 /// A place for one packet.
 struct Buffer {
     head: u16,
     header: Segments,
     data: Segments,
+    /// Where `data` is.
+    pieces: Vec<HostPiece>,
     /// Length of `data`.
     room: u64,
 }
@@ -30,11 +41,13 @@ pub(super) struct RxQueue {
     buffers: VecDeque<Buffer>,
     /// Buffers given back that no packet fits into.
     rejected: u64,
+    /// Those that are being given back: head and length of the packet.
+    used: Vec<(u16, u32)>,
 }
 
 impl RxQueue {
     pub(super) fn new(queue: VirtQueue) -> Self {
-        Self { queue, buffers: VecDeque::new(), rejected: 0 }
+        Self { queue, buffers: VecDeque::new(), rejected: 0, used: Vec::new() }
     }
 
     pub(super) fn memory(&self) -> &GuestMemory {
@@ -53,18 +66,12 @@ impl RxQueue {
                 break;
             }
             if let Some(chain) = self.queue.pop()? {
-                let mut data = chain.writable;
-                let header = data.take_front(HEADER_LEN as u64);
-                let room = data.len();
-                let usable = header.len() == HEADER_LEN as u64
-                    && room > 0
-                    && header.iovecs(self.memory(), Permissions::Write).is_ok()
-                    && data.iovecs(self.memory(), Permissions::Write).is_ok();
-                if usable {
-                    self.buffers.push_back(Buffer { head: chain.head, header, data, room });
+                let head = chain.head;
+                if let Some(buffer) = self.buffer(chain) {
+                    self.buffers.push_back(buffer);
                 } else {
                     self.rejected += 1;
-                    self.queue.add_used(chain.head, 0)?;
+                    self.queue.add_used(head, 0)?;
                 }
             } else if asked || !self.buffers.is_empty() || !self.queue.enable_notifications()? {
                 break;
@@ -74,6 +81,23 @@ impl RxQueue {
             }
         }
         Ok(!self.buffers.is_empty())
+    }
+
+    /// The buffer that `chain` is, if a packet fits into it.
+    fn buffer(&self, chain: Chain) -> Option<Buffer> {
+        let Chain { head, readable: _, writable: mut data } = chain;
+        let header = data.take_front(HEADER_LEN as u64);
+        let room = data.len();
+        if header.len() < HEADER_LEN as u64 || room == 0 {
+            return None;
+        }
+        header.iovecs(self.memory(), Permissions::Write).ok()?;
+        let iovecs = data.iovecs(self.memory(), Permissions::Write).ok()?;
+        let pieces = iovecs
+            .iter()
+            .map(|iovec| HostPiece { address: iovec.iov_base as usize, len: iovec.iov_len })
+            .collect();
+        Some(Buffer { head, header, data, pieces, room })
     }
 
     /// The driver told of new buffers.
@@ -89,19 +113,20 @@ impl RxQueue {
         self.queue.continue_later();
     }
 
-    /// Where the first `limit` bytes of the stream go, in the data parts of up to `count` buffers.
-    pub(super) fn room(&self, count: usize, limit: u64) -> Segments {
-        let mut room = Segments::default();
-        let mut rest = limit;
-        for buffer in self.buffers.iter().take(count) {
-            if rest == 0 {
+    /// Where the first `limit` bytes of the stream go, in the data parts of up to `count` buffers: memory of the guest,
+    /// valid for writes for as long as this queue is, and its length.
+    pub(super) fn room(&self, count: usize, limit: u64) -> (Vec<libc::iovec>, u64) {
+        let mut iovecs = Vec::with_capacity(count);
+        let mut rest = limit as usize;
+        for piece in self.buffers.iter().take(count).flat_map(|buffer| &buffer.pieces) {
+            let len = piece.len.min(rest);
+            if len == 0 || iovecs.len() == MAX_PIECES {
                 break;
             }
-            let part = buffer.data.clone().take_front(rest);
-            rest -= part.len();
-            room.append(part);
+            rest -= len;
+            iovecs.push(libc::iovec { iov_base: piece.address as *mut libc::c_void, iov_len: len });
         }
-        room
+        (iovecs, limit - rest as u64)
     }
 
     /// Bytes that the next buffer takes behind its header.
@@ -116,7 +141,7 @@ impl RxQueue {
     /// When the driver broke the ring.
     pub(super) fn send(&mut self, header: Header, len: u64) -> Result<u64, DeviceError> {
         let mut rest = len;
-        let mut packets = 0;
+        self.used.clear();
         while let Some(buffer) = self.buffers.pop_front() {
             let part = rest.min(buffer.room);
             rest -= part;
@@ -124,13 +149,13 @@ impl RxQueue {
             // All of it is in guest memory, as was checked when the buffer was taken; memory does not go away.
             let _ = buffer.header.write(self.queue.memory(), &header.to_bytes());
             buffer.data.mark_dirty(self.queue.memory(), part);
-            self.queue.add_used(buffer.head, HEADER_LEN as u32 + part as u32)?;
-            packets += 1;
+            self.used.push((buffer.head, HEADER_LEN as u32 + part as u32));
             if rest == 0 {
                 break;
             }
         }
-        Ok(packets)
+        self.queue.add_used_together(&self.used)?;
+        Ok(self.used.len() as u64)
     }
 
     /// How many buffers were given back since the last call because no packet fits into them.

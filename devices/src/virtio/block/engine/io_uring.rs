@@ -21,7 +21,7 @@ use vm_memory::Permissions;
 
 use super::{Completion, Engine, Job, JobError, Target, advance, sync};
 use crate::virtio::block::request::Operation;
-use crate::virtio::segments::OutsideMemory;
+use crate::virtio::segments::{Iovecs, OutsideMemory};
 
 /// Times that the host may put a job off before it has failed.
 const MAX_RETRIES: u8 = 16;
@@ -31,7 +31,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(1);
 struct InFlight {
     job: Job,
     /// What is left of the data. The kernel reads this until the job is done, so the vector is changed only then.
-    iovecs: Vec<libc::iovec>,
+    iovecs: Iovecs,
     offset: u64,
     retries: u8,
 }
@@ -221,7 +221,7 @@ impl Engine for UringEngine {
             Operation::Write { offset, data } => {
                 data.iovecs(memory, Permissions::Read).map(|iovecs| (iovecs, *offset))
             }
-            Operation::Flush => Ok((Vec::new(), 0)),
+            Operation::Flush => Ok((Iovecs::new(), 0)),
             operation => {
                 let result = sync::perform(&self.target, operation);
                 self.done.push((job, result));

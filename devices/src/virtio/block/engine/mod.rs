@@ -14,7 +14,7 @@ pub(in crate::virtio::block) use self::sync::SyncEngine;
 use super::image::DiskImage;
 use super::request::{Operation, Reply};
 use crate::GuestMemory;
-use crate::virtio::segments::OutsideMemory;
+use crate::virtio::segments::{Iovecs, OutsideMemory};
 
 /// What both engines work on. It holds the guest's memory, so that what the host still writes to stays mapped.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ pub(in crate::virtio::block) trait Engine: Send {
 }
 
 /// Takes `done` bytes off the front of `iovecs`, which has at least that many, and says how many bytes are left.
-fn advance(iovecs: &mut Vec<libc::iovec>, mut done: usize) -> usize {
+fn advance(iovecs: &mut Iovecs, mut done: usize) -> usize {
     let whole = iovecs
         .iter()
         .take_while(|iovec| {
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn what_is_done_comes_off_the_front() {
         let iovec = |base: usize, len| libc::iovec { iov_base: base as *mut _, iov_len: len };
-        let mut iovecs = vec![iovec(0x1000, 4), iovec(0x2000, 4), iovec(0x3000, 4)];
+        let mut iovecs = smallvec::smallvec![iovec(0x1000, 4), iovec(0x2000, 4), iovec(0x3000, 4)];
         assert_eq!(advance(&mut iovecs, 6), 6);
         assert_eq!((iovecs[0].iov_base as usize, iovecs[0].iov_len, iovecs.len()), (0x2002, 2, 2));
         assert_eq!(advance(&mut iovecs, 2), 4);

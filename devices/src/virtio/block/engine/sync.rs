@@ -9,7 +9,7 @@ use vm_memory::Permissions;
 use super::{Completion, Engine, Job, JobError, Target, advance};
 use crate::virtio::block::direct::{Alignment, Bounce};
 use crate::virtio::block::request::Operation;
-use crate::virtio::segments::Segments;
+use crate::virtio::segments::{Iovecs, Segments};
 
 /// Does each job when it is pushed.
 pub(in crate::virtio::block) struct SyncEngine {
@@ -104,7 +104,7 @@ fn bounce(
         }
         let iovec = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         // SAFETY: the iovec is of `bytes`, which nothing else uses until the call returns.
-        unsafe { move_all(target, direction, offset, vec![iovec]) }?;
+        unsafe { move_all(target, direction, offset, Iovecs::from_slice(&[iovec])) }?;
         if let Direction::Read = direction {
             part.write(&target.memory, bytes)?;
         }
@@ -117,12 +117,7 @@ fn bounce(
 ///
 /// # Safety
 /// The iovecs must be of memory that stays until this returns, and that the kernel may read and write.
-unsafe fn move_all(
-    target: &Target,
-    direction: Direction,
-    offset: u64,
-    mut iovecs: Vec<libc::iovec>,
-) -> io::Result<()> {
+unsafe fn move_all(target: &Target, direction: Direction, offset: u64, mut iovecs: Iovecs) -> io::Result<()> {
     let mut offset =
         libc::off64_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
     let fd = target.image.file().as_raw_fd();
