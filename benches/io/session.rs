@@ -80,7 +80,7 @@ pub(crate) fn run(
     vmm: &Vmm,
     machine: &Machine,
     script: &str,
-    with_syscalls: bool,
+    options: &Options,
 ) -> Result<Vec<Sample>, String> {
     if let Some(socket) = &machine.devices.vsock {
         let _ = fs::remove_file(socket);
