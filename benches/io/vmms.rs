@@ -161,7 +161,7 @@ impl Vmm {
 
 fn qemu(machine: &Machine, line: String) -> Vec<OsString> {
     let Resources { kernel, initrd, rootfs } = machine.resources;
-    let text = "-M microvm,rtc=on -accel kvm -cpu host -smp 1 -nodefaults -no-user-config -display none \
+    let text = "-M microvm,rtc=on -accel kvm -cpu host -smp 1 -name guest,debug-threads=on -nodefaults -no-user-config -display none \
                 -serial stdio -no-reboot -object iothread,id=io";
     let mut args: Vec<OsString> = text.split_whitespace().map(OsString::from).collect();
     args.extend(["-m".into(), MEMORY_MIB.to_string().into(), "-kernel".into(), kernel.into()]);
