@@ -295,6 +295,17 @@ fn a_reset_in_flight_leaves_guest_memory_alone_afterwards() {
 }
 
 #[test]
+fn a_completion_that_is_signalled_after_a_reset_wakes_nobody_for_long() {
+    let mut disk = Disk::new(IoEngine::Async);
+    disk.harness.write(mmio::VIRTIO_MMIO_STATUS, 0);
+    disk.device().completion_event.as_ref().unwrap().write(1).unwrap();
+    let wakeups = (0..20).filter(|_| disk.harness.run_once(std::time::Duration::ZERO)).count();
+    assert!(wakeups <= 1, "{wakeups} wake-ups for nothing");
+    disk.harness.start(FLUSH, 64);
+    assert_eq!(disk.read(5, 512), (OK, sector(5)));
+}
+
+#[test]
 fn a_vcpu_resets_the_device_while_the_event_loop_waits() {
     let mut disk = Disk::new(IoEngine::Async);
     let len = 512 << 10;
