@@ -38,7 +38,8 @@ const BACKEND_TOKEN: u32 = 0;
 const RECEIVE_LIMITER_TOKEN: u32 = 1;
 const TRANSMIT_LIMITER_TOKEN: u32 = 2;
 
-/// Packets that one call of `process` moves in one direction before other devices get their turn.
+/// Packets that one call of `process` moves in one direction before other devices get their turn. A buffer that is of no
+/// use counts like one.
 const MAX_PACKETS_PER_CALL: usize = 128;
 /// Bytes after which it moves no more.
 const MAX_BYTES_PER_CALL: usize = 1 << 20;
@@ -256,7 +257,9 @@ impl NetDevice {
             }
             packets += 1;
             let Active { receive, expected, .. } = active;
-            if !receive.fill(*expected)? {
+            let filled = receive.fill(*expected)?;
+            packets += receive.take_useless();
+            if !filled {
                 self.metrics.rx_no_buffers.increment();
                 // Out of buffers: the driver tells of new ones.
                 if receive.queue.enable_notifications()? {
