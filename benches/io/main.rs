@@ -43,6 +43,7 @@ fn main() {
     let options = Options::from_args();
     let resources = place::enter(&options);
     let folder = place::scratch();
+    let resources = resources.copied(folder.path());
     println!("host: {}", host::describe());
 
     let mut results = report::Results::default();
@@ -54,7 +55,7 @@ fn main() {
                 let machine =
                     Machine { resources: &resources, folder: folder.path(), devices: side.devices() };
                 let script = side.script(&options);
-                match session::run(vmm, &machine, &script, options.syscalls) {
+                match session::run(vmm, &machine, &script, &options) {
                     Ok(samples) => {
                         for sample in samples {
                             eprintln!("{}", sample.line(round, *group, &vmm.name));

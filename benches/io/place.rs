@@ -1,9 +1,9 @@
 //! Where the benchmark runs: here, or on the emulated host; and the kernel and images that it takes along.
 
-use std::env;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use tempfile::TempDir;
 use vmm::kvm::host::served_by;
@@ -48,6 +48,22 @@ pub(crate) fn enter(options: &Options) -> Resources {
     command.arg("--").arg(env::current_exe().unwrap()).args(env::args_os().skip(1));
     command.envs(MADE_BY.iter().map(|(variable, _)| *variable).zip([kernel, initrd, rootfs]));
     panic!("emulated-host: {}", command.stdin(Stdio::null()).exec());
+}
+
+impl Resources {
+    /// Copies of them in `folder`, so that no VMM waits for a disk: while a counting clock's host waits, its time jumps.
+    pub(crate) fn copied(&self, folder: &Path) -> Self {
+        let copy = |path: &Path, name: &str| {
+            let copy = folder.join(name);
+            fs::copy(path, &copy).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            copy
+        };
+        Self {
+            kernel: copy(&self.kernel, "kernel"),
+            initrd: copy(&self.initrd, "initrd"),
+            rootfs: copy(&self.rootfs, "rootfs.ext4"),
+        }
+    }
 }
 
 /// A folder on tmpfs, so that no disk of the host takes part.

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::counters::{Counters, Syscalls};
 use crate::metric::Group;
+use crate::options::Options;
 use crate::vmms::{Machine, Vmm};
 
 /// A guest that has said nothing for so long is lost; an emulated host on a busy machine takes its time.
@@ -79,7 +80,7 @@ pub(crate) fn run(
     vmm: &Vmm,
     machine: &Machine,
     script: &str,
-    with_syscalls: bool,
+    options: &Options,
 ) -> Result<Vec<Sample>, String> {
     if let Some(socket) = &machine.devices.vsock {
         let _ = fs::remove_file(socket);
@@ -92,17 +93,19 @@ pub(crate) fn run(
 
     let mut said = Vec::new();
     let mut samples = Vec::new();
+    // A clock that counts instructions jumps where there is nothing to do, and no time is long then.
+    let silence = if options.counted { SILENCE * 1000 } else { SILENCE };
     let mut begin = None;
     let mut counted = None;
     loop {
-        let line = match lines.recv_timeout(SILENCE) {
+        let line = match lines.recv_timeout(silence) {
             Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => return Err(format!("silent for {SILENCE:?} after {said:#?}")),
+            Err(RecvTimeoutError::Timeout) => return Err(format!("silent for {silence:?} after {said:#?}")),
             Err(RecvTimeoutError::Disconnected) => return Err(format!("it has ended after {said:#?}")),
         };
         let mut words = line.splitn(3, ' ');
         match (words.next(), words.next(), words.next()) {
-            (Some("io-begin"), Some(_), None) => begin = Some(Count::start(pid, with_syscalls)),
+            (Some("io-begin"), Some(_), None) => begin = Some(Count::start(pid, options.syscalls)),
             (Some("io-stop"), Some(_), None) => counted = begin.take().map(Count::stop),
             (Some("io-end"), Some(name), Some(figures)) => {
                 let count = counted.take().or_else(|| begin.take().map(Count::stop));

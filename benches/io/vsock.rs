@@ -11,10 +11,14 @@ use crate::options::Options;
 use crate::session::MEASURE;
 use crate::vmms::Devices;
 
-/// The ports on which the host listens: one takes all, one gives without end, one sends back what it gets.
+/// The ports on which the host listens: one takes all and answers the last byte, one gives without end, one sends back
+/// what it gets.
 const SINK: u32 = 5001;
 const SOURCE: u32 = 5002;
 const ECHO: u32 = 5003;
+
+/// What a stream to the first of them ends in, and has nowhere else.
+const LAST: u8 = 0xa5;
 
 const CHUNK: usize = 256 << 10;
 
@@ -28,7 +32,11 @@ impl Peers {
         let socket = folder.join("vsock");
         listen(&socket, SINK, |mut stream| {
             let mut buffer = vec![0; CHUNK];
-            while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                if buffer[count - 1] == LAST && stream.write_all(&[LAST]).is_err() {
+                    break;
+                }
+            }
         });
         listen(&socket, SOURCE, |mut stream| {
             let buffer = vec![0x5a; CHUNK];

@@ -155,6 +155,13 @@ pub struct ConsoleMetrics {
     pub invalid_buffers: Counter,
 }
 
+/// What a network device counts whose frames the host's kernel moves.
+#[derive(Debug, Default, Serialize)]
+pub struct VhostNetMetrics {
+    /// Times that the kernel asked for an interrupt.
+    pub interrupts: Counter,
+}
+
 /// What a serial port counts.
 #[derive(Debug, Default, Serialize)]
 pub struct SerialMetrics {

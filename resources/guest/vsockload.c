@@ -3,8 +3,8 @@
  *
  *   vsockload send|receive|echo CID PORT SECONDS
  *
- * Connects to PORT of CID (2 is the host). `send` writes for SECONDS, then shuts its side down and waits for the peer's
- * end, so that all has arrived; `receive` reads until the peer's end, or for SECONDS; `echo` writes one byte, waits for
+ * Connects to PORT of CID (2 is the host). `send` writes for SECONDS, ends with a byte 0xa5 and waits for one byte of the
+ * peer's, so that all has arrived (not for the peer's end: Firecracker does not hand on half-closed streams); `receive` reads until the peer's end, or for SECONDS; `echo` writes one byte, waits for
  * it to come back, and so on. Prints one line of JSON, and marks as blockload does.
  */
 #define _GNU_SOURCE
@@ -74,9 +74,8 @@ int main(int argc, char **argv)
 				fail("write");
 			bytes += done;
 		}
-		shutdown(stream, SHUT_WR);
-		while ((done = read(stream, chunk, CHUNK)) > 0)
-			;
+		if (write(stream, "\xa5", 1) != 1 || read(stream, chunk, 1) != 1)
+			fail("the last byte");
 		report(bytes, now() - begin);
 	} else if (!strcmp(argv[1], "receive")) {
 		while (now() - begin < seconds * 1e9 && (done = read(stream, chunk, CHUNK)) > 0)

@@ -1,6 +1,7 @@
 //! Network interfaces that cannot be.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use super::{hello, refused};
 use crate::support::kvm::require_kvm;
@@ -59,6 +60,17 @@ fn a_tap_that_cannot_be_had_is_refused_with_the_command_that_mends_it() {
     let ended = rvmm.args(["--net", "tap=t0"]).run();
     assert_eq!(ended.code(), 1, "{ended:#?}");
     assert!(ended.stderr.contains("tap t0 is in use"), "{ended:#?}");
+}
+
+#[test]
+fn vhost_net_that_the_host_has_not_is_refused_with_the_module_that_brings_it() {
+    require_kvm!();
+    if Path::new("/dev/vhost-net").exists() {
+        return;
+    }
+    let Some(rvmm) = namespace::rvmm_in_network("ip tuntap add t0 mode tap") else { return };
+    let rvmm = rvmm.arg("--kernel").arg(bare::path("hello")).args(["--net", "tap=t0,vhost=on"]);
+    refused(rvmm, 1, &["/dev/vhost-net", "modprobe vhost_net"]);
 }
 
 #[test]

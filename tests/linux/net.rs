@@ -65,14 +65,19 @@ fn passt_of(pid: u32) -> Option<u32> {
 #[test]
 fn a_guest_on_a_tap_gets_an_address_and_talks_to_the_host() {
     require_linux_guests!();
-    for transport in ["mmio", "pci"] {
+    for (transport, net) in [
+        ("mmio", "tap=tap0,mac=02:00:00:00:00:07"),
+        ("pci", "tap=tap0,mac=02:00:00:00:00:07"),
+        ("mmio", "tap=tap0,mac=02:00:00:00:00:07,vhost=on"),
+        ("pci", "tap=tap0,mac=02:00:00:00:00:07,vhost=on"),
+    ] {
         let host = Host::new(TAP);
         let report = host
             .guest(|rvmm| Guest::debian_from(rvmm, "6_12"))
             .arg("--transport")
             .arg(transport)
             .arg("--net")
-            .arg("tap=tap0,mac=02:00:00:00:00:07")
+            .arg(net)
             .run(&format!(
                 "ip -4 -o address show dev eth0; cat /sys/class/net/eth0/address; ping -c 3 10.7.0.1; \
                  echo sum $(wget -q -O - http://10.7.0.1/noise | md5sum); {COMPLAINTS}"

@@ -215,6 +215,14 @@ pub enum ConfigError {
         /// The id.
         id: String,
     },
+    /// vhost-net writes to guest memory behind KVM's back.
+    #[error(
+        "network interface \"{id}\": vhost and machine-config.track_dirty_pages exclude each other; turn one of them off"
+    )]
+    VhostAndDirtyPages {
+        /// The interface's id.
+        id: String,
+    },
     /// Two network interfaces that want the same of the host.
     #[error("network interfaces \"{first}\" and \"{second}\" both have {what}: only one can")]
     SharedNet {
@@ -260,7 +268,7 @@ impl VmConfig {
         }
         self.validate_machine()?;
         self.validate_drives()?;
-        net::validate(&self.network_interfaces)?;
+        net::validate(&self.network_interfaces, self.machine_config.track_dirty_pages)?;
         self.validate_balloon()?;
         let one_of_a_kind =
             [self.entropy.is_some(), self.balloon.is_some(), self.console.is_some(), self.vsock.is_some()];

@@ -13,7 +13,7 @@ use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
 use devices::virtio::console::ConsoleDevice;
 use devices::virtio::device::SharedDevice;
-use devices::virtio::net::{NetDevice, NetError};
+use devices::virtio::net::{NetDevice, NetError, VhostNetDevice};
 use devices::virtio::rng::RngDevice;
 use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::mmio::MmioTransport;
@@ -103,7 +103,7 @@ pub struct DeviceSet {
     pci: Option<PciBus>,
     /// Drives by their ids, to be changed while the guest runs.
     pub drives: Vec<(String, Arc<Mutex<BlockDevice>>)>,
-    /// Network interfaces by their ids, to be changed while the guest runs.
+    /// Network interfaces by their ids, to be changed while the guest runs; one of vhost-net has nothing to change.
     pub nets: Vec<(String, Arc<Mutex<NetDevice>>)>,
     /// The entropy device.
     pub entropy: Option<Arc<Mutex<RngDevice>>>,
@@ -176,8 +176,15 @@ impl DeviceSet {
             set.drives.push((drive.drive_id.clone(), device));
         }
         for net in &config.network_interfaces {
-            let device = NetDevice::open(net)
-                .map_err(|source| DeviceSetError::Net { id: net.iface_id.clone(), source })?;
+            let failed = |source| DeviceSetError::Net { id: net.iface_id.clone(), source };
+            if net.vhost {
+                let device = VhostNetDevice::open(net).map_err(failed)?;
+                let metrics = device.metrics();
+                set.add_virtio(Arc::new(Mutex::new(device)), vm, memory, buses)?;
+                set.measure("net", Some(&net.iface_id), metrics);
+                continue;
+            }
+            let device = NetDevice::open(net).map_err(failed)?;
             let metrics = device.metrics();
             let device = Arc::new(Mutex::new(device));
             set.add_virtio(device.clone(), vm, memory, buses)?;

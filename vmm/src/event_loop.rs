@@ -193,7 +193,7 @@ const BACKEND: u32 = 1 << 31;
 
 impl MutEventSubscriber for VirtioWatch {
     fn init(&mut self, ops: &mut EventOps<'_>) {
-        for (event, queue) in self.0.queue_events().iter().zip(0u32..) {
+        for (event, queue) in self.0.watched_queue_events().iter().zip(0u32..) {
             // Each notification is an edge, so that nothing has to empty the eventfd.
             watch(ops, Events::with_data(event, queue, EventSet::IN | EventSet::EDGE_TRIGGERED));
         }

@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 
 use virtio_queue::Queue;
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::GuestMemory;
 
@@ -22,6 +23,9 @@ pub trait DeviceInterrupt: Send + Sync {
     fn signal_queue(&self, queue: u16);
     /// Configuration-change notification.
     fn signal_config_change(&self);
+    /// The eventfd that is written when the driver notifies virtqueue `queue`, for a device whose
+    /// [queues are served](VirtioDevice::serves_queues) elsewhere.
+    fn queue_event(&self, queue: u16) -> Option<&EventFd>;
     /// Not for the driver: has the device's own [`VirtioDevice::process`] called again for virtqueue `queue`, for
     /// what is left in it when a call has done its share.
     fn continue_queue(&self, queue: u16);
@@ -121,6 +125,11 @@ pub trait VirtioDevice: Send {
     /// say while the device is not active is lost. A device whose descriptors come and go gives an epoll of its own.
     fn backend_fds(&self) -> Vec<BackendFd> {
         Vec::new()
+    }
+
+    /// Whether the driver's notifications are for [`process`](Self::process). Otherwise something else waits for them.
+    fn serves_queues(&self) -> bool {
+        true
     }
 
     /// The driver is ready. Rings, threads and sockets are made here, not before.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{ConfigError, NetConfig};
 
 /// Checks each interface, and all of them together.
-pub(super) fn validate(interfaces: &[NetConfig]) -> Result<(), ConfigError> {
+pub(super) fn validate(interfaces: &[NetConfig], track_dirty_pages: bool) -> Result<(), ConfigError> {
     let mut owners: HashMap<String, &str> = HashMap::new();
     for (number, interface) in interfaces.iter().enumerate() {
         let id = interface.iface_id.as_str();
@@ -13,6 +13,9 @@ pub(super) fn validate(interfaces: &[NetConfig]) -> Result<(), ConfigError> {
             return Err(ConfigError::DuplicateNet { id: id.to_owned() });
         }
         interface.validate()?;
+        if interface.vhost && track_dirty_pages {
+            return Err(ConfigError::VhostAndDirtyPages { id: id.to_owned() });
+        }
         let tap = interface.host_dev_name.iter().map(|tap| format!("tap {tap}"));
         let ports = interface.user.iter().flat_map(|user| &user.publish);
         for what in tap.chain(ports.map(|port| format!("published port {port}"))) {

@@ -43,7 +43,7 @@ pub struct NetConfig {
     /// A network without root rights, by passt, in place of a tap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<UserNetConfig>,
-    /// The host's kernel moves the frames between tap and guest. Not supported yet.
+    /// vhost-net: the host's kernel moves the frames between tap and guest.
     #[serde(default)]
     pub vhost: bool,
 }
@@ -105,13 +105,13 @@ pub enum NetConfigError {
         /// The port.
         port: u16,
     },
-    /// A field that nothing implements.
-    #[error("interface {id}: {field} is not supported yet")]
-    Unsupported {
+    /// vhost-net and what it cannot do.
+    #[error(
+        "interface {id}: vhost is for a tap (host_dev_name) without rate limiters: the host's kernel has none"
+    )]
+    Vhost {
         /// The interface's id.
         id: String,
-        /// The field's name.
-        field: &'static str,
     },
 }
 
@@ -142,8 +142,9 @@ impl NetConfig {
         if let Some(mtu) = self.mtu.filter(|mtu| !(MIN_MTU..=max).contains(mtu)) {
             return Err(NetConfigError::Mtu { id: id(), mtu, max });
         }
-        if self.vhost {
-            return Err(NetConfigError::Unsupported { id: id(), field: "vhost" });
+        let limited = self.rx_rate_limiter.is_some() || self.tx_rate_limiter.is_some();
+        if self.vhost && (limited || self.host_dev_name.is_none()) {
+            return Err(NetConfigError::Vhost { id: id() });
         }
         Ok(())
     }

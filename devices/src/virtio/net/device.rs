@@ -31,7 +31,7 @@ use crate::virtio::queue::VirtQueue;
 const RECEIVE_QUEUE: u16 = 0;
 /// transmitq1.
 const TRANSMIT_QUEUE: u16 = 1;
-const QUEUE_MAX_SIZES: [u16; 2] = [256, 256];
+pub(super) const QUEUE_MAX_SIZES: [u16; 2] = [256, 256];
 
 /// Tokens of the descriptors that the event loop watches.
 const BACKEND_TOKEN: u32 = 0;
@@ -77,6 +77,14 @@ pub enum NetError {
         #[source]
         source: io::Error,
     },
+    /// vhost-net and no tap.
+    #[error("vhost=on needs a tap")]
+    VhostWithoutTap,
+    /// There is no vhost-net.
+    #[error(
+        "vhost=on needs /dev/vhost-net: load it (sudo modprobe vhost_net) and give yourself rights to it, or leave vhost out"
+    )]
+    Vhost(#[source] io::Error),
     /// The host has no descriptor left.
     #[error("cannot make a descriptor")]
     Host(#[source] io::Error),
@@ -402,7 +410,7 @@ fn port_error(publish: Publish, source: io::Error) -> NetError {
 
 /// The same address each time for the same tap of the same host, or for the same id with passt, where the guest is
 /// alone.
-fn generated_mac(config: &NetConfig) -> MacAddress {
+pub(super) fn generated_mac(config: &NetConfig) -> MacAddress {
     match &config.host_dev_name {
         Some(tap) => MacAddress::derived_from(&[&host_name(), tap.as_bytes()]),
         None => MacAddress::derived_from(&[config.iface_id.as_bytes()]),

@@ -11,6 +11,7 @@
 //! | `passt` | a process of the user that needs no root rights |
 //! | `receive`, `transmit` | the two queues |
 //! | `device` | the device: when which of them moves |
+//! | `vhost` | the same device, with the queues in the hands of the host's kernel |
 //!
 //! # Data
 //! With a tap, nothing is copied here: one system call moves a frame between the host's kernel and the buffers of the
@@ -31,6 +32,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod vhost;
 
 pub use config::{MAX_USER_MTU, NetConfig, NetConfigError, UserNetConfig};
 #[cfg(any(test, feature = "test-harness"))]
@@ -39,3 +41,4 @@ pub use device::{NetDevice, NetError};
 pub use mac::{MacAddress, MacAddressError};
 pub use publish::{Protocol, Publish, PublishError};
 pub use tap::TapError;
+pub use vhost::VhostNetDevice;

@@ -122,6 +122,11 @@ impl Tap {
         Ok(tap)
     }
 
+    /// What vhost-net moves frames to and from.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// What behaves like a tap but has no offloads: a socket that keeps packets apart.
     #[cfg(any(test, feature = "test-harness"))]
     pub(super) fn over_socket(socket: OwnedFd) -> Self {

@@ -89,6 +89,7 @@ pub struct TransportCore {
     device_features: u64,
     queue_max_sizes: Vec<u16>,
     backend_fds: Vec<BackendFd>,
+    serves_queues: bool,
     warnings: AtomicU32,
 }
 
@@ -102,6 +103,7 @@ impl TransportCore {
         let queue_max_sizes = this.queue_max_sizes().to_vec();
         let (device_type, device_features, backend_fds) =
             (this.device_type(), this.features(), this.backend_fds());
+        let serves_queues = this.serves_queues();
         drop(this);
         Ok(Self {
             registers: Mutex::new(Registers::new(&queue_max_sizes)),
@@ -110,6 +112,7 @@ impl TransportCore {
             device_type,
             device_features,
             backend_fds,
+            serves_queues,
             queue_max_sizes,
             device,
             active: AtomicBool::new(false),
@@ -125,6 +128,11 @@ impl TransportCore {
     /// One eventfd per virtqueue, written when the driver notifies it. It is to be watched for edges: nothing empties it.
     pub fn queue_events(&self) -> &[EventFd] {
         &self.notifier.queue_events
+    }
+
+    /// Those of [`queue_events`](Self::queue_events) that are for [`process`](Self::process).
+    pub fn watched_queue_events(&self) -> &[EventFd] {
+        if self.serves_queues { self.queue_events() } else { &[] }
     }
 
     /// Descriptors of the device's backend.
@@ -362,7 +370,7 @@ impl TransportCore {
     }
 
     /// Has the device do what `event` asks for. The event loop calls this when one of
-    /// [`queue_events`](Self::queue_events) was written or one of [`backend_fds`](Self::backend_fds) is readable.
+    /// [`watched_queue_events`](Self::watched_queue_events) was written or one of [`backend_fds`](Self::backend_fds) is readable.
     pub fn process(&self, event: DeviceEvent) {
         let mut device = lock(&self.device);
         if !self.active.load(Ordering::SeqCst) {

@@ -87,6 +87,10 @@ impl DeviceInterrupt for Notifier {
         self.count(&self.signal.signal_config_change());
     }
 
+    fn queue_event(&self, queue: u16) -> Option<&EventFd> {
+        self.queue_events.get(usize::from(queue))
+    }
+
     fn continue_queue(&self, queue: u16) {
         self.kick(u32::from(queue));
     }

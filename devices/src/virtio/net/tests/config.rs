@@ -54,6 +54,11 @@ fn what_cannot_be_is_refused_with_its_value() {
         (r#"{"iface_id": "e", "user": {"publish": ["localhost:80:80"]}}"#, "neither IPv4 nor [IPv6]"),
         (r#"{"iface_id": "e", "user": {"publish": ["::1:80:80"]}}"#, "neither IPv4 nor [IPv6]"),
         (r#"{"iface_id": "e", "user": {"publish": ["80:80", "80:81"]}}"#, "TCP port 80 is published twice"),
+        (r#"{"iface_id": "e", "user": {}, "vhost": true}"#, "vhost is for a tap"),
+        (
+            r#"{"iface_id": "e", "host_dev_name": "t", "vhost": true, "rx_rate_limiter": {}}"#,
+            "without rate limiters",
+        ),
         (r#"{"iface_id": "e", "user": {"ports": []}}"#, "unknown field `ports`"),
     ] {
         let error = parse(json).unwrap_err();
