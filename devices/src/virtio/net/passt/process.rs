@@ -154,7 +154,8 @@ impl Passt {
             }
         }
         let Self { last_line, .. } = self;
-        if last_line.is_empty() { status } else { format!("{status}; it said: {last_line}") }
+        let said = if last_line.is_empty() { String::new() } else { format!("; it said: {last_line}") };
+        format!("passt ended ({status}){said}")
     }
 
     fn end(&mut self) -> io::Result<ExitStatus> {
