@@ -188,8 +188,8 @@ pub(crate) struct RunArgs {
     #[arg(long = "net", value_name = "user|tap=NAME[,…]", help_heading = "Network", num_args = 0..=1)]
     #[arg(default_missing_value = "user")]
     #[arg(help = "A network interface; may be repeated. user (or nothing): by passt, without root rights, \
-                  user[,publish=[ADDR:]HOST:GUEST[/udp]]…[,host=on]; or a tap of the host, tap=NAME. Both take \
-                  [,mac=ADDRESS][,mtu=N][,id=NAME]")]
+                  user[,publish=[ADDR:]HOST:GUEST[/udp]]…[,host=on]; or a tap of the host, \
+                  tap=NAME[,vhost=on]. Both take [,mac=ADDRESS][,mtu=N][,id=NAME]")]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| NetArg::parse(&value)))]
     pub(crate) nets: Vec<NetArg>,
 
