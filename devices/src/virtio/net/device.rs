@@ -68,7 +68,7 @@ pub enum NetError {
     )]
     NoPasst,
     /// A port of the host is not to be had.
-    #[error("cannot publish {publish}: {why} on this host")]
+    #[error("cannot publish {publish}: {why}")]
     Port {
         /// What was asked for.
         publish: Publish,
@@ -402,11 +402,11 @@ fn frame_len(packet_len: usize) -> usize {
 fn port_error(publish: Publish, source: io::Error) -> NetError {
     let (port, protocol) = (publish.host_port, publish.protocol);
     let why = match source.kind() {
-        io::ErrorKind::AddrInUse => format!("{protocol} port {port} is taken"),
+        io::ErrorKind::AddrInUse => format!("{protocol} port {port} is taken on this host; take another"),
         io::ErrorKind::PermissionDenied => {
-            format!("{protocol} port {port} is for root; take one from 1024 up")
+            format!("{protocol} port {port} of this host is for root; take one from 1024 up")
         }
-        _ => format!("{protocol} port {port} cannot be had"),
+        _ => format!("{protocol} port {port} of this host cannot be had"),
     };
     NetError::Port { publish, why, source }
 }
