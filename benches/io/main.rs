@@ -43,7 +43,7 @@ fn main() {
     let options = Options::from_args();
     let resources = place::enter(&options);
     let folder = place::scratch();
-    let resources = resources.copied(folder.path());
+    let resources = resources.copied(folder.path(), &vmms::programs());
     println!("host: {}", host::describe());
 
     let mut results = report::Results::default();

@@ -117,8 +117,10 @@ impl Results {
         let micros = |time: fn(&Sample) -> u64| {
             number(series.per_unit(|sample| Some(time(sample))).map(|ns| ns / 1e3), 1)
         };
+        // Milliseconds are fractions.
+        let digits = if own < 10.0 { 3 } else { 1 };
         println!(
-            "  {:<24} {:>10.1} {:>10.1} {:>10.1} {:>7}  {:>7} {:>8} {:>8} {:>8} {:>8}  {}",
+            "  {:<24} {:>10.digits$} {:>10.digits$} {:>10.digits$} {:>7}  {:>7} {:>8} {:>8} {:>8} {:>8}  {}",
             series.vmm,
             own,
             figures().fold(f64::INFINITY, f64::min),

@@ -194,7 +194,7 @@ pub(crate) fn all(group: Group) -> Vec<Vmm> {
     for transport in rvmm_transports {
         all.extend(engines(group).map(|engine| Vmm::new(Kind::Rvmm, &rvmm, *transport, engine)));
     }
-    if let Some(program) = env::var_os("FIRECRACKER").map(PathBuf::from).or_else(|| on_path("firecracker")) {
+    if let Some(program) = firecracker() {
         for transport in [Transport::Mmio, Transport::Pci] {
             all.extend(engines(group).map(|engine| Vmm::new(Kind::Firecracker, &program, transport, engine)));
         }
@@ -202,6 +202,17 @@ pub(crate) fn all(group: Group) -> Vec<Vmm> {
         all.push(Vmm::new(Kind::Qemu, &program, Transport::Mmio, None));
     }
     all
+}
+
+/// The programs of the VMMs.
+pub(crate) fn programs() -> Vec<PathBuf> {
+    let mut programs: Vec<PathBuf> = Group::ALL.into_iter().flat_map(all).map(|vmm| vmm.program).collect();
+    programs.dedup();
+    programs
+}
+
+fn firecracker() -> Option<PathBuf> {
+    env::var_os("FIRECRACKER").map(PathBuf::from).or_else(|| on_path("firecracker"))
 }
 
 /// The engines to tell apart: those of disks, where disks are what is measured.

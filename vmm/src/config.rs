@@ -94,7 +94,7 @@ impl MachineConfig {
 /// Keys of the REST configuration that rvmm does not have yet.
 const NOT_SUPPORTED: [&str; 5] = ["cpu-config", "logger", "memory-hotplug", "mmds-config", "pmem"];
 
-/// What is behind key number `KEY` of [`NOT_SUPPORTED`]: only "nothing" is accepted.
+/// What is behind key number `KEY` of `NOT_SUPPORTED`: only "nothing" is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NotSupported<const KEY: usize>;
 
