@@ -129,7 +129,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) append: Option<String>,
 
-    /// JSON file that describes the VM; options given beside it win.
+    /// JSON file that describes the VM; options given beside it win, disks and network interfaces are added.
     #[arg(long, value_name = "FILE", help_heading = "Boot", value_hint = ValueHint::FilePath)]
     pub(crate) config_file: Option<PathBuf>,
 
@@ -188,8 +188,8 @@ pub(crate) struct RunArgs {
     #[arg(long = "net", value_name = "user|tap=NAME[,…]", help_heading = "Network", num_args = 0..=1)]
     #[arg(default_missing_value = "user")]
     #[arg(help = "A network interface; may be repeated. user (or nothing): by passt, without root rights, \
-                  user[,publish=[ADDR:]HOST:GUEST[/udp]]…[,host=on]; or a tap of the host, tap=NAME. Both take \
-                  [,mac=ADDRESS][,mtu=N][,id=NAME]")]
+                  user[,publish=[ADDR:]HOST:GUEST[/udp]]…[,host=on]; or a tap of the host, \
+                  tap=NAME[,vhost=on]. Both take [,mac=ADDRESS][,mtu=N][,id=NAME]")]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| NetArg::parse(&value)))]
     pub(crate) nets: Vec<NetArg>,
 
@@ -292,7 +292,9 @@ impl ConsoleEnd {
             b"file=" => Err("file= wants a path".to_owned()),
             other => match other.strip_prefix(b"file=") {
                 Some(path) => Ok(Self::File(OsString::from_vec(path.to_vec()).into())),
-                None => Err("expected stdio, none or file=PATH, or one of them behind virtio,".to_owned()),
+                None => {
+                    Err("expected virtio or [virtio,]stdio, [virtio,]none, [virtio,]file=PATH".to_owned())
+                }
             },
         }
     }

@@ -52,6 +52,7 @@ fn doctor_says_what_the_host_can_do_and_who_serves_kvm() {
         "/dev/kvm",
         "virtualization",
         "tun",
+        "passt",
         "cgroup",
         "io_uring",
         "userfaultfd",

@@ -53,7 +53,11 @@ impl NetArg {
             seen.push(key.to_owned());
         }
         match (&net.tap, &mut net.user) {
-            (Some(_), Some(_)) => return Err("tap and user exclude each other".to_owned()),
+            (Some(_), Some(_)) => {
+                return Err(
+                    "tap and user exclude each other: give one of them, or give --net twice".to_owned()
+                );
+            }
             (None, None) => {
                 return Err(format!("tap=NAME or user is missing; known fields are {NET_FIELDS}"));
             }

@@ -94,14 +94,7 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.machine_config.vcpu_count = cpus;
     }
     if let Some(bytes) = args.memory {
-        if bytes % MIB != 0 {
-            // Whoever leaves the letter out means MiB.
-            let meant = if bytes < MIB { bytes.max(1) } else { bytes.div_ceil(MIB) };
-            return Err(
-                format!("--memory {bytes}: {bytes} bytes are not whole MiB; did you mean {meant}M?").into()
-            );
-        }
-        config.machine_config.mem_size_mib = bytes / MIB;
+        config.machine_config.mem_size_mib = whole_mib("--memory ", bytes)?;
     }
     if let Some(balloon) = &args.balloon {
         config.balloon = Some(balloon_config(balloon)?);
@@ -122,13 +115,22 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     Ok(config)
 }
 
+/// The size of `bytes` that `option` was given, in MiB.
+fn whole_mib(option: &str, bytes: u64) -> Result<u64, String> {
+    if bytes.is_multiple_of(MIB) {
+        return Ok(bytes / MIB);
+    }
+    // Whoever leaves the letter out means MiB.
+    let meant = if bytes < MIB { bytes.max(1) } else { bytes.div_ceil(MIB) };
+    Err(format!("{option}{bytes}: {bytes} bytes are not whole MiB; did you mean {meant}M?"))
+}
+
 fn balloon_config(balloon: &BalloonArg) -> Result<BalloonConfig, Box<dyn Error>> {
     let BalloonArg { size, deflate_on_oom, stats, reporting } = *balloon;
-    let whole = size % MIB == 0;
-    let amount_mib = u32::try_from(size / MIB).ok().filter(|_| whole);
+    let amount_mib = whole_mib("--balloon size=", size)?;
     Ok(BalloonConfig {
-        amount_mib: amount_mib
-            .ok_or_else(|| format!("--balloon size={size}: {size} bytes are not whole MiB"))?,
+        amount_mib: u32::try_from(amount_mib)
+            .map_err(|_| format!("--balloon size={size}: no guest has so much memory"))?,
         deflate_on_oom,
         stats_polling_interval_s: stats,
         free_page_hinting: false,

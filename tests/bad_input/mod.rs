@@ -66,6 +66,10 @@ fn vcpus_and_memory_out_of_range_are_refused() {
     refused(hello().args(["--memory", "3"]), 1, &["memory", "3"]);
     refused(hello().args(["--memory", "100T"]), 1, &["memory", "this host has"]);
     refused(hello().args(["--memory", "16777215T"]), 1, &["memory"]);
+    refused(hello().args(["--memory", "512"]), 1, &["--memory 512", "512M"]);
+    refused(hello().args(["--balloon", "size=512"]), 1, &["--balloon size=512", "512M"]);
+    refused(hello().args(["--balloon", "size=16777215T"]), 1, &["--balloon size=", "so much memory"]);
+    refused(hello().args(["--balloon", "size=129M"]), 1, &["129 MiB", "128 MiB"]);
 }
 
 fn config_file(content: &str) -> (TempDir, Rvmm) {

@@ -36,6 +36,8 @@ fn an_interface_that_is_written_wrong_is_refused() {
     }
     refused(net("tap=t").args(["--net", "tap=t"]), 1, &["net0", "net1", "tap t"]);
     refused(net("user,id=a").args(["--net", "user,id=a"]), 1, &["\"a\"", "twice"]);
+    let twice = net("user,publish=8080:80").args(["--net", "user,publish=8080:81"]);
+    refused(twice, 1, &["net0", "net1", "TCP port 8080"]);
 }
 
 #[test]

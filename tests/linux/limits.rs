@@ -24,33 +24,34 @@ fn load(label: &str, what: &str) -> String {
 }
 
 #[track_caller]
-fn assert_within_five_percent(actual: f64, limit: f64) {
-    assert!((actual - limit).abs() <= limit / 20.0, "{actual}, and the limit is {limit}");
+fn assert_within_five_percent(what: &str, actual: f64, limit: f64) {
+    assert!((actual - limit).abs() <= limit / 20.0, "{what}: {actual}, and the limit is {limit}");
 }
 
 #[test]
 fn limits_on_bytes_and_requests_hold_within_5_percent_over_10_seconds() {
     require_linux_guests!();
     let disk = Disk::with_content(&vec![0; 64 * MIB]);
+    // Rates that an emulated host has no trouble with. The bucket holds a tenth of a second: less than one of the large reads.
     let script = [
-        load("small-reads", "read random 4k 8"),
-        load("large-reads", "read sequential 1m 2"),
-        load("writes", "write sequential 64k 1"),
+        load("small-reads", "read random 4k 4"),
+        load("large-reads", "read sequential 64k 1"),
+        load("writes", "write sequential 16k 1"),
     ];
     let report =
-        Guest::debian("6_12").tools_root().disk(&disk.path(), ",bandwidth=2M").run(&script.join(" && "));
+        Guest::debian("6_12").tools_root().disk(&disk.path(), ",bandwidth=512K").run(&script.join(" && "));
     for label in ["small-reads", "large-reads", "writes"] {
-        assert_within_five_percent(measured(&report, label, "mib_per_second"), 2.0);
+        assert_within_five_percent(label, measured(&report, label, "mib_per_second"), 0.5);
     }
 
-    let script = [load("one", "read random 4k 1"), load("many", "write random 64k 16")];
+    let script = [load("one", "read random 4k 1"), load("many", "write random 16k 4")];
     for engine in ["sync", "io_uring"] {
         let report = Guest::debian("6_12")
             .tools_root()
-            .disk(&disk.path(), &format!(",ops=150,engine={engine}"))
+            .disk(&disk.path(), &format!(",ops=60,engine={engine}"))
             .run(&script.join(" && "));
         for label in ["one", "many"] {
-            assert_within_five_percent(measured(&report, label, "iops"), 150.0);
+            assert_within_five_percent(label, measured(&report, label, "iops"), 60.0);
         }
     }
 }

@@ -91,23 +91,27 @@ impl MachineConfig {
     }
 }
 
-/// A part of the REST configuration that rvmm does not have yet: only "nothing" is accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NotSupported;
+/// Keys of the REST configuration that rvmm does not have yet.
+const NOT_SUPPORTED: [&str; 5] = ["cpu-config", "logger", "memory-hotplug", "mmds-config", "pmem"];
 
-impl<'de> Deserialize<'de> for NotSupported {
+/// What is behind key number `KEY` of `NOT_SUPPORTED`: only "nothing" is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NotSupported<const KEY: usize>;
+
+impl<'de, const KEY: usize> Deserialize<'de> for NotSupported<KEY> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::Null => Ok(Self),
             serde_json::Value::Array(items) if items.is_empty() => Ok(Self),
-            _ => Err(serde::de::Error::custom(
-                "this part of the configuration is not supported yet; leave it out",
-            )),
+            _ => {
+                let key = NOT_SUPPORTED.get(KEY).copied().unwrap_or_default();
+                Err(serde::de::Error::custom(format_args!("leave out `{key}`, which is not supported yet,")))
+            }
         }
     }
 }
 
-impl Serialize for NotSupported {
+impl<const KEY: usize> Serialize for NotSupported<KEY> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_none()
     }
@@ -141,15 +145,15 @@ pub struct VmConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<VirtioConsoleConfig>,
     #[serde(default)]
-    cpu_config: NotSupported,
+    cpu_config: NotSupported<0>,
     #[serde(default)]
-    logger: NotSupported,
+    logger: NotSupported<1>,
     #[serde(default)]
-    memory_hotplug: NotSupported,
+    memory_hotplug: NotSupported<2>,
     #[serde(default)]
-    mmds_config: NotSupported,
+    mmds_config: NotSupported<3>,
     #[serde(default)]
-    pmem: NotSupported,
+    pmem: NotSupported<4>,
     /// virtio-vsock device; absent: none.
     #[serde(default)]
     pub vsock: Option<VsockConfig>,
@@ -422,8 +426,13 @@ mod tests {
     fn unknown_and_unsupported_keys_are_named() {
         let unknown = config(r#"{"boot-source": {"kernel_image_path": "k", "colour": 1}}"#).unwrap_err();
         assert!(unknown.to_string().contains("unknown field `colour`"), "{unknown}");
-        let unsupported = config(r#"{"pmem": [{"id": "p"}]}"#).unwrap_err();
-        assert!(unsupported.to_string().contains("not supported yet"), "{unsupported}");
+        for key in NOT_SUPPORTED {
+            let unsupported = config(&format!(r#"{{"{key}": [{{"id": "p"}}]}}"#)).unwrap_err();
+            assert!(
+                unsupported.to_string().contains(&format!("`{key}`, which is not supported yet")),
+                "{unsupported}"
+            );
+        }
     }
 
     #[test]

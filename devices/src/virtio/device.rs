@@ -138,6 +138,10 @@ pub trait VirtioDevice: Send {
     /// When the device cannot start; it is then as if it had never been asked to.
     fn activate(&mut self, activation: Activation) -> Result<(), DeviceError>;
 
+    /// The descriptor with this token says something while the device is not active, which is lost. One that would wake the
+    /// event loop again and again is emptied here.
+    fn ignore(&mut self, _token: u32) {}
+
     /// Does what the event asks for, a bounded amount at a time.
     fn process(&mut self, event: DeviceEvent) -> Result<(), DeviceError>;
 

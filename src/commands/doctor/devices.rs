@@ -1,6 +1,9 @@
 //! What the backends of a VM's devices need from the host.
 
 use std::io;
+use std::path::PathBuf;
+
+use vmm::config::UserNetConfig;
 
 use super::device_file::{self, Opening};
 use super::report::Check;
@@ -10,6 +13,7 @@ pub(super) fn checks() -> Vec<Check> {
     let capabilities = read("/proc/self/status").unwrap_or_default();
     vec![
         tun(device_file::open("/dev/net/tun"), has_cap_net_admin(&capabilities)),
+        passt(UserNetConfig::program()),
         vhost("/dev/vhost-net", "vhost_net", "a guest's network"),
         vhost("/dev/vhost-vsock", "vhost_vsock", "sockets between guest and host"),
         io_uring(&syscalls::io_uring(), read("/proc/sys/kernel/io_uring_disabled").as_deref()),
@@ -18,7 +22,7 @@ pub(super) fn checks() -> Vec<Check> {
 
 fn tun(opening: Opening, net_admin: bool) -> Check {
     const NAME: &str = "/dev/net/tun";
-    const LOSS: &str = "guests have no network";
+    const LOSS: &str = "guests have a network by passt at most";
     match opening {
         Opening::Opened if net_admin => Check::ok(NAME, "opens, and taps can be made"),
         Opening::Opened => {
@@ -31,6 +35,15 @@ fn tun(opening: Opening, net_admin: bool) -> Check {
             Check::missing(NAME, format!("this user may not open it: {LOSS}")).mend(mend)
         }
         Opening::Failed(error) => Check::missing(NAME, format!("can't be opened: {error}: {LOSS}")),
+    }
+}
+
+fn passt(program: Option<PathBuf>) -> Check {
+    const NAME: &str = "passt";
+    match program {
+        Some(program) => Check::ok(NAME, format!("{}", program.display())),
+        None => Check::missing(NAME, "is not on PATH: guests have a network by a tap at most")
+            .mend("sudo apt install passt (Debian)"),
     }
 }
 
@@ -99,6 +112,14 @@ mod tests {
         assert!(limited.mend.unwrap().contains("ip tuntap add"));
         assert!(tun(Opening::Absent, true).mend.unwrap().contains("modprobe tun"));
         assert_eq!(tun(Opening::Denied { mend: "join".to_owned() }, true).mend.as_deref(), Some("join"));
+    }
+
+    #[test]
+    fn passt_is_looked_for_and_stops_no_vm() {
+        assert_eq!(passt(Some("/usr/bin/passt".into())).status, Status::Ok);
+        let check = passt(None);
+        assert!(!check.required && check.status == Status::Missing);
+        assert!(check.mend.unwrap().contains("apt install passt"));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub enum BalloonConfigError {
         memory_mib: u64,
     },
     /// A field that nothing implements.
-    #[error("balloon: {field} is not supported yet")]
+    #[error("balloon: {field} is not supported yet; leave it out")]
     Unsupported {
         /// Its name.
         field: &'static str,

@@ -46,6 +46,8 @@ const MAX_PAGES_PER_CALL: usize = 4096;
 const MAX_DEFLATIONS_PER_CALL: usize = 64;
 /// Ranges of reported pages that one call drops.
 const MAX_RANGES_PER_CALL: usize = 256;
+/// Bytes of a range that cost as much as a range of their own: the largest block that Linux names.
+const BYTES_LIKE_A_RANGE: u64 = 4 << 20;
 /// Buffers with statistics that one call looks at; a driver has one.
 const MAX_STATISTICS_PER_CALL: usize = 16;
 
@@ -210,7 +212,7 @@ impl BalloonDevice {
         let mut reported = Vec::new();
         queue.serve(MAX_RANGES_PER_CALL, |queue, mut chain| {
             let front = chain.writable.take_front(MAX_REPORTED_BYTES_PER_CHAIN);
-            let count = front.count();
+            let count = front.count().max((front.len() / BYTES_LIKE_A_RANGE) as usize);
             self.metrics.ignored_pages.add(chain.writable.len() / PAGE_SIZE);
             // A driver that wants to find a pattern in free pages would find zeroes.
             if !poisoned {

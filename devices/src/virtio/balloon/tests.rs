@@ -6,7 +6,7 @@ use virtio_bindings::virtio_mmio::VIRTIO_MMIO_STATUS;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::virtio::device::VirtioDevice;
+use crate::virtio::device::{DeviceEvent, VirtioDevice};
 use crate::virtio::queue_harness::{Buffer, Harness, MEMORY_SIZE, REGION_BOUNDARY, Used, VERSION_1};
 
 const INFLATE: u32 = 0;
@@ -287,6 +287,17 @@ fn reports_from_everywhere_do_no_harm() {
     balloon.harness.add_chain(3, &[Buffer::writable(1 << 40, huge), Buffer::writable(last, 0x1000)]);
     balloon.harness.kick(3);
     assert_eq!((balloon.harness.take_used(3).len(), balloon.byte(last)), (1, 0xaa));
+}
+
+#[test]
+fn large_reports_are_taken_in_shares() {
+    let mut balloon = Balloon::started(PAGE_REPORTING);
+    for _ in 0..4 {
+        balloon.harness.add_chain(3, &[Buffer::writable(0x20_0000, MAX_REPORTED_BYTES_PER_CHAIN as u32)]);
+    }
+    balloon.harness.core().process(DeviceEvent::Queue(3));
+    assert_eq!(balloon.harness.take_used(3).len(), 1, "1 GiB in a call");
+    assert_eq!(balloon.harness.wait_used(3, 3).len(), 3, "the rest comes of itself");
 }
 
 #[test]

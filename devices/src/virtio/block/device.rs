@@ -214,6 +214,13 @@ impl VirtioDevice for BlockDevice {
         Ok(())
     }
 
+    /// The host shows a completion first and signals it then: of one that a reset has taken, the signal can come after it.
+    fn ignore(&mut self, token: u32) {
+        if token == COMPLETION_TOKEN {
+            let _ = self.completion_event.as_ref().map(EventFd::read);
+        }
+    }
+
     fn process(&mut self, event: DeviceEvent) -> Result<(), DeviceError> {
         let Some(mut active) = self.active.take() else { return Ok(()) };
         let result = match event {

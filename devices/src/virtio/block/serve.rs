@@ -13,12 +13,12 @@ use crate::virtio::queue::VirtQueue;
 
 /// Requests that one call of `process` starts before other devices get their turn.
 const MAX_REQUESTS_PER_CALL: usize = 64;
-/// Bytes of data after which it starts no more: the synchronous engine moves them in the event loop.
+/// Bytes of data, or of zeroes, after which it starts no more: the synchronous engine moves them in the event loop.
 const MAX_BYTES_PER_CALL: u64 = 16 << 20;
 
 /// What became of the next request.
 enum Next {
-    /// It was started, or answered at once, and moves this many bytes of data.
+    /// It was started, or answered at once, and moves this many bytes.
     Started(u64),
     /// There is none.
     Empty,
@@ -83,6 +83,7 @@ impl BlockDevice {
             .ok_or_else(|| broken(format!("chain at {head} has no byte in guest memory for a status")))?;
         let operation = request::parse(chain, queue.memory(), &self.limits);
         let bytes = operation.as_ref().map_or(0, data_bytes);
+        let moved = operation.as_ref().map_or(0, moved_bytes);
         if !self.limiter.take(bytes) {
             queue.unpop(1);
             self.metrics.limited.increment();
@@ -106,7 +107,7 @@ impl BlockDevice {
                 *bytes_under_way += bytes;
             }
         }
-        Ok(Next::Started(bytes))
+        Ok(Next::Started(moved))
     }
 
     /// Answers what the engine has done.
@@ -194,6 +195,14 @@ fn data_bytes(operation: &Operation) -> u64 {
     match operation {
         Operation::Read { data, .. } | Operation::Write { data, .. } => data.len(),
         _ => 0,
+    }
+}
+
+/// Bytes that an operation keeps the host busy with. Zeroes are written in place, by a host that cannot do otherwise.
+fn moved_bytes(operation: &Operation) -> u64 {
+    match operation {
+        Operation::WriteZeroes { len, .. } => *len,
+        _ => data_bytes(operation),
     }
 }
 

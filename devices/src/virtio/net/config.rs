@@ -1,10 +1,12 @@
 //! PUT `/network-interfaces/{id}`.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::mac::MacAddress;
+use super::passt;
 use super::publish::Publish;
 use crate::rate_limiter::RateLimiterConfig;
 
@@ -58,6 +60,13 @@ pub struct UserNetConfig {
     /// The guest reaches what listens on the host's loopback addresses, at the address of its gateway.
     #[serde(default)]
     pub host_loopback: bool,
+}
+
+impl UserNetConfig {
+    /// The program that serves such an interface: passt, if it is on PATH.
+    pub fn program() -> Option<PathBuf> {
+        passt::program()
+    }
 }
 
 /// Why an interface cannot be configured so.

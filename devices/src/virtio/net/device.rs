@@ -38,7 +38,8 @@ const BACKEND_TOKEN: u32 = 0;
 const RECEIVE_LIMITER_TOKEN: u32 = 1;
 const TRANSMIT_LIMITER_TOKEN: u32 = 2;
 
-/// Packets that one call of `process` moves in one direction before other devices get their turn.
+/// Packets that one call of `process` moves in one direction before other devices get their turn. A buffer that is of no
+/// use counts like one.
 const MAX_PACKETS_PER_CALL: usize = 128;
 /// Bytes after which it moves no more.
 const MAX_BYTES_PER_CALL: usize = 1 << 20;
@@ -67,7 +68,7 @@ pub enum NetError {
     )]
     NoPasst,
     /// A port of the host is not to be had.
-    #[error("cannot publish {publish}: {why} on this host")]
+    #[error("cannot publish {publish}: {why}")]
     Port {
         /// What was asked for.
         publish: Publish,
@@ -256,7 +257,9 @@ impl NetDevice {
             }
             packets += 1;
             let Active { receive, expected, .. } = active;
-            if !receive.fill(*expected)? {
+            let filled = receive.fill(*expected)?;
+            packets += receive.take_useless();
+            if !filled {
                 self.metrics.rx_no_buffers.increment();
                 // Out of buffers: the driver tells of new ones.
                 if receive.queue.enable_notifications()? {
@@ -399,11 +402,11 @@ fn frame_len(packet_len: usize) -> usize {
 fn port_error(publish: Publish, source: io::Error) -> NetError {
     let (port, protocol) = (publish.host_port, publish.protocol);
     let why = match source.kind() {
-        io::ErrorKind::AddrInUse => format!("{protocol} port {port} is taken"),
+        io::ErrorKind::AddrInUse => format!("{protocol} port {port} is taken on this host; take another"),
         io::ErrorKind::PermissionDenied => {
-            format!("{protocol} port {port} is for root; take one from 1024 up")
+            format!("{protocol} port {port} of this host is for root; take one from 1024 up")
         }
-        _ => format!("{protocol} port {port} cannot be had"),
+        _ => format!("{protocol} port {port} of this host cannot be had"),
     };
     NetError::Port { publish, why, source }
 }

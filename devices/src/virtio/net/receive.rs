@@ -42,6 +42,8 @@ pub(super) struct ReceiveQueue {
     /// Memory to be used again.
     spare: Vec<Segments>,
     used: Vec<(u16, u32)>,
+    /// Useless buffers that were given back and not asked about yet.
+    useless: usize,
 }
 
 impl ReceiveQueue {
@@ -57,6 +59,7 @@ impl ReceiveQueue {
             chain: Chain::default(),
             spare: Vec::new(),
             used: Vec::new(),
+            useless: 0,
         }
     }
 
@@ -82,6 +85,7 @@ impl ReceiveQueue {
                 Err(_) => {}
             }
             useless += 1;
+            self.useless += 1;
             if useless > MAX_USELESS {
                 return Err(DeviceError::Queue {
                     queue: 0,
@@ -91,6 +95,11 @@ impl ReceiveQueue {
             self.queue.add_used(head, 0)?;
         }
         Ok(!self.buffers.is_empty())
+    }
+
+    /// How many useless buffers were given back since the last call: looking at them took its time.
+    pub(super) fn take_useless(&mut self) -> usize {
+        std::mem::take(&mut self.useless)
     }
 
     /// Whether the room cannot become larger, whatever the driver does.

@@ -195,6 +195,13 @@ impl VirtioDevice for VhostNetDevice {
         Ok(())
     }
 
+    /// A start that failed half-way may have left something, from the queue that the kernel had.
+    fn ignore(&mut self, token: u32) {
+        if let Some(event) = self.calls.iter().chain([&self.error]).nth(token as usize) {
+            let _ = event.read();
+        }
+    }
+
     fn process(&mut self, event: DeviceEvent) -> Result<(), DeviceError> {
         let (Some(active), DeviceEvent::Backend(token)) = (&self.active, event) else { return Ok(()) };
         if token == ERROR_TOKEN {

@@ -374,6 +374,9 @@ impl TransportCore {
     pub fn process(&self, event: DeviceEvent) {
         let mut device = lock(&self.device);
         if !self.active.load(Ordering::SeqCst) {
+            if let DeviceEvent::Backend(token) = event {
+                device.ignore(token);
+            }
             return;
         }
         self.notifier.metrics.events.increment();

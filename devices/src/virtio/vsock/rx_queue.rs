@@ -158,7 +158,12 @@ impl RxQueue {
         Ok(self.used.len() as u64)
     }
 
-    /// How many buffers were given back since the last call because no packet fits into them.
+    /// How many buffers were given back since [`take_rejected`](Self::take_rejected) because no packet fits into them.
+    pub(super) fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    /// The same, counted anew from now on.
     pub(super) fn take_rejected(&mut self) -> u64 {
         std::mem::take(&mut self.rejected)
     }

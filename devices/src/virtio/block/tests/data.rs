@@ -239,6 +239,23 @@ fn more_data_than_may_be_under_way_is_moved_in_turn() {
 }
 
 #[test]
+fn zeroes_are_written_in_shares() {
+    for engine in ENGINES {
+        let mut disk = Disk::new(engine);
+        let range = disk.harness.place(&range(0, SECTORS as u32, 0));
+        // The whole disk, 1 MiB, each time; a call does 16 MiB.
+        for _ in 0..40 {
+            let (buffers, _) =
+                disk.buffers(&header(VIRTIO_BLK_T_WRITE_ZEROES, 0), &[Buffer::readable(range, 16)]);
+            disk.harness.add_chain(0, &buffers);
+        }
+        disk.harness.core().process(DeviceEvent::Queue(0));
+        assert_eq!(disk.harness.take_used(0).len(), 16, "{engine:?}");
+        assert_eq!(disk.harness.wait_used(0, 24).len(), 24, "{engine:?}: the rest comes of itself");
+    }
+}
+
+#[test]
 fn a_driver_that_wants_no_interrupts_gets_none() {
     for engine in ENGINES {
         let mut disk = Disk::new(engine);
@@ -275,6 +292,17 @@ fn a_reset_in_flight_leaves_guest_memory_alone_afterwards() {
         disk.harness.start(FLUSH, 64);
         assert_eq!(disk.read(5, 512), (OK, sector(5)), "and the device starts again");
     }
+}
+
+#[test]
+fn a_completion_that_is_signalled_after_a_reset_wakes_nobody_for_long() {
+    let mut disk = Disk::new(IoEngine::Async);
+    disk.harness.write(mmio::VIRTIO_MMIO_STATUS, 0);
+    disk.device().completion_event.as_ref().unwrap().write(1).unwrap();
+    let wakeups = (0..20).filter(|_| disk.harness.run_once(std::time::Duration::ZERO)).count();
+    assert!(wakeups <= 1, "{wakeups} wake-ups for nothing");
+    disk.harness.start(FLUSH, 64);
+    assert_eq!(disk.read(5, 512), (OK, sector(5)));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use log::info;
 use virtio_bindings::virtio_net::VIRTIO_NET_F_GUEST_CSUM;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-pub(super) use process::NoPasst;
+pub(super) use process::{NoPasst, program};
 use process::{Passt, Plan};
 use stream::Stream;
 #[cfg(any(test, feature = "test-harness"))]

@@ -47,7 +47,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(config: &UserNetConfig, mtu: u32) -> Result<Self, NoPasst> {
         let UserNetConfig { publish, host_loopback } = config;
-        let program = find(PROGRAM).ok_or(NoPasst::NotFound)?;
+        let program = program().ok_or(NoPasst::NotFound)?;
         // Its socket is its standard input, which is the one that a child can be given without further ado.
         let mut arguments: Vec<OsString> =
             ["--foreground", "--quiet", "--fd", "0", "--mtu"].map(OsString::from).into();
@@ -154,7 +154,8 @@ impl Passt {
             }
         }
         let Self { last_line, .. } = self;
-        if last_line.is_empty() { status } else { format!("{status}; it said: {last_line}") }
+        let said = if last_line.is_empty() { String::new() } else { format!("; it said: {last_line}") };
+        format!("passt ended ({status}){said}")
     }
 
     fn end(&mut self) -> io::Result<ExitStatus> {
@@ -178,15 +179,15 @@ impl Drop for Passt {
     }
 }
 
-/// The program `name`, in the folders of PATH.
-fn find(name: &str) -> Option<PathBuf> {
+/// passt, in the folders of PATH.
+pub(in crate::virtio::net) fn program() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let executable = |path: &PathBuf| {
         path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     };
     env::split_paths(&path)
         .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(name))
+        .map(|folder| folder.join(PROGRAM))
         .find(executable)
 }
 

@@ -1,6 +1,7 @@
 //! Drivers that break the rules.
 
 use super::*;
+use crate::virtio::device::DeviceEvent;
 use crate::virtio::queue_harness::MEMORY_SIZE;
 
 #[test]
@@ -143,4 +144,34 @@ fn a_flood_is_served_in_shares() {
     net.settle();
     assert_eq!(net.lens(RX).len(), 256);
     assert_eq!(net.harness.avail_event(TX), 256, "asks for the next notification");
+}
+
+#[test]
+fn a_driver_that_goes_on_adding_useless_receive_buffers_is_served_in_shares() {
+    let mut net = tap(0);
+    let good = net.harness.allocate(100, 0);
+    // Long ones, which take their time to look at.
+    let useless = net.harness.add_indirect_chain(RX, &vec![Buffer::readable(good, 1); 400]);
+    for _ in 0..62 {
+        net.harness.make_available(RX, useless);
+    }
+    net.harness.add_chain(RX, &[Buffer::writable(good, 100)]);
+    for _ in 0..100 {
+        let _ = net.peer.send(&[7; 72]);
+    }
+    let refill = net.harness.refill(RX);
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let other_vcpu = std::thread::spawn(move || {
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            refill();
+        }
+    });
+    std::thread::sleep(Duration::from_millis(10));
+    net.harness.core().process(DeviceEvent::Queue(0));
+    drop(stop);
+    other_vcpu.join().unwrap();
+    assert!(!net.harness.needs_reset());
+    // Sixty-three useless ones come before each good one.
+    let packets = net.metrics.rx_frames.get();
+    assert!((1..=4).contains(&packets), "{packets} packets in one call");
 }

@@ -128,7 +128,8 @@ impl Connection {
         memory: &GuestMemory,
         mut data: Segments,
     ) -> Result<(), Violation> {
-        let Some(stream) = self.stream.as_ref().filter(|_| self.host_receives) else {
+        // What comes behind the guest's end, while that waits for a slow reader, had no credit to bound it.
+        let Some(stream) = self.stream.as_ref().filter(|_| self.guest_sends && self.host_receives) else {
             self.forward(data.len() as u32);
             return Ok(());
         };

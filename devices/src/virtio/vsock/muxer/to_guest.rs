@@ -5,7 +5,7 @@ use crate::virtio::device::DeviceError;
 use crate::virtio::vsock::connection::Sent;
 use crate::virtio::vsock::rx_queue::RxQueue;
 
-/// Packets that one call sends before other devices get their turn.
+/// Packets that one call sends before other devices get their turn. A buffer that is of no use counts like one.
 const MAX_PACKETS_PER_CALL: u64 = 256;
 
 impl Muxer {
@@ -16,7 +16,7 @@ impl Muxer {
     pub(in super::super) fn send_to_guest(&mut self, rx: &mut RxQueue) -> Result<(), DeviceError> {
         let mut packets = 0;
         while !self.resets.is_empty() || self.table.has_ready() {
-            if packets >= MAX_PACKETS_PER_CALL {
+            if packets + rx.rejected() >= MAX_PACKETS_PER_CALL {
                 rx.continue_later();
                 break;
             }

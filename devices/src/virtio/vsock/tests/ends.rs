@@ -82,6 +82,28 @@ fn what_a_guest_sent_before_it_closed_reaches_a_slow_reader() {
 }
 
 #[test]
+fn what_a_guest_sends_behind_its_end_is_neither_kept_nor_passed_on() {
+    let mut guest = Guest::new();
+    let listener = guest.listen(52);
+    let (socket, mut stream) = guest.connect(&listener, 1, 52);
+    let sent = fill(&mut guest, socket);
+    // The device hears of all of it before it can tell the guest that the connection is gone.
+    let data = vec![0xa5; 32 * KIB];
+    let late = (socket.header(Op::Rw, data.len() as u32), &data[..]);
+    guest.send_together(&[(socket.shutdown(SHUTDOWN_BOTH), &[]), late, late, late]);
+    assert_eq!(guest.ops(), [Op::Rst]);
+    let reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        bytes.len()
+    });
+    while !reader.is_finished() {
+        guest.run();
+    }
+    assert_eq!(reader.join().unwrap(), sent, "no credit bounds what comes behind the end");
+}
+
+#[test]
 fn what_a_host_program_sent_before_it_closed_reaches_a_guest_without_room() {
     let mut guest = Guest::new();
     let (mut socket, mut client) = guest.accept(80);

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::guest::{BUF_ALLOC, Guest, Packet, Socket, is_closed, read_now};
+use crate::virtio::device::DeviceEvent;
 use crate::virtio::queue_harness::{Buffer, MEMORY_SIZE, REGION_BOUNDARY};
 use crate::virtio::vsock::MAX_CONNECTIONS;
 use crate::virtio::vsock::packet::{HEADER_LEN, Header, Op, SHUTDOWN_SEND};
@@ -208,6 +209,35 @@ fn receive_buffers_that_hold_no_packet_are_given_back_empty() {
     assert_eq!(lens, [0; 4]);
     guest.add_buffers(1, 100);
     assert_eq!(guest.ops(), [Op::Rst], "the next buffer that is of use is used");
+}
+
+#[test]
+fn a_driver_that_goes_on_adding_useless_receive_buffers_is_served_in_shares() {
+    let mut guest = Guest::without_buffers();
+    for guest_port in 0..200 {
+        guest.say(Socket { guest: guest_port, host: 6, buf_alloc: 0, fwd_cnt: 0 }, Op::Response, &[]);
+    }
+    let good = guest.harness.allocate(100, 0);
+    // Long ones, which take their time to look at.
+    let useless = guest.harness.add_indirect_chain(0, &vec![Buffer::readable(good, 1); 400]);
+    for _ in 0..254 {
+        guest.harness.make_available(0, useless);
+    }
+    guest.harness.add_chain(0, &[Buffer::writable(good, 100)]);
+    let refill = guest.harness.refill(0);
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let other_vcpu = std::thread::spawn(move || {
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            refill();
+        }
+    });
+    std::thread::sleep(std::time::Duration::from_millis(10));
+    guest.harness.core().process(DeviceEvent::Queue(0));
+    drop(stop);
+    other_vcpu.join().unwrap();
+    assert!(!guest.harness.needs_reset());
+    let rejected = guest.metrics.invalid_packets.get() - 200;
+    assert!((1..1024).contains(&rejected), "{rejected} buffers in one call");
 }
 
 #[test]
