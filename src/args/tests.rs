@@ -102,7 +102,7 @@ fn a_mistake_is_told_in_one_line_with_the_mend() {
             &["--kernel", "k", "--disk", "path=x,speed=9"],
             "path=FILE, id=NAME, readonly, engine=sync|io_uring",
         ),
-        (&["--kernel", "k", "--console", "tty"], "stdio, none or file=PATH"),
+        (&["--kernel", "k", "--console", "tty"], "[virtio,]stdio, [virtio,]none, [virtio,]file=PATH"),
         (&["--kernel", "k", "--on-reset", "explode"], "exit, restart"),
         (&["--kernel", "k", "--kernel", "l"], "cannot be used multiple times"),
         (&["--kernel", "k", "doctor"], "doctor"),
