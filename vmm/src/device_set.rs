@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::GuestMemory;
 use devices::bus::{BusDevice, BusError};
+use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::i8042::I8042;
 use devices::legacy::serial::Serial;
@@ -19,6 +20,7 @@ use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::mmio::MmioTransport;
 use devices::virtio::vsock::{VsockDevice, VsockError};
 use kvm_ioctls::{IoEventAddress, VmFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::acpi::VirtioMmio;
 use crate::config::{Transport, VmConfig};
@@ -122,6 +124,24 @@ pub(crate) fn lock<T>(device: &Mutex<T>) -> MutexGuard<'_, T> {
     device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An interrupt that KVM injects by itself when its eventfd is written.
+struct Irqfd(EventFd);
+
+impl Interrupt for Irqfd {
+    fn trigger(&self) -> io::Result<()> {
+        self.0.write(1)
+    }
+}
+
+/// Registers an edge-triggered interrupt with KVM, for a device that a vCPU makes raise it within its own exit. Raised by
+/// [`IrqLine`] there, a Debian guest was seen to spin for ever while it set up its serial port and keyboard.
+fn irqfd(vm: &VmFd, gsi: u32) -> Result<Arc<dyn Interrupt>, DeviceSetError> {
+    let eventfd = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+        .map_err(|source| DeviceSetError::Host { what: "an interrupt's eventfd", source })?;
+    vm.register_irqfd(&eventfd, gsi).map_err(kvm::failed("KVM_IRQFD"))?;
+    Ok(Arc::new(Irqfd(eventfd)))
+}
+
 impl DeviceSet {
     /// Makes the devices that `config` names and puts them on `buses`. Guest memory must have its slots already: one
     /// that is added after the first interrupt or notification costs milliseconds.
@@ -135,9 +155,8 @@ impl DeviceSet {
         console: &Output,
         buses: &mut Buses,
     ) -> Result<Self, DeviceSetError> {
-        let serial =
-            Arc::new(Serial::new(Arc::new(IrqLine::new(vm, layout::SERIAL_GSI)), Box::new(console.clone())));
-        let i8042 = Arc::new(I8042::new(Arc::new(IrqLine::new(vm, layout::I8042_GSI))));
+        let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, Box::new(console.clone())));
+        let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
         let pio: [(u16, u16, Arc<dyn BusDevice>); 3] = [
             (layout::SERIAL_PORT, layout::SERIAL_PORT_SIZE, serial.clone()),
             (layout::I8042_PORT, layout::I8042_PORT_SIZE, i8042.clone()),

@@ -3,6 +3,8 @@
 //! It is raised by ioctl and not by irqfd. KVM injects an irqfd of a line from a worker thread (only message-signalled
 //! interrupts are injected where the eventfd is written), so each interrupt would cost a wake-up and two switches between
 //! threads: on one CPU a sixth of the time that a small read from a disk takes.
+//!
+//! It is for devices that the event loop serves.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
