@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::kvm::{require_kvm, skip};
@@ -35,7 +36,7 @@ fn no_rights_to_kvm_are_named_with_the_mend() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let (binary, guest) = (folder.path().join("rvmm"), folder.path().join("guest"));
-    fs::copy(env!("CARGO_BIN_EXE_rvmm"), &binary).unwrap();
+    process::install(Path::new(env!("CARGO_BIN_EXE_rvmm")), &binary);
     fs::copy(bare::path("hello"), &guest).unwrap();
     let mut command = Command::new(binary);
     command.uid(65534).gid(65534);

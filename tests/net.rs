@@ -2,7 +2,7 @@
 
 use crate::support::Rvmm;
 use crate::support::kvm::require_kvm;
-use crate::support::{bare, namespace};
+use crate::support::{bare, namespace, process};
 
 /// A tap whose host is 10.7.0.1.
 const TAP: &str = "ip tuntap add tap0 mode tap; ip address add 10.7.0.1/24 dev tap0; ip link set tap0 up";
@@ -49,8 +49,9 @@ fn passt_starts_with_the_driver_and_not_before() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("passt");
     let trace = folder.path().join("started");
-    std::fs::write(&program, format!("#!/bin/sh\necho \"$@\" >{}\n", trace.display())).unwrap();
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let script = folder.path().join("script");
+    std::fs::write(&script, format!("#!/bin/sh\necho \"$@\" >{}\n", trace.display())).unwrap();
+    process::install(&script, &program);
     let run = |guest: &str| {
         let mut rvmm = Rvmm::guest(guest).args(["--net", "user,publish=127.0.0.1:61234:80,mtu=1500"]);
         rvmm.command.env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()));

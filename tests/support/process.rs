@@ -80,3 +80,11 @@ pub(crate) fn make_fifo(path: &Path) {
 pub(crate) fn threads(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
 }
+
+/// Copies a program. Another process does it: a test that starts one at the same moment would give it our descriptor,
+/// open for writing, and nobody could run the copy ("Text file busy").
+#[track_caller]
+pub(crate) fn install(from: &Path, to: &Path) {
+    let installed = Command::new("install").args(["-m", "755"]).args([from, to]).status();
+    assert!(installed.is_ok_and(|status| status.success()), "install {}", to.display());
+}
