@@ -64,7 +64,7 @@ fuzz_target!(|input: Input| {
 
     for action in input.actions.into_iter().take(64) {
         match action {
-            Action::Queue(step) => step.take(&mut harness, QUEUES),
+            Action::Queue(step) => drop(step.take(&mut harness, QUEUES)),
             Action::Pages { deflate, pages } => {
                 // Not the rings, and a little past the end.
                 let list = pages.iter().take(64).flat_map(|page| (0x200 + page % 0x610).to_le_bytes());

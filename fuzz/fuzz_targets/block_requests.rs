@@ -5,6 +5,8 @@
 //! an answer or the device asks for a reset; and after a reset the device works.
 #![no_main]
 
+mod driver;
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
@@ -13,8 +15,8 @@ use arbitrary::Arbitrary;
 use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 use devices::virtio::block::{BlockConfig, BlockDevice, CacheType, IoEngine};
 use devices::virtio::queue_harness::{Buffer, Harness};
+use driver::{Piece, Place};
 use libfuzzer_sys::fuzz_target;
-use virtio_queue::desc::split::Descriptor;
 
 const SECTORS: u64 = 64;
 const FLUSH: u64 = 1 << 9;
@@ -61,53 +63,11 @@ enum Request {
         status: Place,
         indirect: bool,
     },
-    /// Any chain of pieces.
-    Chain(Vec<Piece>),
-    /// A descriptor as it is in memory.
-    Descriptor {
-        index: u8,
-        address: Place,
-        len: u32,
-        flags: u8,
-        next: u8,
-    },
-    Available(u16),
-    AvailableIndex(u16),
-    Kick,
+    Queue(driver::Step),
     Reset,
     Limit(Limit),
     /// To the other image, to the same one, or to what is no disk.
     Swap(u8),
-}
-
-#[derive(Arbitrary, Debug, Clone, Copy)]
-struct Piece {
-    place: Place,
-    len: u16,
-    writable: bool,
-}
-
-#[derive(Arbitrary, Debug, Clone, Copy)]
-enum Place {
-    Low(u32),
-    Any(u64),
-}
-
-impl Place {
-    fn address(self) -> u64 {
-        match self {
-            // Behind the rings, up to a little past the end of memory.
-            Self::Low(address) => (1 << 20) + u64::from(address) % ((7 << 20) + 0x1000),
-            Self::Any(address) => address,
-        }
-    }
-}
-
-impl Piece {
-    fn buffer(self) -> Buffer {
-        let (address, len) = (self.place.address(), u32::from(self.len));
-        if self.writable { Buffer::writable(address, len) } else { Buffer::readable(address, len) }
-    }
 }
 
 fuzz_target!(|input: Input| {
@@ -147,20 +107,9 @@ fuzz_target!(|input: Input| {
                     vec![Buffer::readable(at, split), Buffer::readable(at + u64::from(split), 16 - split)];
                 buffers.extend(pieces.into_iter().take(20).map(Piece::buffer));
                 buffers.push(Buffer::writable(status.address(), 1));
-                add(&mut harness, &buffers, indirect);
+                driver::add_chain(&mut harness, 0, &buffers, indirect);
             }
-            Request::Chain(pieces) => {
-                let buffers: Vec<_> = pieces.into_iter().take(20).map(Piece::buffer).collect();
-                add(&mut harness, &buffers, false);
-            }
-            Request::Descriptor { index, address, len, flags, next } => {
-                let descriptor =
-                    Descriptor::new(address.address(), len, u16::from(flags & 7), u16::from(next));
-                harness.write_descriptor(0, u16::from(index), descriptor);
-            }
-            Request::Available(head) => harness.make_available(0, head),
-            Request::AvailableIndex(idx) => harness.set_avail_idx(0, idx),
-            Request::Kick => harness.kick(0),
+            Request::Queue(step) => drop(step.take(&mut harness, 1)),
             Request::Reset => harness.start(features, queue_size),
             Request::Limit(limit) => device.lock().unwrap().set_rate_limiter(&limit.into()),
             Request::Swap(target) => {
@@ -199,14 +148,3 @@ fuzz_target!(|input: Input| {
         fs::remove_file(&path).unwrap();
     }
 });
-
-fn add(harness: &mut Harness, buffers: &[Buffer], indirect: bool) {
-    if buffers.is_empty() {
-        return;
-    }
-    if indirect {
-        harness.add_indirect_chain(0, buffers);
-    } else {
-        harness.add_chain(0, buffers);
-    }
-}

@@ -87,7 +87,7 @@ fuzz_target!(|input: Input| {
     let text = [b't'; INPUT_CAPACITY + 1];
     for action in input.actions.into_iter().take(64) {
         match action {
-            Action::Queue(step) => step.take(&mut harness, QUEUES),
+            Action::Queue(step) => drop(step.take(&mut harness, QUEUES)),
             Action::Typed(len) => {
                 let taken = device.lock().unwrap().enqueue(&text[..usize::from(len).min(text.len())]);
                 assert!(taken <= INPUT_CAPACITY);

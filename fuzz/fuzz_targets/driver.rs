@@ -53,7 +53,8 @@ pub enum Place {
 }
 
 impl Place {
-    fn address(self) -> u64 {
+    /// The guest-physical address that it stands for.
+    pub fn address(self) -> u64 {
         match self {
             // Behind the rings, up to a little past the end of memory.
             Self::Low(address) => (2 << 20) + u64::from(address) % ((6 << 20) + 0x1000),
@@ -63,7 +64,8 @@ impl Place {
 }
 
 impl Piece {
-    fn buffer(self) -> Buffer {
+    /// A part of a descriptor chain, of up to 8 KiB, or of any length that a descriptor can have.
+    pub fn buffer(self) -> Buffer {
         let len = if self.long { self.len } else { self.len % 0x2000 };
         let address = self.place.address();
         if self.writable { Buffer::writable(address, len) } else { Buffer::readable(address, len) }
@@ -71,17 +73,13 @@ impl Piece {
 }
 
 impl Step {
-    /// Does it to a device with `queues` queues.
-    pub fn take(self, harness: &mut Harness, queues: u32) {
+    /// Does it to a device with `queues` queues; the head of the chain, if it made one.
+    pub fn take(self, harness: &mut Harness, queues: u32) -> Option<u16> {
         let which = |queue: u8| u32::from(queue) % queues;
         match self {
             Self::Chain { queue, pieces, indirect } => {
-                let buffers: Vec<_> = pieces.into_iter().take(20).map(Piece::buffer).collect();
-                match (buffers.is_empty(), indirect) {
-                    (true, _) => {}
-                    (false, true) => drop(harness.add_indirect_chain(which(queue), &buffers)),
-                    (false, false) => drop(harness.add_chain(which(queue), &buffers)),
-                }
+                let buffers: Vec<_> = pieces.into_iter().take(40).map(Piece::buffer).collect();
+                return add_chain(harness, which(queue), &buffers, indirect);
             }
             Self::Descriptor { queue, index, address, len, flags, next } => {
                 let descriptor =
@@ -93,5 +91,15 @@ impl Step {
             Self::Flags { queue, flags } => harness.set_avail_flags(which(queue), flags),
             Self::Kick { queue } => harness.kick(which(queue)),
         }
+        None
+    }
+}
+
+/// Makes a chain available, in the table or by one of its own, unless it has no part; its head.
+pub fn add_chain(harness: &mut Harness, queue: u32, buffers: &[Buffer], indirect: bool) -> Option<u16> {
+    match (buffers.is_empty(), indirect) {
+        (true, _) => None,
+        (false, true) => Some(harness.add_indirect_chain(queue, buffers)),
+        (false, false) => Some(harness.add_chain(queue, buffers)),
     }
 }

@@ -4,6 +4,8 @@
 //! Holds: no panic and no hang; memory stays bounded; whatever is sent is a frame; and after a reset the device works.
 #![no_main]
 
+mod driver;
+
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -13,7 +15,6 @@ use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 use devices::virtio::net::{NetConfig, NetDevice, Peer};
 use devices::virtio::queue_harness::{Buffer, Harness};
 use libfuzzer_sys::fuzz_target;
-use virtio_queue::desc::split::Descriptor;
 
 const RX: u32 = 0;
 const TX: u32 = 1;
@@ -44,32 +45,7 @@ enum Action {
         len: u16,
         split: u8,
     },
-    /// Any chain on either queue.
-    Chain {
-        transmit: bool,
-        indirect: bool,
-        pieces: Vec<Piece>,
-    },
-    /// A descriptor as it is in memory.
-    Descriptor {
-        transmit: bool,
-        index: u8,
-        address: Place,
-        len: u32,
-        flags: u8,
-        next: u8,
-    },
-    Available {
-        transmit: bool,
-        head: u16,
-    },
-    AvailableIndex {
-        transmit: bool,
-        idx: u16,
-    },
-    Kick {
-        transmit: bool,
-    },
+    Queue(driver::Step),
     /// The peer sends a packet or a frame as it should be.
     Send {
         len: u16,
@@ -80,36 +56,6 @@ enum Action {
     Receive,
     Hang,
     Reset,
-}
-
-#[derive(Arbitrary, Debug, Clone, Copy)]
-struct Piece {
-    place: Place,
-    len: u16,
-    writable: bool,
-}
-
-#[derive(Arbitrary, Debug, Clone, Copy)]
-enum Place {
-    Low(u32),
-    Any(u64),
-}
-
-impl Place {
-    fn address(self) -> u64 {
-        match self {
-            // Behind the rings, up to a little past the end of memory.
-            Self::Low(address) => (1 << 20) + u64::from(address) % ((7 << 20) + 0x1000),
-            Self::Any(address) => address,
-        }
-    }
-}
-
-impl Piece {
-    fn buffer(self) -> Buffer {
-        let (address, len) = (self.place.address(), u32::from(self.len));
-        if self.writable { Buffer::writable(address, len) } else { Buffer::readable(address, len) }
-    }
 }
 
 enum Other {
@@ -182,7 +128,6 @@ fuzz_target!(|input: Input| {
     let queue_size = 1 << (input.queue_size_log % 9);
     harness.start(features, queue_size);
 
-    let queue = |transmit: bool| if transmit { TX } else { RX };
     for action in input.actions.into_iter().take(64) {
         match action {
             Action::Offer { count, len } => {
@@ -204,22 +149,7 @@ fuzz_target!(|input: Input| {
                 );
                 harness.kick(TX);
             }
-            Action::Chain { transmit, indirect, pieces } => {
-                let buffers: Vec<_> = pieces.into_iter().take(40).map(Piece::buffer).collect();
-                match (buffers.is_empty(), indirect) {
-                    (true, _) => {}
-                    (false, true) => drop(harness.add_indirect_chain(queue(transmit), &buffers)),
-                    (false, false) => drop(harness.add_chain(queue(transmit), &buffers)),
-                }
-            }
-            Action::Descriptor { transmit, index, address, len, flags, next } => {
-                let descriptor =
-                    Descriptor::new(address.address(), len, u16::from(flags & 7), u16::from(next));
-                harness.write_descriptor(queue(transmit), u16::from(index), descriptor);
-            }
-            Action::Available { transmit, head } => harness.make_available(queue(transmit), head),
-            Action::AvailableIndex { transmit, idx } => harness.set_avail_idx(queue(transmit), idx),
-            Action::Kick { transmit } => harness.kick(queue(transmit)),
+            Action::Queue(step) => drop(step.take(&mut harness, 2)),
             Action::Send { len } => other.send(usize::from(len)),
             Action::SendRaw(data) => other.send_raw(&data),
             Action::Receive => other.receive(),

@@ -4,6 +4,8 @@
 //! connection that is there is never given more data than it has room for; and after a reset the device works.
 #![no_main]
 
+mod driver;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,7 +14,6 @@ use arbitrary::Arbitrary;
 use devices::virtio::queue_harness::{Buffer, Harness};
 use devices::virtio::vsock::{VsockConfig, VsockDevice};
 use libfuzzer_sys::fuzz_target;
-use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress};
 
 const CID: u64 = 3;
@@ -45,25 +46,12 @@ enum Action {
     },
     /// A packet of any bytes.
     Bytes(Vec<u8>),
-    /// Any chain of pieces on any queue.
-    Chain(u8, Vec<Piece>),
-    /// A descriptor as it is in memory.
-    Descriptor {
-        queue: u8,
-        index: u8,
-        address: Place,
-        len: u32,
-        flags: u8,
-        next: u8,
-    },
+    Queue(driver::Step),
     /// Receive buffers.
     Buffers {
         count: u8,
         len: u16,
     },
-    Available(u8, u16),
-    AvailableIndex(u8, u16),
-    Kick(u8),
     Reset,
     /// A host program connects and says this, perhaps behind a proper line.
     Client {
@@ -97,36 +85,6 @@ enum Credit {
     },
 }
 
-#[derive(Arbitrary, Debug, Clone, Copy)]
-struct Piece {
-    place: Place,
-    len: u16,
-    writable: bool,
-}
-
-#[derive(Arbitrary, Debug, Clone, Copy)]
-enum Place {
-    Low(u32),
-    Any(u64),
-}
-
-impl Place {
-    fn address(self) -> u64 {
-        match self {
-            // Behind the rings, up to a little past the end of memory.
-            Self::Low(address) => (1 << 20) + u64::from(address) % ((7 << 20) + 0x1000),
-            Self::Any(address) => address,
-        }
-    }
-}
-
-impl Piece {
-    fn buffer(self) -> Buffer {
-        let (address, len) = (self.place.address(), u32::from(self.len));
-        if self.writable { Buffer::writable(address, len) } else { Buffer::readable(address, len) }
-    }
-}
-
 fn header(dst_cid: u64, ports: [u32; 2], len: u32, kind: [u16; 2], rest: [u32; 3]) -> Vec<u8> {
     let mut bytes = [CID.to_le_bytes(), dst_cid.to_le_bytes()].concat();
     bytes.extend([ports[0], ports[1], len].into_iter().flat_map(u32::to_le_bytes));
@@ -141,13 +99,13 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 /// What a driver knows: what it was sent on each connection, by the ports of host and guest.
 #[derive(Default)]
-struct Driver {
+struct Known {
     buffers: HashMap<u32, (u64, u32)>,
     sent: HashMap<[u32; 2], u32>,
     requested: Vec<[u32; 2]>,
 }
 
-impl Driver {
+impl Known {
     fn collect(&mut self, harness: &mut Harness) {
         for used in harness.take_used(RX) {
             let Some((address, len)) = self.buffers.remove(&used.head) else { continue };
@@ -185,7 +143,7 @@ fuzz_target!(|input: Input| {
     let queue_size = 1 << (input.queue_size_log % 9);
     // The event queue is smaller, and is left alone by a driver that asks too much of it.
     harness.start(features, queue_size);
-    let mut driver = Driver::default();
+    let mut known = Known::default();
     let mut programs: Vec<UnixStream> = Vec::new();
 
     for action in input.actions.into_iter().take(128) {
@@ -196,8 +154,8 @@ fuzz_target!(|input: Input| {
                 match to {
                     To::Listener => {}
                     To::Client(number) => {
-                        let known = driver.requested.len().max(1);
-                        if let Some([requested, _]) = driver.requested.get(usize::from(number) % known) {
+                        let count = known.requested.len().max(1);
+                        if let Some([requested, _]) = known.requested.get(usize::from(number) % count) {
                             host = *requested;
                         }
                     }
@@ -205,7 +163,7 @@ fuzz_target!(|input: Input| {
                     To::OtherCid(other) => cid = other,
                     To::OtherType(other) => kind = other,
                 }
-                let sent = driver.sent.get(&[host, guest]).copied().unwrap_or_default();
+                let sent = known.sent.get(&[host, guest]).copied().unwrap_or_default();
                 let (buf_alloc, fwd_cnt) = match credit {
                     Credit::Honest => (1 << 16, sent),
                     Credit::Full => (0, sent),
@@ -214,7 +172,7 @@ fuzz_target!(|input: Input| {
                 let len = u32::from(len);
                 let op = u16::from(op % 9);
                 if op == 1 {
-                    driver.sent.remove(&[host, guest]);
+                    known.sent.remove(&[host, guest]);
                 }
                 let bytes =
                     header(cid, [guest, host], len, [kind, op], [u32::from(flags), buf_alloc, fwd_cnt]);
@@ -239,40 +197,27 @@ fuzz_target!(|input: Input| {
                 harness.add_chain(TX, &[Buffer::readable(at, len as u32)]);
                 harness.kick(TX);
             }
-            Action::Chain(queue, pieces) => {
-                let buffers: Vec<_> = pieces.into_iter().take(20).map(Piece::buffer).collect();
-                if !buffers.is_empty() {
-                    let head = harness.add_chain(u32::from(queue % 3), &buffers);
-                    driver.buffers.remove(&u32::from(head));
+            Action::Queue(step) => {
+                // What goes behind the harness's back leaves nobody knowing what is in the rings.
+                if !matches!(step, driver::Step::Chain { .. } | driver::Step::Kick { .. }) {
+                    known.buffers.clear();
                 }
-            }
-            Action::Descriptor { queue, index, address, len, flags, next } => {
-                let descriptor =
-                    Descriptor::new(address.address(), len, u16::from(flags & 7), u16::from(next));
-                driver.buffers.clear();
-                harness.write_descriptor(u32::from(queue % 3), u16::from(index), descriptor);
+                if let Some(head) = step.take(&mut harness, 3) {
+                    known.buffers.remove(&u32::from(head));
+                }
             }
             Action::Buffers { count, len } => {
                 let len = u32::from(len) % 5000;
                 for number in 0..u64::from(count % 32) {
                     let address = (4 << 20) + number * 5000;
                     let head = harness.add_chain(RX, &[Buffer::writable(address, len)]);
-                    driver.buffers.insert(u32::from(head), (address, len));
+                    known.buffers.insert(u32::from(head), (address, len));
                 }
                 harness.kick(RX);
             }
-            Action::Available(queue, head) => {
-                driver.buffers.clear();
-                harness.make_available(u32::from(queue % 3), head);
-            }
-            Action::AvailableIndex(queue, idx) => {
-                driver.buffers.clear();
-                harness.set_avail_idx(u32::from(queue % 3), idx);
-            }
-            Action::Kick(queue) => harness.kick(u32::from(queue % 3)),
             Action::Reset => {
                 harness.start(features, queue_size);
-                driver = Driver::default();
+                known = Known::default();
             }
             Action::Client { port, words } => {
                 let Ok(mut program) = UnixStream::connect(&path) else { continue };
@@ -310,7 +255,7 @@ fuzz_target!(|input: Input| {
                 break;
             }
         }
-        driver.collect(&mut harness);
+        known.collect(&mut harness);
         while let Ok((program, _)) = listener.accept() {
             program.set_nonblocking(true).unwrap();
             programs.push(program);
