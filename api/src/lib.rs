@@ -8,15 +8,14 @@
 
 mod endpoints;
 mod errors;
-mod listener;
 mod metrics;
 mod patience;
 mod reply;
 pub mod routes;
 mod server;
 
+pub use devices::unix_socket::SocketError;
 pub use errors::Fault;
-pub use listener::SocketError;
 pub use metrics::ApiMetrics;
 pub use reply::Reply;
 pub use server::{Server, ServerError};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use devices::unix_socket::{ListeningSocket, SocketError, SocketFile};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue, SERVER};
@@ -22,7 +23,6 @@ use tokio::time::{sleep, timeout};
 use vmm::controller::{Refusal, Remote};
 
 use crate::errors::Fault;
-use crate::listener::{Listener, SocketError, SocketFile};
 use crate::metrics::ApiMetrics;
 use crate::patience::PatientStream;
 use crate::reply::Reply;
@@ -79,7 +79,7 @@ impl Server {
     /// [`ServerError`].
     pub fn start(path: &Path, remote: Remote) -> Result<Self, ServerError> {
         let named = |source| ServerError::Socket { path: path.display().to_string(), source };
-        let (listener, file) = Listener::bind(path).map_err(named)?.into_parts();
+        let (listener, file) = ListeningSocket::bind(path).map_err(named)?.into_parts();
         let metrics = Arc::new(ApiMetrics::default());
         let service = Service { remote, metrics: metrics.clone() };
         let (stop, stopped) = oneshot::channel();

@@ -15,6 +15,7 @@ pub mod legacy;
 pub mod metrics;
 pub mod pci;
 pub mod rate_limiter;
+pub mod unix_socket;
 pub mod virtio;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,5 @@
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -7,10 +8,10 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use virtio_queue::Queue;
 
 use super::config::{VsockConfig, VsockConfigError};
-use super::listener::{Listener, ListenerError};
 use super::muxer::{Muxer, Turn};
 use super::rx_queue::RxQueue;
 use crate::metrics::VsockMetrics;
+use crate::unix_socket::{ListeningSocket, SocketError};
 use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, VirtioDevice};
 use crate::virtio::queue::VirtQueue;
 
@@ -36,8 +37,14 @@ pub enum VsockError {
     #[error(transparent)]
     Config(#[from] VsockConfigError),
     /// There is no socket for host programs.
-    #[error(transparent)]
-    Listener(#[from] ListenerError),
+    #[error("vsock: cannot listen at {}", path.display())]
+    Listener {
+        /// Its path.
+        path: PathBuf,
+        /// What is in the way.
+        #[source]
+        source: SocketError,
+    },
     /// The host has no descriptor left.
     #[error("vsock: cannot watch sockets")]
     Watch(#[source] io::Error),
@@ -68,7 +75,9 @@ impl VsockDevice {
     pub fn new(config: &VsockConfig) -> Result<Self, VsockError> {
         config.validate()?;
         let metrics = Arc::<VsockMetrics>::default();
-        let listener = Listener::bind(&config.uds_path)?;
+        let path = &config.uds_path;
+        let listener = ListeningSocket::bind(path)
+            .map_err(|source| VsockError::Listener { path: path.clone(), source })?;
         let muxer = Muxer::new(config, listener, metrics.clone()).map_err(VsockError::Watch)?;
         Ok(Self { guest_cid: config.guest_cid, muxer, metrics, active: None })
     }

@@ -10,7 +10,7 @@
 //! does not take is kept, at most as much as its connection gave credit for.
 //!
 //! `connection` is one stream and knows the protocol, `muxer` knows all of them and is between them and the queues,
-//! `listener` and `clients` are the way in for host programs. Packets are taken apart here and not by the `virtio-vsock`
+//! `clients` is the way in for host programs. Packets are taken apart here and not by the `virtio-vsock`
 //! crate, which wants header and data in one contiguous descriptor each: a driver may split them anywhere.
 
 mod backlog;
@@ -18,7 +18,6 @@ mod clients;
 mod config;
 mod connection;
 mod device;
-mod listener;
 mod muxer;
 mod packet;
 mod rx_queue;
@@ -30,5 +29,4 @@ mod watch;
 
 pub use config::{MAX_GUEST_CID, MAX_SOCKET_PATH_LEN, MIN_GUEST_CID, VsockConfig, VsockConfigError};
 pub use device::{VsockDevice, VsockError};
-pub use listener::ListenerError;
 pub use table::MAX_CONNECTIONS;

@@ -1,12 +1,13 @@
 //! A host program's end of a connection: a unix stream socket that never blocks.
-#![expect(unsafe_code, reason = "sockets that do not block from the first, scattered and gathered I/O")]
+#![expect(unsafe_code, reason = "accepting without blocking, scattered and gathered I/O")]
 
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+
+use crate::unix_socket;
 
 /// Most pieces of memory that one system call takes (IOV_MAX).
 const MAX_IOVECS: libc::c_int = 1024;
@@ -21,12 +22,7 @@ impl Stream {
     /// # Errors
     /// What the host said; EAGAIN when whoever listens there does not keep up.
     pub(super) fn connect(path: &Path) -> io::Result<Self> {
-        let socket = new_socket()?;
-        let (address, len) = address_of(path)?;
-        // SAFETY: the kernel reads `len` bytes of `address`, which has as many.
-        let result = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) };
-        to_result(result)?;
-        Ok(Self(socket.into()))
+        unix_socket::connect(path).map(Self)
     }
 
     /// Takes the next client of the listening socket `listener`.
@@ -113,34 +109,6 @@ impl AsRawFd for Stream {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
-}
-
-/// A unix stream socket that is neither bound nor connected, and does not block.
-pub(super) fn new_socket() -> io::Result<OwnedFd> {
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: no memory is passed.
-    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
-    to_result(fd)?;
-    // SAFETY: the kernel just made this descriptor, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// The socket address of a path, and its length.
-///
-/// # Errors
-/// When the path does not fit.
-pub(super) fn address_of(path: &Path) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
-    // SAFETY: all zeros is a valid `sockaddr_un`, a struct of integers.
-    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    let path = path.as_os_str().as_bytes();
-    if path.len() >= address.sun_path.len() {
-        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
-    }
-    for (place, byte) in address.sun_path.iter_mut().zip(path) {
-        *place = byte.cast_signed();
-    }
-    Ok((address, size_of::<libc::sockaddr_un>() as libc::socklen_t))
 }
 
 /// The host's error, if there was one.

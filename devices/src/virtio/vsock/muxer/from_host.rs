@@ -1,6 +1,7 @@
 //! What host programs do: connect, say to which port, send, read, close.
 
 use std::io;
+use std::os::fd::AsRawFd;
 
 use log::{debug, warn};
 use vmm_sys_util::epoll::{ControlOperation, EpollEvent, EventSet};
@@ -53,7 +54,7 @@ impl Muxer {
 
     fn accept(&mut self) {
         for _ in 0..MAX_ACCEPTS {
-            match self.listener.accept() {
+            match Stream::accept(self.listener.as_raw_fd()) {
                 Ok(stream) => self.add_client(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error)

@@ -19,11 +19,11 @@ use vmm_sys_util::timerfd::TimerFd;
 use super::clients::Clients;
 use super::config::VsockConfig;
 use super::connection::Connection;
-use super::listener::Listener;
 use super::packet::Header;
 use super::table::Table;
 use super::watch::FileWatch;
 use crate::metrics::VsockMetrics;
+use crate::unix_socket::ListeningSocket;
 
 pub(super) use from_guest::Turn;
 
@@ -47,7 +47,7 @@ pub(super) struct Muxer {
     guest_cid: u64,
     path: PathBuf,
     epoll: Epoll,
-    listener: Listener,
+    listener: ListeningSocket,
     /// Epoll watches the listener.
     listening: bool,
     /// Tells when the listener's file is gone, from the driver's start to then.
@@ -67,7 +67,7 @@ pub(super) struct Muxer {
 impl Muxer {
     pub(super) fn new(
         config: &VsockConfig,
-        listener: Listener,
+        listener: ListeningSocket,
         metrics: Arc<VsockMetrics>,
     ) -> io::Result<Self> {
         let (epoll, timer) = (Epoll::new()?, TimerFd::new()?);

@@ -17,7 +17,9 @@ fn config(path: impl Into<std::path::PathBuf>) -> VsockConfig {
 }
 
 fn error_of(config: &VsockConfig) -> String {
-    VsockDevice::new(config).map(|_| ()).unwrap_err().to_string()
+    let error = VsockDevice::new(config).map(|_| ()).unwrap_err();
+    let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+    format!("{error}{}", source.unwrap_or_default())
 }
 
 #[test]
@@ -38,7 +40,7 @@ fn a_socket_that_nobody_listens_at_is_replaced_and_one_in_use_is_not() {
     assert!(path.exists(), "a stale one");
     let device = VsockDevice::new(&config(&path)).unwrap();
     let error = error_of(&config(&path));
-    assert!(error.contains("is in use"), "{error}");
+    assert!(error.contains("v: another process listens on it"), "{error}");
     assert!(UnixStream::connect(&path).is_ok(), "the first one still listens");
     drop(device);
 }
@@ -55,7 +57,7 @@ fn what_is_no_socket_is_never_removed() {
         make(&path).unwrap();
         let before = fs::symlink_metadata(&path).unwrap().ino();
         let error = error_of(&config(&path));
-        assert!(error.contains("is not a socket"), "{error}");
+        assert!(error.contains("v: there is a file that is no socket"), "{error}");
         assert_eq!(fs::symlink_metadata(&path).unwrap().ino(), before);
         fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
     }
@@ -90,8 +92,8 @@ fn connections_go_on_when_the_socket_s_file_is_removed_and_nothing_spins() {
 fn configurations_that_cannot_be_are_refused_with_the_reason() {
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("missing/v");
-    let error = VsockDevice::new(&config(&missing)).map(|_| ()).unwrap_err();
-    assert!(error.to_string().contains("cannot make the socket") && error.to_string().contains("missing/v"));
+    let error = error_of(&config(&missing));
+    assert!(error.contains("missing/v: No such file or directory"), "{error}");
     let long = "x".repeat(MAX_SOCKET_PATH_LEN + 1);
     for (config, part) in [
         (config(&long), "has 108 bytes: a unix socket's path has 107 at most"),

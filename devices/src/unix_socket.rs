@@ -1,14 +1,16 @@
-//! The socket's file: where it may be put, what is replaced, and that it goes again.
+//! Unix stream sockets of the host: one that programs connect to, with its file (where it may be put, what is replaced,
+//! and that it goes again), and connecting without waiting. virtio-vsock and the REST API have such.
 
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use log::warn;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Bytes of a socket's path (`sun_path` of unix(7), which ends in a NUL).
@@ -46,17 +48,17 @@ pub enum SocketError {
 
 /// A listening socket with its file, which is removed in the end.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub struct ListeningSocket {
     socket: UnixListener,
     file: SocketFile,
 }
 
-impl Listener {
+impl ListeningSocket {
     /// Listens at `path`. A socket that nobody listens on any more is replaced.
     ///
     /// # Errors
     /// [`SocketError`]; whatever was there is still there.
-    pub(crate) fn bind(path: &Path) -> Result<Self, SocketError> {
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let len = path.as_os_str().len();
         if len > MAX_PATH {
             return Err(SocketError::PathTooLong { len });
@@ -77,9 +79,31 @@ impl Listener {
     }
 
     /// The socket, non-blocking, and its file.
-    pub(crate) fn into_parts(self) -> (UnixListener, SocketFile) {
+    pub fn into_parts(self) -> (UnixListener, SocketFile) {
         (self.socket, self.file)
     }
+
+    /// Whether the file at the path is still this socket's.
+    pub fn is_reachable(&self) -> bool {
+        self.file.is_there()
+    }
+}
+
+impl AsRawFd for ListeningSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// Connects to the socket at `path`, at once or not at all; the result does not block.
+///
+/// # Errors
+/// What the host said; EAGAIN when whoever listens there does not keep up.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(UnixStream::from(OwnedFd::from(socket)))
 }
 
 /// Listens, at a path where there is nothing. Others cannot connect, not even for a moment: nobody can before it listens.
@@ -94,13 +118,22 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Removes a socket that nobody listens on.
 fn remove_stale(path: &Path) -> Result<(), SocketError> {
-    if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Err(SocketError::NotASocket);
+    match fs::symlink_metadata(path) {
+        // Gone meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+        Ok(file) if !file.file_type().is_socket() => return Err(SocketError::NotASocket),
+        Ok(_) => {}
     }
-    match UnixStream::connect(path) {
+    match connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
-        Err(error) => Err(error.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Ok(_) => Err(SocketError::InUse),
+        // One that is too busy to take this client is a listener all the same, and so is one of another type of socket.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EPROTOTYPE)) => {
+            Err(SocketError::InUse)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -123,16 +156,24 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 
 /// The file of a socket. It is removed when this is dropped, if it is still ours.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
 }
 
+impl SocketFile {
+    fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity)
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity) {
-            // What cannot be removed is stale, and replaced by the next VM.
-            let _ = fs::remove_file(&self.path);
+        if self.is_there()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            // It is stale now, and replaced by the next VM.
+            warn!("the socket {} stays behind: {error}", self.path.display());
         }
     }
 }
