@@ -15,12 +15,12 @@ use virtio_queue::Queue;
 
 use super::backend::{Backend, HEADER_LEN, MAX_PACKET_LEN, Received, Sent};
 use super::config::{MAX_USER_MTU, NetConfig, NetConfigError};
+use super::error::NetError;
 use super::layout::ConfigSpace;
 use super::mac::MacAddress;
 use super::passt::{NoPasst, PasstBackend};
-use super::publish::Publish;
 use super::receive::ReceiveQueue;
-use super::tap::{Tap, TapError};
+use super::tap::Tap;
 use super::transmit::{Next, TransmitQueue};
 use crate::metrics::NetMetrics;
 use crate::rate_limiter::{RateLimiter, RateLimiterConfig};
@@ -52,44 +52,6 @@ const GUEST_SEGMENTS: u64 = 1 << VIRTIO_NET_F_GUEST_TSO4
     | 1 << VIRTIO_NET_F_GUEST_UFO
     | 1 << VIRTIO_NET_F_GUEST_USO4
     | 1 << VIRTIO_NET_F_GUEST_USO6;
-
-/// Why a network device cannot be.
-#[derive(Debug, thiserror::Error)]
-pub enum NetError {
-    /// The configuration is wrong.
-    #[error(transparent)]
-    Config(#[from] NetConfigError),
-    /// The tap cannot be used.
-    #[error(transparent)]
-    Tap(#[from] TapError),
-    /// There is no passt.
-    #[error(
-        "a network without root rights needs passt, which is not on PATH; install it (Debian: apt install passt), or use a tap"
-    )]
-    NoPasst,
-    /// A port of the host is not to be had.
-    #[error("cannot publish {publish}: {why}")]
-    Port {
-        /// What was asked for.
-        publish: Publish,
-        /// What is in the way.
-        why: String,
-        /// What the host said.
-        #[source]
-        source: io::Error,
-    },
-    /// vhost-net and no tap.
-    #[error("vhost=on needs a tap")]
-    VhostWithoutTap,
-    /// There is no vhost-net.
-    #[error(
-        "vhost=on needs /dev/vhost-net: load it (sudo modprobe vhost_net) and give yourself rights to it, or leave vhost out"
-    )]
-    Vhost(#[source] io::Error),
-    /// The host has no descriptor left.
-    #[error("cannot make a descriptor")]
-    Host(#[source] io::Error),
-}
 
 /// What exists from DRIVER_OK to the next reset.
 struct Active {
@@ -127,7 +89,7 @@ impl NetDevice {
             }
             (None, Some(user)) => {
                 for publish in &user.publish {
-                    publish.check().map_err(|source| port_error(*publish, source))?;
+                    publish.check().map_err(|source| NetError::port(*publish, source))?;
                 }
                 let mtu = config.mtu.unwrap_or(MAX_USER_MTU);
                 let backend = PasstBackend::new(user, mtu).map_err(|error| match error {
@@ -397,18 +359,6 @@ impl NetDevice {
 /// Length of the frame in a packet.
 fn frame_len(packet_len: usize) -> usize {
     packet_len.saturating_sub(HEADER_LEN)
-}
-
-fn port_error(publish: Publish, source: io::Error) -> NetError {
-    let (port, protocol) = (publish.host_port, publish.protocol);
-    let why = match source.kind() {
-        io::ErrorKind::AddrInUse => format!("{protocol} port {port} is taken on this host; take another"),
-        io::ErrorKind::PermissionDenied => {
-            format!("{protocol} port {port} of this host is for root; take one from 1024 up")
-        }
-        _ => format!("{protocol} port {port} of this host cannot be had"),
-    };
-    NetError::Port { publish, why, source }
 }
 
 /// The same address each time for the same tap of the same host, or for the same id with passt, where the guest is

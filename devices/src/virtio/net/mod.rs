@@ -22,6 +22,7 @@
 mod backend;
 mod config;
 mod device;
+mod error;
 mod iovecs;
 mod layout;
 mod mac;
@@ -35,9 +36,10 @@ mod transmit;
 mod vhost;
 
 pub use config::{MAX_USER_MTU, NetConfig, NetConfigError, UserNetConfig};
+pub use device::NetDevice;
 #[cfg(any(test, feature = "test-harness"))]
 pub use device::Peer;
-pub use device::{NetDevice, NetError};
+pub use error::NetError;
 pub use mac::{MacAddress, MacAddressError};
 pub use publish::{Protocol, Publish, PublishError};
 pub use tap::TapError;

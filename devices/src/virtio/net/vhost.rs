@@ -22,7 +22,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::backend::Backend as _;
 use super::config::NetConfig;
-use super::device::{NetError, QUEUE_MAX_SIZES, generated_mac};
+use super::device::{QUEUE_MAX_SIZES, generated_mac};
+use super::error::NetError;
 use super::layout::ConfigSpace;
 use super::tap::Tap;
 use crate::GuestMemory;
