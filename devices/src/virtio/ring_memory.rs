@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 
 use vm_memory::bitmap::BS;
 use vm_memory::{
-    ByteValued, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, VolatileMemory as _, VolatileSlice,
+    Address as _, ByteValued, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError,
+    GuestMemoryRegion as _, MemoryRegionAddress, VolatileMemory as _, VolatileSlice,
 };
 
 use crate::GuestMemory;
@@ -21,7 +22,12 @@ pub(super) fn in_one_region(
     address: GuestAddress,
     len: usize,
 ) -> Option<VolatileSlice<'_, BS<'_, Bitmap>>> {
-    GuestMemoryBackend::get_slice(memory, address, len).ok()
+    // Memory is one region or two, and the first has nearly everything: a search by halves would cost more.
+    memory.iter().find_map(|region| {
+        let offset =
+            address.checked_offset_from(region.start_addr()).filter(|offset| *offset < region.len())?;
+        region.get_slice(MemoryRegionAddress(offset), len).ok()
+    })
 }
 
 /// Reads a value that the guest may be writing; one that is torn is the guest's own loss.

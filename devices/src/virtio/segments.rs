@@ -3,9 +3,9 @@
 
 use smallvec::SmallVec;
 use vm_memory::bitmap::Bitmap;
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemory as _, Permissions};
+use vm_memory::{Address, ByteValued, Bytes, GuestAddress, GuestMemory as _, Permissions};
 
-use super::ring_memory::in_one_region;
+use super::ring_memory::{self, in_one_region};
 use crate::GuestMemory;
 
 /// One contiguous piece of guest memory, as a descriptor names it. It need not exist.
@@ -89,6 +89,22 @@ impl Segments {
         }
         self.0.drain(..whole);
         front
+    }
+
+    /// Takes `N` bytes off the front and reads them; none when the run is shorter, or they are not in guest memory.
+    pub fn take_array<const N: usize>(&mut self, memory: &GuestMemory) -> Option<[u8; N]>
+    where
+        [u8; N]: ByteValued,
+    {
+        if let Some(first) = self.0.first().filter(|first| first.len as usize == N) {
+            // The rule: a header has a descriptor of its own.
+            let data = ring_memory::read(memory, first.address).ok()?;
+            self.0.remove(0);
+            return Some(data);
+        }
+        let front = self.take_front(N as u64);
+        let mut data = [0; N];
+        (front.len() == N as u64 && front.read(memory, &mut data).is_ok()).then_some(data)
     }
 
     /// Puts another run behind this one.

@@ -9,7 +9,7 @@ use virtio_bindings::virtio_blk::{
 };
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::Queue;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -26,8 +26,11 @@ use crate::virtio::queue::VirtQueue;
 
 /// The one virtqueue, requestq1.
 pub(super) const REQUEST_QUEUE: u16 = 0;
-/// Descriptors of the virtqueue, and so the most requests that are under way.
-pub const QUEUE_SIZE: u16 = 256;
+/// Descriptors of the virtqueue: three pieces of 320 pages each, or 341 requests of one.
+///
+/// Indirect tables are not offered. With them Linux allocates a table for every request, however short, and the device reads
+/// one descriptor more; a tenth of the throughput of small reads went there. The ring is longer instead.
+pub const QUEUE_SIZE: u16 = 1024;
 const QUEUE_MAX_SIZES: [u16; 1] = [QUEUE_SIZE];
 /// Token of the descriptor that io_uring completes on.
 const COMPLETION_TOKEN: u32 = 0;
@@ -158,7 +161,6 @@ impl BlockDevice {
 fn features(limits: &Limits) -> u64 {
     let mut features = 1 << VIRTIO_F_VERSION_1
         | 1 << VIRTIO_RING_F_EVENT_IDX
-        | 1 << VIRTIO_RING_F_INDIRECT_DESC
         | 1 << VIRTIO_BLK_F_SIZE_MAX
         | 1 << VIRTIO_BLK_F_SEG_MAX
         | 1 << VIRTIO_BLK_F_BLK_SIZE

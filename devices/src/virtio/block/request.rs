@@ -8,11 +8,12 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID,
     VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 };
-use vm_memory::{GuestAddress, GuestMemory as _, Permissions};
+use vm_memory::GuestAddress;
 
 use super::image::{Access, Unmap};
 use crate::GuestMemory;
 use crate::virtio::queue::{Chain, MAX_CHAIN_LEN};
+use crate::virtio::ring_memory::in_one_region;
 use crate::virtio::segments::Segments;
 
 /// Bytes per sector, the unit of every request whatever the disk's block size (5.2.4).
@@ -28,8 +29,7 @@ pub(super) const MAX_WRITE_ZEROES_SECTORS: u32 = 1 << 15;
 /// Bytes that one descriptor should have (`size_max`): Linux cuts at the same length by default.
 pub(super) const MAX_SEGMENT_BYTES: u32 = 64 << 10;
 /// Descriptors that the data of one request may have (`seg_max`): the pages of Linux's largest request, 1280 KiB, so that
-/// it need not cut one of 1 MiB whose pages lie apart. Linux puts them into an indirect table, which may be longer than
-/// the ring; a driver without such tables is bound by the ring (2.7.5.3.1).
+/// it need not cut one of 1 MiB whose pages lie apart. The ring has room for three such requests.
 pub(super) const MAX_SEGMENTS: u32 = 320;
 /// Bytes of data that one request may have: [`MAX_SEGMENTS`] of [`MAX_SEGMENT_BYTES`], 20 MiB. A chain can name 4 GiB, which
 /// would keep the event loop, and so a signal that is to end the VM, waiting for seconds.
@@ -137,7 +137,7 @@ pub(super) enum Flush {
 /// Finds the status byte of `chain` and takes it off. None when there is no such byte in guest memory.
 pub(super) fn reply_to(chain: &mut Chain, memory: &GuestMemory) -> Option<Reply> {
     let status = chain.writable.take_last_byte()?;
-    let inside = memory.check_range(status, 1, Permissions::Write);
+    let inside = in_one_region(memory, status, 1).is_some();
     let data_len = u32::try_from(chain.writable.len()).ok()?;
     inside.then_some(Reply { head: chain.head, status, data_len })
 }
@@ -148,8 +148,7 @@ pub(super) fn reply_to(chain: &mut Chain, memory: &GuestMemory) -> Option<Reply>
 /// The status that the driver gets instead.
 pub(super) fn parse(chain: Chain, memory: &GuestMemory, limits: &Limits) -> Result<Operation, Refusal> {
     let Chain { head: _, mut readable, writable } = chain;
-    let mut header = [0; HEADER_LEN];
-    read_front(&mut readable, memory, &mut header)?;
+    let header: [u8; HEADER_LEN] = readable.take_array(memory).ok_or(Refusal::IoError)?;
     let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
     let sector = u64::from_le_bytes(sector);
 
@@ -191,15 +190,6 @@ pub(super) fn parse(chain: Chain, memory: &GuestMemory, limits: &Limits) -> Resu
     }
 }
 
-/// Takes `data` off the front of `readable`.
-fn read_front(readable: &mut Segments, memory: &GuestMemory, data: &mut [u8]) -> Result<(), Refusal> {
-    let front = readable.take_front(data.len() as u64);
-    if front.len() < data.len() as u64 {
-        return Err(Refusal::IoError);
-    }
-    front.read(memory, data).map_err(|_| Refusal::IoError)
-}
-
 /// `struct virtio_blk_discard_write_zeroes`.
 struct Range {
     sector: u64,
@@ -210,8 +200,7 @@ struct Range {
 impl Range {
     /// The one range that the data of a request has: the configuration space says that more are not taken.
     fn read(mut data: Segments, memory: &GuestMemory) -> Result<Self, Refusal> {
-        let mut range = [0; RANGE_LEN];
-        read_front(&mut data, memory, &mut range)?;
+        let range: [u8; RANGE_LEN] = data.take_array(memory).ok_or(Refusal::IoError)?;
         if !data.is_empty() {
             return Err(Refusal::IoError);
         }

@@ -2,14 +2,14 @@
 
 use log::debug;
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK};
-use vm_memory::Bytes;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::device::{Active, BlockDevice, REQUEST_QUEUE};
-use super::engine::{Job, JobError};
+use super::engine::{Job, JobError, Pushed};
 use super::request::{self, ID_LEN, Operation, Reply};
 use crate::virtio::device::DeviceError;
 use crate::virtio::queue::VirtQueue;
+use crate::virtio::ring_memory;
 
 /// Requests that one call of `process` starts before other devices get their turn.
 const MAX_REQUESTS_PER_CALL: usize = 64;
@@ -100,11 +100,14 @@ impl BlockDevice {
                 answer(queue, reply, status as u8)?;
             }
             Ok(operation) => {
-                let job = Job { operation, reply };
-                engine
-                    .push(job)
-                    .map_err(|job| broken(format!("chain at {} is under way already", job.reply.head)))?;
-                *bytes_under_way += bytes;
+                match engine.push(Job { operation, reply }) {
+                    // The driver sees it at once, and goes on with it while the next one is served.
+                    Pushed::Done((job, result)) => self.answer_job(queue, &job, &result)?,
+                    Pushed::UnderWay => *bytes_under_way += bytes,
+                    Pushed::Refused(job) => {
+                        return Err(broken(format!("chain at {} is under way already", job.reply.head)));
+                    }
+                }
             }
         }
         Ok(Next::Started(moved))
@@ -210,7 +213,7 @@ fn moved_bytes(operation: &Operation) -> u64 {
 fn answer(queue: &mut VirtQueue, reply: Reply, status: u8) -> Result<(), DeviceError> {
     let Reply { head, status: address, data_len } = reply;
     // In guest memory, as was checked when the request came; memory does not go away.
-    let _ = queue.memory().write_obj(status, address);
+    let _ = ring_memory::write(queue.memory(), address, status);
     // The used length counts bytes from the front (2.7.8): the status byte only when all data before it was written.
     let whole = u32::from(status) == VIRTIO_BLK_S_OK || data_len == 0;
     let written = if whole { data_len.saturating_add(1) } else { 0 };

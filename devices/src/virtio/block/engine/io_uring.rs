@@ -19,12 +19,15 @@ use std::time::Duration;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use vm_memory::Permissions;
 
-use super::{Completion, Engine, Job, JobError, Target, advance, sync};
+use super::{Completion, Engine, Job, JobError, Pushed, Target, advance, sync};
 use crate::virtio::block::request::Operation;
 use crate::virtio::segments::{Iovecs, OutsideMemory};
 
 /// Times that the host may put a job off before it has failed.
 const MAX_RETRIES: u8 = 16;
+/// Jobs that are handed to the host by one system call at most. It keeps this many to one side, and as many as the queue has
+/// on the other: completions beyond the ring it holds back until there is room.
+const MAX_BATCH: u32 = 256;
 /// How long to wait before the host is asked again to wait for its jobs.
 const RETRY_DELAY: Duration = Duration::from_millis(1);
 
@@ -44,7 +47,7 @@ pub(in crate::virtio::block) struct UringEngine {
     ring: IoUring,
     target: Target,
     /// Jobs under way, by the head of their chain.
-    in_flight: Vec<Option<InFlight>>,
+    in_flight: Vec<Option<Box<InFlight>>>,
     in_flight_count: usize,
     /// Jobs that did not need the ring.
     done: Vec<Completion>,
@@ -66,7 +69,7 @@ impl UringEngine {
         queue_size: u16,
         completion_event: RawFd,
     ) -> io::Result<Self> {
-        let ring = IoUring::new(u32::from(queue_size))?;
+        let ring = IoUring::new(u32::from(queue_size).min(MAX_BATCH))?;
         ring.submitter().register_eventfd(completion_event)?;
         let in_flight = (0..queue_size).map(|_| None).collect();
         let without_waiting = WithoutWaiting::on(&target);
@@ -90,7 +93,7 @@ impl UringEngine {
     }
 
     /// Puts `flight` into the submission queue.
-    fn start(&mut self, flight: InFlight) {
+    fn start(&mut self, flight: Box<InFlight>) {
         let head = flight.job.reply.head;
         let Some(slot) = self.in_flight.get_mut(usize::from(head)) else { return };
         let flight = slot.insert(flight);
@@ -98,11 +101,15 @@ impl UringEngine {
         let entry = entry(flight, &self.target).user_data(u64::from(head));
         // SAFETY: `entry` names the open disk and iovecs that `in_flight` holds, unchanged, until the completion is
         // taken. They are of guest memory that `target` keeps mapped, and `drop` waits for the last completion.
-        let pushed = unsafe { self.ring.submission().push(&entry) };
+        let mut pushed = unsafe { self.ring.submission().push(&entry) };
+        if pushed.is_err() && self.ring.submit().is_ok() {
+            // SAFETY: as above.
+            pushed = unsafe { self.ring.submission().push(&entry) };
+        }
         if pushed.is_err()
             && let Some(flight) = slot.take()
         {
-            // Cannot be: there are as many entries as descriptors, and each head is under way once.
+            // The host takes no more just now.
             self.in_flight_count -= 1;
             self.done.push((flight.job, Err(io::Error::from_raw_os_error(libc::EBUSY).into())));
         }
@@ -208,10 +215,10 @@ fn entry(flight: &InFlight, target: &Target) -> squeue::Entry {
 }
 
 impl Engine for UringEngine {
-    fn push(&mut self, job: Job) -> Result<(), Job> {
+    fn push(&mut self, job: Job) -> Pushed {
         let free = self.in_flight.get(usize::from(job.reply.head)).is_some_and(Option::is_none);
         if !free {
-            return Err(job);
+            return Pushed::Refused(job);
         }
         let memory = &self.target.memory;
         let prepared: Result<_, OutsideMemory> = match &job.operation {
@@ -224,26 +231,24 @@ impl Engine for UringEngine {
             Operation::Flush => Ok((Iovecs::new(), 0)),
             operation => {
                 let result = sync::perform(&self.target, operation);
-                self.done.push((job, result));
-                return Ok(());
+                return Pushed::Done((job, result));
             }
         };
         match prepared {
             Ok((iovecs, _)) if self.target.image.alignment().is_some_and(|wanted| !wanted.fits(&iovecs)) => {
                 let result = sync::perform(&self.target, &job.operation);
-                self.done.push((job, result));
+                Pushed::Done((job, result))
             }
             Ok((iovecs, offset)) => {
-                let mut flight = InFlight { job, iovecs, offset, retries: 0 };
+                let mut flight = Box::new(InFlight { job, iovecs, offset, retries: 0 });
                 if self.without_waiting.move_data(&mut flight, &self.target) {
-                    self.done.push((flight.job, Ok(())));
-                } else {
-                    self.start(flight);
+                    return Pushed::Done((flight.job, Ok(())));
                 }
+                self.start(flight);
+                Pushed::UnderWay
             }
-            Err(outside) => self.done.push((job, Err(JobError::Guest(outside)))),
+            Err(outside) => Pushed::Done((job, Err(JobError::Guest(outside)))),
         }
-        Ok(())
     }
 
     fn submit(&mut self) -> io::Result<()> {

@@ -50,13 +50,21 @@ pub(in crate::virtio::block) enum JobError {
 /// A job that is done.
 pub(in crate::virtio::block) type Completion = (Job, Result<(), JobError>);
 
+/// What became of a job that an engine was given.
+#[derive(Debug)]
+pub(in crate::virtio::block) enum Pushed {
+    /// It was done at once.
+    Done(Completion),
+    /// It waits for [`submit`](Engine::submit), or for the host.
+    UnderWay,
+    /// One with the same head is under way: the driver gave away descriptors that it did not own.
+    Refused(Job),
+}
+
 /// Does the I/O of a block device.
 pub(in crate::virtio::block) trait Engine: Send {
-    /// Takes a job. It may be done at once, or wait for [`submit`](Self::submit).
-    ///
-    /// # Errors
-    /// The job, when one with the same head is under way: the driver gave away descriptors that it did not own.
-    fn push(&mut self, job: Job) -> Result<(), Job>;
+    /// Takes a job.
+    fn push(&mut self, job: Job) -> Pushed;
 
     /// Starts the jobs that were pushed.
     ///
@@ -64,19 +72,23 @@ pub(in crate::virtio::block) trait Engine: Send {
     /// What the host said when it took none of them.
     fn submit(&mut self) -> io::Result<()>;
 
-    /// Moves the jobs that are done to `done`. True when the completion event was signalled for some of them.
+    /// Moves the jobs that were under way and are done to `done`. True when the completion event was signalled for some of them.
     ///
     /// # Errors
     /// What the host said when it did not take the rest of a job that it did in part.
     fn take_completions(&mut self, done: &mut Vec<Completion>) -> io::Result<bool>;
 
-    /// Waits until the host touches neither guest memory nor the disk, and moves every job that was pushed to `done`.
+    /// Waits until the host touches neither guest memory nor the disk, and moves every job under way to `done`.
     /// Nothing is pushed after this: the device stops, or goes on with another engine.
     fn drain(&mut self, done: &mut Vec<Completion>);
 }
 
 /// Takes `done` bytes off the front of `iovecs`, which has at least that many, and says how many bytes are left.
 fn advance(iovecs: &mut Iovecs, mut done: usize) -> usize {
+    if matches!(iovecs.as_slice(), [only] if only.iov_len == done) {
+        iovecs.clear();
+        return 0;
+    }
     let whole = iovecs
         .iter()
         .take_while(|iovec| {
