@@ -65,7 +65,7 @@ pub struct MachineConfig {
     pub vcpu_count: u32,
     /// Guest memory in MiB.
     pub mem_size_mib: u64,
-    /// Two threads per core. Not supported: each vCPU is a core.
+    /// Two threads per core; else each vCPU is a core.
     #[serde(default)]
     pub smt: bool,
     /// Keep track of the pages that the guest writes, for diff snapshots.
@@ -212,9 +212,14 @@ pub enum ConfigError {
         /// What the host has, in MiB.
         host_mib: u64,
     },
-    /// SMT was asked for.
-    #[error("machine-config.smt is not supported yet: each vCPU is a core of its own; set it to false")]
-    Smt,
+    /// Threads that do not make up whole cores.
+    #[error(
+        "{count} vCPUs with machine-config.smt: two are a core; give 1 or an even number, or set smt to false"
+    )]
+    Smt {
+        /// Number of vCPUs.
+        count: u32,
+    },
     /// Two drives of one name.
     #[error("drive id \"{id}\" is given twice: each drive needs an id of its own")]
     DuplicateDrive {
@@ -334,8 +339,9 @@ impl VmConfig {
             Some(host_mib) if mib > host_mib => return Err(ConfigError::TooMuchMemory { mib, host_mib }),
             _ => {}
         }
-        if machine.smt {
-            return Err(ConfigError::Smt);
+        let count = machine.vcpu_count;
+        if machine.smt && count != 1 && !count.is_multiple_of(2) {
+            return Err(ConfigError::Smt { count });
         }
         Ok(())
     }
