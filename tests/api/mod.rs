@@ -3,6 +3,7 @@
 mod clients;
 mod configure;
 mod metrics;
+mod openapi;
 mod pause;
 mod socket;
 
