@@ -20,6 +20,8 @@ pub use devices::virtio::vsock::{VsockConfig, VsockConfigError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use transport::Transport;
 
+use crate::cpu::template::TemplateError;
+pub use crate::cpu::template::{CpuConfig, CpuTemplate, StaticTemplate};
 use crate::memory::{HugePages, MIB};
 pub use crate::metrics::MetricsConfig;
 
@@ -68,6 +70,9 @@ pub struct MachineConfig {
     /// Which host pages back guest memory.
     #[serde(default)]
     pub huge_pages: HugePages,
+    /// Firecracker's templates by name, of which only "None" is accepted.
+    #[serde(default, skip_serializing)]
+    pub cpu_template: StaticTemplate,
     /// Which bus the virtio devices are on.
     #[serde(default)]
     pub transport: Transport,
@@ -81,6 +86,7 @@ impl Default for MachineConfig {
             smt: false,
             track_dirty_pages: false,
             huge_pages: HugePages::None,
+            cpu_template: StaticTemplate::None,
             transport: Transport::default(),
         }
     }
@@ -94,7 +100,7 @@ impl MachineConfig {
 }
 
 /// Keys of the REST configuration that rvmm does not have yet.
-const NOT_SUPPORTED: [&str; 5] = ["cpu-config", "logger", "memory-hotplug", "mmds-config", "pmem"];
+const NOT_SUPPORTED: [&str; 4] = ["logger", "memory-hotplug", "mmds-config", "pmem"];
 
 /// What is behind key number `KEY` of `NOT_SUPPORTED`: only "nothing" is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,16 +152,17 @@ pub struct VmConfig {
     /// virtio-console device, a key of rvmm's own; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<VirtioConsoleConfig>,
+    /// Changes to what the guest's CPU shows, or the name of such; absent: none.
     #[serde(default)]
-    cpu_config: NotSupported<0>,
+    pub cpu_config: Option<CpuConfig>,
     #[serde(default)]
-    logger: NotSupported<1>,
+    logger: NotSupported<0>,
     #[serde(default)]
-    memory_hotplug: NotSupported<2>,
+    memory_hotplug: NotSupported<1>,
     #[serde(default)]
-    mmds_config: NotSupported<3>,
+    mmds_config: NotSupported<2>,
     #[serde(default)]
-    pmem: NotSupported<4>,
+    pmem: NotSupported<3>,
     /// virtio-vsock device; absent: none.
     #[serde(default)]
     pub vsock: Option<VsockConfig>,
@@ -245,6 +252,9 @@ pub enum ConfigError {
     /// A socket device that cannot be.
     #[error(transparent)]
     Vsock(#[from] VsockConfigError),
+    /// A CPU template that cannot be.
+    #[error(transparent)]
+    CpuTemplate(#[from] TemplateError),
     /// A balloon that cannot be.
     #[error(transparent)]
     Balloon(#[from] BalloonConfigError),
@@ -287,6 +297,9 @@ impl VmConfig {
         }
         if let Some(vsock) = &self.vsock {
             vsock.validate()?;
+        }
+        if let Some(CpuConfig::Template(template)) = &self.cpu_config {
+            template.validate()?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! A VM: memory, interrupt controllers, devices and vCPUs, put together in the order that starts fastest.
 
+mod cpu_template;
 mod teardown;
 
 use std::io;
@@ -14,6 +15,7 @@ use crate::acpi::{self, AcpiError};
 use crate::boot::{self, BootError, BootRegisters, BootSource};
 use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
+use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
 use crate::cpu::{self, CpuError, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
@@ -53,6 +55,9 @@ pub enum VmError {
         /// What there is.
         max: usize,
     },
+    /// There is no such CPU template.
+    #[error(transparent)]
+    CpuTemplate(#[from] TemplateFileError),
     /// The host refused a thread, a descriptor or the like.
     #[error("cannot {what}")]
     Host {
@@ -85,6 +90,7 @@ impl Vm {
         config.validate()?;
         let source = config.boot_source.as_ref().ok_or(ConfigError::NoKernel)?;
         let machine = &config.machine_config;
+        let template = config.cpu_config.as_ref().map(CpuConfig::template).transpose()?;
         let host = Host::open()?;
         let fd = Arc::new(host.create_vm()?);
         let memory = memory::create(machine.mem_size_mib, machine.huge_pages, machine.track_dirty_pages)?;
@@ -101,7 +107,13 @@ impl Vm {
         let (events, buses, counters) =
             (Arc::new(events), Arc::new(buses), Arc::new(ExitCounters::default()));
         devices.metrics.add("vcpu", counters.clone());
-        let vcpus = VcpuPlan { host: &host, fd: &fd, count: machine.vcpu_count, registers: &registers };
+        let vcpus = VcpuPlan {
+            host: &host,
+            fd: &fd,
+            count: machine.vcpu_count,
+            registers: &registers,
+            template: template.as_deref(),
+        };
         let ready = vcpus
             .create()?
             .into_iter()
@@ -224,6 +236,7 @@ struct VcpuPlan<'a> {
     fd: &'a VmFd,
     count: u32,
     registers: &'a BootRegisters,
+    template: Option<&'a CpuTemplate>,
 }
 
 impl VcpuPlan<'_> {
@@ -232,6 +245,9 @@ impl VcpuPlan<'_> {
         let max = if self.count > 1 { self.host.max_vcpus() } else { 1 };
         if self.count as usize > max {
             return Err(VmError::Vcpus { asked: self.count, max });
+        }
+        if let Some(template) = self.template {
+            cpu_template::check_capabilities(self.fd, template)?;
         }
         let supported = self.host.supported_cpuid()?;
         (0..self.count).map(|id| self.create_one(id, &supported)).collect()
@@ -245,9 +261,15 @@ impl VcpuPlan<'_> {
             TscDeadline::Absent
         };
         let tsc_khz = vcpu.get_tsc_khz().ok();
-        let cpuid = cpu::guest_cpuid(supported, id, self.count, tsc_khz, deadline)?;
+        let mut cpuid = cpu::guest_cpuid(supported, id, self.count, tsc_khz, deadline)?;
+        if let Some(template) = self.template {
+            cpuid = template.apply_to_cpuid(&cpuid, supported)?;
+        }
         vcpu.set_cpuid2(&cpuid).map_err(kvm::failed("KVM_SET_CPUID2"))?;
         set_msrs(&vcpu)?;
+        if let Some(template) = self.template {
+            cpu_template::set_msrs(&vcpu, template)?;
+        }
         if id == 0 {
             let mut sregs = vcpu.get_sregs().map_err(kvm::failed("KVM_GET_SREGS"))?;
             self.registers.apply(&mut sregs);
