@@ -34,6 +34,7 @@ pub use self::capability::KvmCapability;
 pub use self::error::{TemplateError, TemplateFileError};
 pub use self::source::CpuConfig;
 pub use self::static_template::StaticTemplate;
+pub use self::topology::kept_bits;
 
 /// The most modifiers of one kind that a template has, and registers that one leaf has. KVM takes at most 256 CPUID
 /// leaves, and fewer than 256 registers at a time (`MAX_IO_MSRS`).

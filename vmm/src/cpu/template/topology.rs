@@ -3,7 +3,7 @@
 //! after the template, which comes to the same: a template that was dumped from a whole machine works.)
 
 /// Bits of EAX, EBX, ECX and EDX of `leaf` that no template changes. Intel SDM 2A "CPUID"; AMD APM 3, appendix E.
-pub(super) fn kept_bits(leaf: u32) -> [u32; 4] {
+pub fn kept_bits(leaf: u32) -> [u32; 4] {
     const ALL: u32 = u32::MAX;
     match leaf {
         // APIC id and number of APIC ids; HTT: there is more than one.
