@@ -8,12 +8,17 @@
 
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
+use super::template::TemplateError;
+
 /// The leaves can't be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum CpuError {
     /// KVM takes a limited number of leaves.
     #[error("the vCPU has {0} CPUID leaves, more than KVM takes (256)")]
     TooManyLeaves(usize),
+    /// A template cannot be kept to.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
 }
 
 /// Whether KVM's local APIC offers the guest a timer in TSC-deadline mode (`KVM_CAP_TSC_DEADLINE_TIMER`); KVM does not
