@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     BalloonConfig, BlockConfig, BootSourceConfig, ConfigError, EntropyConfig, MachineConfig, MetricsConfig,
-    NetConfig, SerialConfig, VmConfig, VsockConfig,
+    NetConfig, SerialConfig, StaticTemplate, VmConfig, VsockConfig,
 };
 use crate::memory::HugePages;
 
@@ -24,11 +24,13 @@ pub struct MachineUpdate {
     pub track_dirty_pages: Option<bool>,
     /// Which host pages back guest memory.
     pub huge_pages: Option<HugePages>,
+    /// Firecracker's templates by name, of which only "None" is accepted.
+    pub cpu_template: Option<StaticTemplate>,
 }
 
 impl MachineUpdate {
     fn apply(&self, machine: &mut MachineConfig) -> Result<(), ConfigError> {
-        let Self { vcpu_count, mem_size_mib, smt, track_dirty_pages, huge_pages } = self;
+        let Self { vcpu_count, mem_size_mib, smt, track_dirty_pages, huge_pages, cpu_template: _ } = self;
         if *self == Self::default() {
             return Err(ConfigError::NothingToChange);
         }

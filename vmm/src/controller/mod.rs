@@ -334,6 +334,8 @@ impl Controller {
         self.watch_failures(&vm);
         vm.start()?;
         self.enter(State::Running);
+        let machine = &self.config.machine_config;
+        log::info!("the guest runs: {} vCPUs, {} MiB of memory", machine.vcpu_count, machine.mem_size_mib);
         self.warn_of_emulation();
         if stdio {
             let input = Input::new(vm.devices().input_port(), terminal)
@@ -346,8 +348,10 @@ impl Controller {
         Ok(Live { events, vm, output })
     }
 
-    /// Has devices that fail tell of it.
+    /// Has devices that fail, and a guest that panics, tell of it.
     fn watch_failures(&self, vm: &Vm) {
+        let told = self.told.clone();
+        vm.devices().pvpanic.listen(Box::new(move || told.tell(&Event::Panic)));
         for (slot, device) in vm.devices().virtio.iter().zip(0..) {
             let told = self.told.clone();
             slot.core.on_failure(Box::new(move |device_type, message| {
