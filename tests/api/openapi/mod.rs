@@ -115,6 +115,14 @@ impl Subject {
                 named.push(&of_state);
             }
             assert_refused(&answer, &named, &wrong.body);
+            if let Some(fields) = wrong.fields {
+                assert_eq!(
+                    known_fields(&answer),
+                    fields.into_iter().collect(),
+                    "{method} {path} {}",
+                    wrong.body
+                );
+            }
         }
         for text in ["[]", "[[]]", "null", "17", "\"text\"", "{", "", "{}{}", "\u{0}"] {
             let path = path.replace("{drive_id}", "data").replace("{iface_id}", "eth0");
@@ -187,6 +195,12 @@ fn assert_refused(answer: &Answer, named: &[&str], body: &Value) {
     assert_eq!(fields, ["fault_message"]);
     let message = fault["fault_message"].as_str().unwrap();
     assert!(named.iter().any(|name| message.contains(name)), "{body}: none of {named:?} in: {message}");
+}
+
+/// The fields that there are, by the refusal of one that there is not.
+fn known_fields(answer: &Answer) -> BTreeSet<String> {
+    let (_, expected) = answer.body.split_once("expected ").unwrap_or_default();
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 #[test]

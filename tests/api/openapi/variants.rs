@@ -10,6 +10,14 @@ pub(super) struct Wrong {
     pub(super) body: Value,
     /// The message has one of these in it.
     pub(super) named: Vec<String>,
+    /// It says that these are all the fields that there are.
+    pub(super) fields: Option<Vec<String>>,
+}
+
+impl Wrong {
+    fn new(body: Value, named: Vec<String>) -> Self {
+        Self { body, named, fields: None }
+    }
 }
 
 /// A longer text than any field takes.
@@ -83,12 +91,12 @@ impl Document {
         for name in required(schema) {
             let mut body = valid.clone();
             body.as_object_mut().unwrap().remove(name);
-            all.push(Wrong { body, named: vec![name.to_owned()] });
+            all.push(Wrong::new(body, vec![name.to_owned()]));
         }
         for (name, property) in properties(schema) {
             for value in self.wrong_values(property, &valid[name]) {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                all.push(Wrong { body: with(valid, name, value), named: vec![name.to_owned(), text] });
+                all.push(Wrong::new(with(valid, name, value), vec![name.to_owned(), text]));
             }
             let resolved = self.resolve(property);
             if resolved.get("properties").is_some() {
