@@ -12,7 +12,7 @@ mod bucket;
 mod config;
 #[cfg(test)]
 mod tests;
-mod timer;
+pub(crate) mod timer;
 
 use std::io;
 use std::os::fd::RawFd;
