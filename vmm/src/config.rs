@@ -1,6 +1,9 @@
 //! What a VM is made of. Flags, a JSON file and REST bodies all become a [`VmConfig`], and it is validated here, once.
 
+mod logger;
 mod net;
+mod part;
+mod serial;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -17,7 +20,10 @@ pub use devices::virtio::console::ConsoleConfig as VirtioConsoleConfig;
 pub use devices::virtio::net::{MacAddress, NetConfig, NetConfigError, Protocol, Publish, UserNetConfig};
 pub use devices::virtio::rng::EntropyConfig;
 pub use devices::virtio::vsock::{VsockConfig, VsockConfigError};
+pub use logger::{LogLevel, LoggerConfig};
+pub use part::{MachineUpdate, Part};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub use serial::SerialConfig;
 pub use transport::Transport;
 
 use crate::memory::{HugePages, MIB};
@@ -59,7 +65,7 @@ pub struct MachineConfig {
     pub vcpu_count: u32,
     /// Guest memory in MiB.
     pub mem_size_mib: u64,
-    /// Two threads per core. Not supported: each vCPU is a core.
+    /// Two threads per core; else each vCPU is a core.
     #[serde(default)]
     pub smt: bool,
     /// Keep track of the pages that the guest writes, for diff snapshots.
@@ -68,8 +74,8 @@ pub struct MachineConfig {
     /// Which host pages back guest memory.
     #[serde(default)]
     pub huge_pages: HugePages,
-    /// Which bus the virtio devices are on.
-    #[serde(default)]
+    /// Which bus the virtio devices are on; a key of rvmm's own.
+    #[serde(default, skip_serializing_if = "Transport::is_default")]
     pub transport: Transport,
 }
 
@@ -94,7 +100,7 @@ impl MachineConfig {
 }
 
 /// Keys of the REST configuration that rvmm does not have yet.
-const NOT_SUPPORTED: [&str; 5] = ["cpu-config", "logger", "memory-hotplug", "mmds-config", "pmem"];
+const NOT_SUPPORTED: [&str; 4] = ["cpu-config", "memory-hotplug", "mmds-config", "pmem"];
 
 /// What is behind key number `KEY` of `NOT_SUPPORTED`: only "nothing" is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,14 +154,18 @@ pub struct VmConfig {
     pub console: Option<VirtioConsoleConfig>,
     #[serde(default)]
     cpu_config: NotSupported<0>,
+    /// How the VMM logs; absent: as the options say.
     #[serde(default)]
-    logger: NotSupported<1>,
+    pub logger: Option<LoggerConfig>,
     #[serde(default)]
-    memory_hotplug: NotSupported<2>,
+    memory_hotplug: NotSupported<1>,
     #[serde(default)]
-    mmds_config: NotSupported<3>,
+    mmds_config: NotSupported<2>,
     #[serde(default)]
-    pmem: NotSupported<4>,
+    pmem: NotSupported<3>,
+    /// Where the serial port goes, a key of rvmm's own in a file; absent: where the options say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<SerialConfig>,
     /// virtio-vsock device; absent: none.
     #[serde(default)]
     pub vsock: Option<VsockConfig>,
@@ -167,6 +177,21 @@ pub enum ConfigError {
     /// There is nothing to boot.
     #[error("no kernel: give --kernel FILE, or boot-source.kernel_image_path in the configuration")]
     NoKernel,
+    /// Kernel or initrd cannot be opened.
+    #[error("{what} {}: {message}", path.display())]
+    BootFile {
+        /// Which of them.
+        what: &'static str,
+        /// The path that was given.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A change that changes nothing.
+    #[error(
+        "nothing to change: give at least one of vcpu_count, mem_size_mib, smt, track_dirty_pages, huge_pages"
+    )]
+    NothingToChange,
     /// Number of vCPUs out of range.
     #[error("{count} vCPUs: a guest has 1 to {MAX_VCPUS}")]
     Vcpus {
@@ -187,9 +212,14 @@ pub enum ConfigError {
         /// What the host has, in MiB.
         host_mib: u64,
     },
-    /// SMT was asked for.
-    #[error("machine-config.smt is not supported yet: each vCPU is a core of its own; set it to false")]
-    Smt,
+    /// Threads that do not make up whole cores.
+    #[error(
+        "{count} vCPUs with machine-config.smt: two are a core; give 1 or an even number, or set smt to false"
+    )]
+    Smt {
+        /// Number of vCPUs.
+        count: u32,
+    },
     /// Two drives of one name.
     #[error("drive id \"{id}\" is given twice: each drive needs an id of its own")]
     DuplicateDrive {
@@ -272,6 +302,11 @@ impl VmConfig {
         if self.boot_source.is_none() {
             return Err(ConfigError::NoKernel);
         }
+        self.validate_parts()
+    }
+
+    /// Checks the same but for the kernel, which may still come.
+    fn validate_parts(&self) -> Result<(), ConfigError> {
         self.validate_machine()?;
         self.validate_drives()?;
         net::validate(&self.network_interfaces, self.machine_config.track_dirty_pages)?;
@@ -304,8 +339,9 @@ impl VmConfig {
             Some(host_mib) if mib > host_mib => return Err(ConfigError::TooMuchMemory { mib, host_mib }),
             _ => {}
         }
-        if machine.smt {
-            return Err(ConfigError::Smt);
+        let count = machine.vcpu_count;
+        if machine.smt && count != 1 && !count.is_multiple_of(2) {
+            return Err(ConfigError::Smt { count });
         }
         Ok(())
     }

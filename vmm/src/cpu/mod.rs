@@ -9,5 +9,5 @@ mod msrs;
 #[cfg(test)]
 mod tests;
 
-pub use self::cpuid::{CpuError, TscDeadline, guest_cpuid};
+pub use self::cpuid::{CpuError, Topology, TscDeadline, guest_cpuid};
 pub use self::msrs::boot_msrs;

@@ -14,7 +14,7 @@ use crate::acpi::{self, AcpiError};
 use crate::boot::{self, BootError, BootRegisters, BootSource};
 use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
-use crate::cpu::{self, CpuError, TscDeadline};
+use crate::cpu::{self, CpuError, Topology, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::layout;
@@ -101,7 +101,13 @@ impl Vm {
         let (events, buses, counters) =
             (Arc::new(events), Arc::new(buses), Arc::new(ExitCounters::default()));
         devices.metrics.add("vcpu", counters.clone());
-        let vcpus = VcpuPlan { host: &host, fd: &fd, count: machine.vcpu_count, registers: &registers };
+        let vcpus = VcpuPlan {
+            host: &host,
+            fd: &fd,
+            count: machine.vcpu_count,
+            smt: machine.smt,
+            registers: &registers,
+        };
         let ready = vcpus
             .create()?
             .into_iter()
@@ -223,6 +229,7 @@ struct VcpuPlan<'a> {
     host: &'a Host,
     fd: &'a VmFd,
     count: u32,
+    smt: bool,
     registers: &'a BootRegisters,
 }
 
@@ -245,7 +252,13 @@ impl VcpuPlan<'_> {
             TscDeadline::Absent
         };
         let tsc_khz = vcpu.get_tsc_khz().ok();
-        let cpuid = cpu::guest_cpuid(supported, id, self.count, tsc_khz, deadline)?;
+        let cpuid = cpu::guest_cpuid(
+            supported,
+            id,
+            Topology { vcpus: self.count, smt: self.smt },
+            tsc_khz,
+            deadline,
+        )?;
         vcpu.set_cpuid2(&cpuid).map_err(kvm::failed("KVM_SET_CPUID2"))?;
         set_msrs(&vcpu)?;
         if id == 0 {
