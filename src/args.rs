@@ -9,6 +9,7 @@ mod control;
 mod disk;
 mod fields;
 mod log;
+mod metadata;
 mod net;
 mod size;
 mod transport;
@@ -25,6 +26,7 @@ pub(crate) use balloon::BalloonArg;
 pub(crate) use control::ControlArgs;
 pub(crate) use disk::{Cache, DiskArg, Engine};
 pub(crate) use log::LogArgs;
+pub(crate) use metadata::MetadataArgs;
 pub(crate) use net::NetArg;
 pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
@@ -203,6 +205,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) control: ControlArgs,
+
+    #[command(flatten)]
+    pub(crate) metadata: MetadataArgs,
 
     /// Where the guest's console goes; with virtio it has a second, faster one, /dev/hvc0.
     #[arg(long, value_name = "[virtio,]stdio|none|file=PATH", help_heading = "Console and log")]

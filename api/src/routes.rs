@@ -5,7 +5,7 @@ use vmm::config::Part;
 use vmm::controller::{Request, Response};
 
 use crate::endpoints::{
-    actions, balloon, configure, drives, instance, logger, machine_config, metrics, network_interfaces,
+    actions, balloon, configure, drives, instance, logger, machine_config, metrics, mmds, network_interfaces,
     version, vm,
 };
 use crate::errors::Fault;
@@ -107,6 +107,10 @@ fn endpoint<'a>(method: Method, segments: &[&'a str]) -> Option<Endpoint<'a>> {
         (Put, ["entropy"]) => Write(|body| configure::part(body, Part::Entropy)),
         (Put, ["serial"]) => Write(|body| configure::part(body, Part::Serial)),
         (Put, ["metrics"]) => Write(|body| configure::part(body, Part::Metrics)),
+        (Get, ["mmds"]) => Read(mmds::get()),
+        (Put, ["mmds"]) => Write(mmds::put),
+        (Patch, ["mmds"]) => Write(mmds::patch),
+        (Put, ["mmds", "config"]) => Write(|body| configure::part(body, Part::Mmds)),
         (Put, ["logger"]) => Write(logger::put),
         (Put, ["drives", id]) => WriteOne(configure::drive, id),
         (Put, ["network-interfaces", id]) => WriteOne(configure::network_interface, id),
@@ -119,9 +123,9 @@ fn endpoint<'a>(method: Method, segments: &[&'a str]) -> Option<Endpoint<'a>> {
         (Get, ["rvmm", "metrics"]) => Read(metrics::get_text()),
         (Get, ["rvmm", "metrics.json"]) => Read(metrics::get_json()),
         (Get, ["rvmm", "events"]) => Read(Call::Events),
-        (Put, ["cpu-config"] | ["mmds", "config"] | ["snapshot", "create" | "load"])
+        (Put, ["cpu-config"] | ["snapshot", "create" | "load"])
         | (Put | Patch, ["pmem", _])
-        | (_, ["mmds"] | ["hotplug", "memory"]) => NotSupported,
+        | (_, ["hotplug", "memory"]) => NotSupported,
         _ => return None,
     })
 }

@@ -249,7 +249,7 @@ fn a_segment_longer_than_the_link_allows_is_taken_as_a_driver_with_offloads_send
     pair.stack.input(segment.frame(), pair.now);
     let answers = pair.drain();
     let (_, _, ack, _) = parse(&answers[0]);
-    assert_eq!(ack, Some(1001 + request.len() as i32));
+    assert_eq!(ack, Some(1001 + i32::try_from(request.len()).unwrap()));
     let payload: Vec<u8> = answers.iter().flat_map(|frame| parse(frame).3).collect();
     assert!(payload.ends_with(b"\r\n\r\ni-1"), "{}", String::from_utf8_lossy(&payload));
 }

@@ -135,7 +135,7 @@ fn other_methods_are_named_what_is_allowed() {
 #[test]
 fn what_is_no_request_is_refused_and_ends_the_connection() {
     let mmds = service(MmdsVersion::V1, document());
-    let many = (0..65).map(|number| format!("h{number}: 1\r\n")).collect::<String>();
+    let many = "h: 1\r\n".repeat(65);
     for (request, status) in [
         ("\0\0\0\0".to_owned(), 400),
         ("GET\r\n\r\n".to_owned(), 400),
