@@ -112,7 +112,7 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.metrics = Some(MetricsConfig::new(path.clone()));
     }
     if let Some(transport) = args.transport {
-        config.machine_config.transport = transport.into();
+        config.machine_config.transport = Some(transport.into());
     }
     if args.console.virtio {
         config.console = Some(VirtioConsoleConfig::default());

@@ -75,9 +75,10 @@ pub struct MachineConfig {
     /// Which host pages back guest memory.
     #[serde(default)]
     pub huge_pages: HugePages,
-    /// Which bus the virtio devices are on; a key of rvmm's own.
-    #[serde(default, skip_serializing_if = "Transport::is_default")]
-    pub transport: Transport,
+    /// Which bus the virtio devices are on, a key of rvmm's own; absent: what the command line leaves
+    /// ([`VmConfig::transport`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
 }
 
 impl Default for MachineConfig {
@@ -88,15 +89,8 @@ impl Default for MachineConfig {
             smt: false,
             track_dirty_pages: false,
             huge_pages: HugePages::None,
-            transport: Transport::default(),
+            transport: None,
         }
-    }
-}
-
-impl MachineConfig {
-    /// The kernel command line of this machine when none is given.
-    pub fn default_cmdline(&self) -> String {
-        format!("{DEFAULT_CMDLINE} {}", self.transport.cmdline())
     }
 }
 
@@ -324,7 +318,7 @@ impl VmConfig {
         let count = self.drives.len()
             + self.network_interfaces.len()
             + one_of_a_kind.map(usize::from).iter().sum::<usize>();
-        let max = self.machine_config.transport.max_devices();
+        let max = self.transport().max_devices();
         if count > max {
             return Err(ConfigError::TooManyDevices { count, max });
         }
@@ -397,9 +391,19 @@ impl VmConfig {
         root.into_iter().chain(others)
     }
 
+    /// The bus that the virtio devices are on. When nobody chose one: PCI, unless the kernel is told not to look there,
+    /// as those do who wrote their command line for a machine without PCI.
+    pub fn transport(&self) -> Transport {
+        let cmdline = self.boot_source.as_ref().and_then(|source| source.boot_args.as_deref());
+        let no_pci = cmdline.is_some_and(|cmdline| cmdline.split_whitespace().any(|word| word == "pci=off"));
+        let fitting = if no_pci { Transport::Mmio } else { Transport::Pci };
+        self.machine_config.transport.unwrap_or(fitting)
+    }
+
     /// The command line of a kernel that is given none.
     pub fn default_cmdline(&self) -> String {
-        let base = self.machine_config.default_cmdline();
+        let transport = self.machine_config.transport.unwrap_or_default();
+        let base = format!("{DEFAULT_CMDLINE} {}", transport.cmdline());
         match self.console {
             // Both get the kernel's messages; the last one is /dev/console, once its driver is there.
             Some(_) => base.replacen(SERIAL_CONSOLE, BOTH_CONSOLES, 1),

@@ -130,7 +130,7 @@ fn two_threads_are_a_core_when_that_is_asked_for() {
             assert_eq!(bits(guest.get(4, index)[0], 31, 26), (1 << width) / 2 - 1, "cores");
         }
         let amd = Guest::of_threads(AMD, 3 % count, count);
-        assert_eq!(amd.get(0x8000_001e, 0), [3 % count, 1 << 8 | (3 % count) / 2, 0, 0]);
+        assert_eq!(amd.get(0x8000_001e, 0), [3 % count, 0x100 + (3 % count) / 2, 0, 0]);
         assert_eq!(bits(amd.get(0x8000_001d, 0)[0], 25, 14), 1);
     }
     assert_eq!(Guest::of_threads(INTEL, 0, 1).get(0xb, 0), [0, 1, 0x100, 0], "an only vCPU is a core");

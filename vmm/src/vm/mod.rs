@@ -212,7 +212,7 @@ fn load(
     let machine = acpi::Machine {
         vcpus: config.machine_config.vcpu_count,
         virtio_mmio: &devices.places(),
-        pci: config.machine_config.transport == Transport::Pci,
+        pci: config.transport() == Transport::Pci,
         serial: true,
         keyboard: true,
     };
