@@ -310,3 +310,23 @@ fn a_closed_port_says_so() {
     pair.stack.input(frame, pair.now);
     assert_eq!(parse(&pair.next().unwrap()).0, TcpControl::Rst);
 }
+
+#[test]
+fn a_guest_that_has_nothing_more_to_send_is_still_answered() {
+    let mut pair = Pair::new();
+    for request in [REQUEST, b"GET /long HTTP/1.1\r\n\r\n", b"GET /id HTT", b""] {
+        let handle = pair.guest.connect();
+        pair.settle();
+        if !request.is_empty() {
+            pair.guest.send(handle, request);
+        }
+        pair.guest.close(handle);
+        pair.settle();
+        let answer = pair.guest.receive(handle);
+        assert_eq!(answer.is_empty(), !request.ends_with(b"\r\n\r\n"), "{}", answer.len());
+        // Its last acknowledgement takes its time.
+        pair.pass(SECOND);
+        pair.settle();
+        assert_eq!(pair.open(), 0);
+    }
+}
