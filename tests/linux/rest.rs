@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::{Guest, Report, RootImage, require_linux_guests, resource};
-use crate::support::api::ApiSocket;
+use crate::support::api::{ApiSocket, EventStream};
 use crate::support::disk::Disk;
 use crate::support::{Rvmm, poll};
 
@@ -86,6 +86,21 @@ fn a_debian_guest_is_made_over_the_socket() {
     start(&socket);
     let report = Report::of(&running.end());
     assert!(report.value("made").starts_with("over 6.12"), "{report:?}");
+}
+
+#[test]
+fn a_panic_of_the_guest_is_told_as_an_event() {
+    require_linux_guests!();
+    let socket = ApiSocket::new();
+    let guest = Guest::debian("6_12").arg("--api-sock").arg(socket.path());
+    let mut running = guest.running("echo now; read line; echo c >/proc/sysrq-trigger").launch();
+    running.wait_for("now\r\n");
+    let mut events = EventStream::open(&socket);
+    assert_eq!(events.next(), json!({"event": "state", "state": "Running"}));
+    running.send("\n");
+    assert_eq!(events.next(), json!({"event": "panic"}));
+    assert_eq!(events.next(), json!({"event": "reset"}));
+    running.end();
 }
 
 #[test]

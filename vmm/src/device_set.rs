@@ -9,6 +9,7 @@ use devices::bus::{BusDevice, BusError};
 use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::i8042::I8042;
+use devices::legacy::pvpanic::Pvpanic;
 use devices::legacy::serial::Serial;
 use devices::mmds::{Mmds, MmdsStore};
 use devices::virtio::balloon::{BalloonDevice, BalloonError};
@@ -100,6 +101,8 @@ pub struct DeviceSet {
     pub serial: Arc<Serial>,
     /// Keyboard controller: reset and Ctrl-Alt-Del.
     pub i8042: Arc<I8042>,
+    /// What the guest's kernel tells of its panic.
+    pub pvpanic: Arc<Pvpanic>,
     /// The virtio devices, in the order of their addresses.
     pub virtio: Vec<VirtioSlot>,
     /// The PCI bus, while it is built; none with virtio-mmio.
@@ -159,10 +162,12 @@ impl DeviceSet {
     ) -> Result<Self, DeviceSetError> {
         let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, Box::new(console.clone())));
         let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
-        let pio: [(u16, u16, Arc<dyn BusDevice>); 3] = [
+        let pvpanic = Arc::new(Pvpanic::default());
+        let pio: [(u16, u16, Arc<dyn BusDevice>); 4] = [
             (layout::SERIAL_PORT, layout::SERIAL_PORT_SIZE, serial.clone()),
             (layout::I8042_PORT, layout::I8042_PORT_SIZE, i8042.clone()),
             (layout::ACPI_POWER_PORT, layout::ACPI_POWER_PORT_SIZE, Arc::new(AcpiPower::new())),
+            (layout::PVPANIC_PORT, layout::PVPANIC_PORT_SIZE, pvpanic.clone()),
         ];
         for (base, len, device) in pio {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
@@ -175,6 +180,7 @@ impl DeviceSet {
         let mut set = Self {
             serial,
             i8042,
+            pvpanic,
             virtio: Vec::new(),
             pci,
             drives: Vec::new(),
@@ -187,6 +193,7 @@ impl DeviceSet {
         };
         set.metrics.add("uart", set.serial.metrics());
         set.metrics.add("i8042", set.i8042.metrics());
+        set.metrics.add("pvpanic", set.pvpanic.metrics());
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;

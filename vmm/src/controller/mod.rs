@@ -356,8 +356,10 @@ impl Controller {
         Ok(Live { events, vm, output })
     }
 
-    /// Has devices that fail tell of it.
+    /// Has devices that fail, and a guest that panics, tell of it.
     fn watch_failures(&self, vm: &Vm) {
+        let told = self.told.clone();
+        vm.devices().pvpanic.listen(Box::new(move || told.tell(&Event::Panic)));
         for (slot, device) in vm.devices().virtio.iter().zip(0..) {
             let told = self.told.clone();
             slot.core.on_failure(Box::new(move |device_type, message| {
