@@ -2,6 +2,7 @@
 
 mod clients;
 mod configure;
+mod metadata;
 mod metrics;
 mod pause;
 mod socket;

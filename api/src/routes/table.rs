@@ -4,7 +4,7 @@ use vmm::config::Part;
 
 use super::{Call, Method};
 use crate::endpoints::{
-    actions, balloon, configure, drives, instance, logger, machine_config, metrics, network_interfaces,
+    actions, balloon, configure, drives, instance, logger, machine_config, metrics, mmds, network_interfaces,
     version, vm,
 };
 use crate::errors::Fault;
@@ -56,10 +56,10 @@ const TABLE: &[(Method, &str, Endpoint)] = &[
     (Put, "/serial", Write(|body| configure::part(body, Part::Serial))),
     (Put, "/logger", Write(logger::put)),
     (Put, "/metrics", Write(|body| configure::part(body, Part::Metrics))),
-    (Get, "/mmds", NotSupported),
-    (Put, "/mmds", NotSupported),
-    (Patch, "/mmds", NotSupported),
-    (Put, "/mmds/config", NotSupported),
+    (Get, "/mmds", Read(mmds::get)),
+    (Put, "/mmds", Write(mmds::put)),
+    (Patch, "/mmds", Write(mmds::patch)),
+    (Put, "/mmds/config", Write(|body| configure::part(body, Part::Mmds))),
     (Put, "/snapshot/create", NotSupported),
     (Put, "/snapshot/load", NotSupported),
     (Get, "/rvmm/events", Read(|| Call::Events)),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     BalloonConfig, BlockConfig, BootSourceConfig, ConfigError, EntropyConfig, MachineConfig, MetricsConfig,
-    NetConfig, SerialConfig, StaticTemplate, VmConfig, VsockConfig,
+    MmdsConfig, NetConfig, SerialConfig, StaticTemplate, VmConfig, VsockConfig,
 };
 use crate::memory::HugePages;
 
@@ -58,6 +58,8 @@ pub enum Part {
     Net(NetConfig),
     /// The socket device.
     Vsock(VsockConfig),
+    /// The metadata service.
+    Mmds(MmdsConfig),
     /// The balloon.
     Balloon(BalloonConfig),
     /// The source of randomness.
@@ -77,6 +79,7 @@ impl Part {
             Self::Drive(_) => "to add a drive",
             Self::Net(_) => "to add a network interface",
             Self::Vsock(_) => "to add vsock",
+            Self::Mmds(_) => "to set up the metadata service",
             Self::Balloon(_) => "to add a balloon",
             Self::Entropy(_) => "to add a source of randomness",
             Self::Serial(_) => "to set up the serial port",
@@ -102,6 +105,7 @@ impl VmConfig {
             Part::Drive(drive) => put(&mut config.drives, drive, |drive| &drive.drive_id),
             Part::Net(net) => put(&mut config.network_interfaces, net, |net| &net.iface_id),
             Part::Vsock(vsock) => config.vsock = Some(vsock),
+            Part::Mmds(mmds) => config.mmds_config = Some(mmds),
             Part::Balloon(balloon) => config.balloon = Some(balloon),
             Part::Entropy(entropy) => config.entropy = Some(entropy),
             Part::Serial(serial) => config.serial = Some(serial),
