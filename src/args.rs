@@ -9,6 +9,7 @@ mod control;
 mod cpu_template;
 mod disk;
 mod fields;
+mod log;
 mod net;
 mod size;
 mod transport;
@@ -24,6 +25,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 pub(crate) use balloon::BalloonArg;
 pub(crate) use control::ControlArgs;
 pub(crate) use disk::{Cache, DiskArg, Engine};
+pub(crate) use log::LogArgs;
 pub(crate) use net::NetArg;
 pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
@@ -212,14 +214,8 @@ pub(crate) struct RunArgs {
     #[arg(default_value = "stdio", value_parser = OsStringValueParser::new().try_map(|value| ConsoleArg::parse(&value)))]
     pub(crate) console: ConsoleArg,
 
-    /// What to log: off, error, warn, info, debug or trace, and everything before it.
-    #[arg(long, value_name = "LEVEL", help_heading = "Console and log", value_enum)]
-    #[arg(default_value = "warn", hide_possible_values = true)]
-    pub(crate) log_level: LogLevel,
-
-    /// Append the log to a file or named pipe instead of stderr.
-    #[arg(long, value_name = "FILE", help_heading = "Console and log", value_hint = ValueHint::FilePath)]
-    pub(crate) log_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 /// What happens when the guest resets its machine.
@@ -229,30 +225,6 @@ pub(crate) enum OnReset {
     Exit,
     /// The guest boots again from its kernel.
     Restart,
-}
-
-/// `--log-level`
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl From<LogLevel> for log::LevelFilter {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Off => Self::Off,
-            LogLevel::Error => Self::Error,
-            LogLevel::Warn => Self::Warn,
-            LogLevel::Info => Self::Info,
-            LogLevel::Debug => Self::Debug,
-            LogLevel::Trace => Self::Trace,
-        }
-    }
 }
 
 /// `--console [virtio,]…`; `virtio` alone is `virtio,stdio`.
@@ -316,7 +288,7 @@ pub(crate) fn parse(argv: &[OsString]) -> Result<Invocation, Stop> {
         None if line.run.cpu_template.as_deref() == Some(cpu_template::HELP) => Err(cpu_template::list()),
         None if line.run.names_a_guest() => Ok(Invocation::Run(Box::new(line.run))),
         None => Err(Stop::usage(
-            "nothing to run: give --kernel FILE or --config-file FILE, \
+            "nothing to run: give --kernel FILE, --config-file FILE or --api-sock PATH, \
              for example: rvmm --kernel vmlinux --rootfs disk.ext4",
         )),
     }
@@ -332,8 +304,9 @@ fn parse_run(argv: &[OsString]) -> Option<RunArgs> {
 }
 
 impl RunArgs {
+    /// There is a guest, or somebody who can tell what it is.
     fn names_a_guest(&self) -> bool {
-        self.kernel.is_some() || self.config_file.is_some()
+        self.kernel.is_some() || self.config_file.is_some() || self.control.api_sock.is_some()
     }
 }
 

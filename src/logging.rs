@@ -4,8 +4,8 @@
 //! module and the message. A line is one `write` of at most [`LINE_MAX`] bytes, so lines of several processes that
 //! share a file or pipe do not mix, and its text is escaped, so no guest can drive the terminal that it is read on.
 //!
-//! This is our own rather than env_logger or fern because it is on the way to the guest's first instruction: starting
-//! it allocates nothing but the file, and filters are one level.
+//! This is our own rather than env_logger or fern because it is on the way to the guest's first instruction, and because
+//! the REST API changes all of it while it runs.
 
 mod timestamp;
 
@@ -13,13 +13,13 @@ use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _};
-use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use vmm::append;
+use vmm::config::LoggerConfig;
 
 use crate::escape::Escape;
 use timestamp::Timestamp;
@@ -31,35 +31,28 @@ const LINE_MAX: usize = 4096;
 /// How long a line waits for the reader of stderr.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How to log.
-pub(crate) struct Settings<'a> {
-    /// Records of this level and the more severe ones are written.
-    pub(crate) level: LevelFilter,
-    /// The VM's name, which is part of each line.
-    pub(crate) id: &'a str,
-    /// Where lines are appended; stderr when there is none.
-    pub(crate) file: Option<&'a Path>,
+/// What is logged when nobody says.
+const DEFAULT_LEVEL: LevelFilter = LevelFilter::Warn;
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+/// Starts logging as `config` says, to stderr if it names no file; to be called once. `id` is the VM's name, which is part
+/// of each line. The error names the file that cannot be opened.
+pub(crate) fn start(config: &LoggerConfig, id: &str) -> Result<(), String> {
+    let how = How::new(config)?;
+    let level = how.level;
+    let logger = LOGGER.get_or_init(|| Logger { how: how.into(), id: id.to_owned(), lost: 0.into() });
+    log::set_logger(logger).map_err(|error| error.to_string())?;
+    log::set_max_level(level);
+    Ok(())
 }
 
-/// Starts logging; to be called once. The error names the file that cannot be opened.
-pub(crate) fn start(settings: &Settings<'_>) -> Result<(), String> {
-    static LOGGER: OnceLock<Logger> = OnceLock::new();
-
-    let sink = match settings.file {
-        None => Sink::Stderr,
-        Some(path) => Sink::File(
-            append::open(path)
-                .map_err(|error| format!("cannot open the log file {}: {error}", path.display()))?,
-        ),
-    };
-    let logger = LOGGER.get_or_init(|| Logger {
-        sink,
-        id: settings.id.to_owned(),
-        level: settings.level,
-        lost: 0.into(),
-    });
-    log::set_logger(logger).map_err(|error| error.to_string())?;
-    log::set_max_level(settings.level);
+/// Logs as `config` says from now on. The error names the file that cannot be opened, and all is as it was then.
+pub(crate) fn change(config: &LoggerConfig) -> Result<(), String> {
+    let Some(logger) = LOGGER.get() else { return Ok(()) };
+    let how = How::new(config)?;
+    log::set_max_level(how.level);
+    *logger.how.write().unwrap_or_else(PoisonError::into_inner) = how;
     Ok(())
 }
 
@@ -79,11 +72,21 @@ fn wait_for_room(output: &impl AsFd, patience: Duration) -> io::Result<()> {
 }
 
 struct Logger {
-    sink: Sink,
+    how: RwLock<How>,
     id: String,
-    level: LevelFilter,
     /// Lines that could not be written since the last one that could.
     lost: AtomicU64,
+}
+
+/// How to log.
+struct How {
+    sink: Sink,
+    /// Records of this level and the more severe ones are written.
+    level: LevelFilter,
+    show_level: bool,
+    show_origin: bool,
+    /// What the path of a record's module begins with.
+    module: Option<String>,
 }
 
 enum Sink {
@@ -91,14 +94,50 @@ enum Sink {
     File(File),
 }
 
+impl How {
+    fn new(config: &LoggerConfig) -> Result<Self, String> {
+        let sink = match &config.log_path {
+            None => Sink::Stderr,
+            Some(path) => Sink::File(
+                append::open(path)
+                    .map_err(|error| format!("cannot open the log file {}: {error}", path.display()))?,
+            ),
+        };
+        Ok(Self {
+            sink,
+            level: config.level.map_or(DEFAULT_LEVEL, LevelFilter::from),
+            show_level: config.show_level.unwrap_or(true),
+            show_origin: config.show_log_origin.unwrap_or(false),
+            module: config.module.clone(),
+        })
+    }
+
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        let of_module = |path: &String| metadata.target().starts_with(path.as_str());
+        metadata.level() <= self.level && self.module.as_ref().is_none_or(of_module)
+    }
+}
+
 impl Logger {
-    fn line(&self, level: log::Level, target: &str, message: fmt::Arguments<'_>) -> Line {
+    fn line(&self, how: &How, record: &Record<'_>) -> Line {
         let mut line = Line::default();
-        let now = Timestamp(SystemTime::now());
         // An error here means that the line is full.
-        let _ = write!(Escape(&mut line), "{now} {} {level} {target}: {message}", self.id);
+        let _ = self.write_line(how, record, &mut line);
         line.0.push('\n');
         line
+    }
+
+    fn write_line(&self, how: &How, record: &Record<'_>, line: &mut Line) -> fmt::Result {
+        let mut line = Escape(line);
+        write!(line, "{} {} ", Timestamp(SystemTime::now()), self.id)?;
+        if how.show_level {
+            write!(line, "{} ", record.level())?;
+        }
+        write!(line, "{}", record.target())?;
+        if let (true, Some(file)) = (how.show_origin, record.file()) {
+            write!(line, " {file}:{}", record.line().unwrap_or_default())?;
+        }
+        write!(line, ": {}", record.args())
     }
 
     /// How long a line may wait for a slow reader: not again once one waited in vain.
@@ -106,8 +145,8 @@ impl Logger {
         if self.lost.load(Ordering::Relaxed) == 0 { PATIENCE } else { Duration::ZERO }
     }
 
-    fn write(&self, line: &Line) -> io::Result<()> {
-        match &self.sink {
+    fn write(&self, sink: &Sink, line: &Line) -> io::Result<()> {
+        match sink {
             Sink::Stderr => wait_for_room(&io::stderr(), self.patience())
                 .and_then(|()| io::stderr().write_all(line.0.as_bytes())),
             Sink::File(file) => (&mut &*file).write_all(line.0.as_bytes()),
@@ -117,23 +156,31 @@ impl Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= self.level
+        self.how.read().unwrap_or_else(PoisonError::into_inner).wants(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
+        let how = self.how.read().unwrap_or_else(PoisonError::into_inner);
+        if !how.wants(record.metadata()) {
             return;
         }
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let note =
-                self.line(log::Level::Warn, module_path!(), format_args!("{lost} lines were lost here"));
-            if self.write(&note).is_err() {
+            let note = format!("{lost} lines were lost here");
+            let note = self.line(
+                &how,
+                &Record::builder()
+                    .level(log::Level::Warn)
+                    .target(module_path!())
+                    .args(format_args!("{note}"))
+                    .build(),
+            );
+            if self.write(&how.sink, &note).is_err() {
                 self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
                 return;
             }
         }
-        if self.write(&self.line(record.level(), record.target(), *record.args())).is_err() {
+        if self.write(&how.sink, &self.line(&how, record)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -52,11 +52,7 @@ fn share_one_heap() {}
 fn dispatch(invocation: &Invocation) -> commands::Outcome {
     match invocation {
         Invocation::Run(args) => {
-            logging::start(&logging::Settings {
-                level: args.log_level.into(),
-                id: args.id.as_deref().unwrap_or("rvmm"),
-                file: args.log_file.as_deref(),
-            })?;
+            logging::start(&args.log.config(), args.id.as_deref().unwrap_or("rvmm"))?;
             commands::run::run(args)
         }
         Invocation::Verb(Verb::Doctor(args)) => commands::doctor::run(args),

@@ -42,16 +42,6 @@ pub enum Fault {
         /// The id in the body.
         body: String,
     },
-    /// A part of the configuration, which a VM that was started no longer takes.
-    #[error(
-        "{method} {path} is not possible: the VM is started already; what it is made of is given before, by the options or the configuration file of rvmm."
-    )]
-    BeforeStart {
-        /// The method.
-        method: String,
-        /// The path.
-        path: String,
-    },
     /// A part of the API that rvmm does not have yet.
     #[error("{method} {path} is not supported yet.")]
     NotSupported {

@@ -13,9 +13,10 @@ mod patience;
 mod reply;
 pub mod routes;
 mod server;
+mod stream;
 
 pub use devices::unix_socket::SocketError;
 pub use errors::Fault;
 pub use metrics::ApiMetrics;
 pub use reply::Reply;
-pub use server::{Server, ServerError};
+pub use server::{Limits, Server, ServerError};

@@ -1,10 +1,12 @@
 //! From method, path and body to what the VM is asked for. Nothing here does I/O, and all of it is hostile input.
 
 use serde::de::DeserializeOwned;
+use vmm::config::Part;
 use vmm::controller::{Request, Response};
 
 use crate::endpoints::{
-    actions, balloon, drives, instance, machine_config, metrics, network_interfaces, version, vm,
+    actions, balloon, configure, drives, instance, logger, machine_config, metrics, network_interfaces,
+    version, vm,
 };
 use crate::errors::Fault;
 use crate::reply::Reply;
@@ -38,6 +40,8 @@ pub enum Call {
     Answered(Reply),
     /// The VM is asked, and its response made a reply.
     Ask(Request, fn(Response) -> Reply),
+    /// The client is told what happens, from now on.
+    Events,
 }
 
 impl Call {
@@ -66,9 +70,6 @@ impl Call {
             }
             Endpoint::Write(parse) => parse(body),
             Endpoint::WriteOne(parse, id) => parse(id, body),
-            Endpoint::BeforeStart => {
-                Err(Fault::BeforeStart { method: method.to_owned(), path: path.to_owned() })
-            }
             Endpoint::NotSupported => {
                 Err(Fault::NotSupported { method: method.to_owned(), path: path.to_owned() })
             }
@@ -84,14 +85,12 @@ enum Endpoint<'a> {
     Write(fn(&[u8]) -> Result<Call, Fault>),
     /// One of several things to write, by its id and from a body.
     WriteOne(fn(&str, &[u8]) -> Result<Call, Fault>, &'a str),
-    /// A part of the configuration. The VM is started before its socket is there.
-    BeforeStart,
     /// A part of the API that is not there yet.
     NotSupported,
 }
 
 fn endpoint<'a>(method: Method, segments: &[&'a str]) -> Option<Endpoint<'a>> {
-    use Endpoint::{BeforeStart, NotSupported, Read, Write, WriteOne};
+    use Endpoint::{NotSupported, Read, Write, WriteOne};
     use Method::{Get, Patch, Put};
     Some(match (method, segments) {
         (Get, []) => Read(instance::get()),
@@ -100,6 +99,18 @@ fn endpoint<'a>(method: Method, segments: &[&'a str]) -> Option<Endpoint<'a>> {
         (Patch, ["vm"]) => Write(vm::patch),
         (Put, ["actions"]) => Write(actions::put),
         (Get, ["machine-config"]) => Read(machine_config::get()),
+        (Put, ["machine-config"]) => Write(|body| configure::part(body, Part::Machine)),
+        (Patch, ["machine-config"]) => Write(|body| configure::part(body, Part::MachineUpdate)),
+        (Put, ["boot-source"]) => Write(|body| configure::part(body, Part::BootSource)),
+        (Put, ["cpu-config"]) => Write(|body| configure::part(body, Part::Cpu)),
+        (Put, ["balloon"]) => Write(|body| configure::part(body, Part::Balloon)),
+        (Put, ["vsock"]) => Write(|body| configure::part(body, Part::Vsock)),
+        (Put, ["entropy"]) => Write(|body| configure::part(body, Part::Entropy)),
+        (Put, ["serial"]) => Write(|body| configure::part(body, Part::Serial)),
+        (Put, ["metrics"]) => Write(|body| configure::part(body, Part::Metrics)),
+        (Put, ["logger"]) => Write(logger::put),
+        (Put, ["drives", id]) => WriteOne(configure::drive, id),
+        (Put, ["network-interfaces", id]) => WriteOne(configure::network_interface, id),
         (Patch, ["drives", id]) => WriteOne(drives::patch, id),
         (Patch, ["network-interfaces", id]) => WriteOne(network_interfaces::patch, id),
         (Get, ["balloon"]) => Read(balloon::get()),
@@ -108,15 +119,8 @@ fn endpoint<'a>(method: Method, segments: &[&'a str]) -> Option<Endpoint<'a>> {
         (Patch, ["balloon", "statistics"]) => Write(balloon::patch_statistics),
         (Get, ["rvmm", "metrics"]) => Read(metrics::get_text()),
         (Get, ["rvmm", "metrics.json"]) => Read(metrics::get_json()),
-        (
-            Put,
-            ["boot-source" | "machine-config" | "cpu-config" | "balloon" | "vsock" | "entropy" | "serial"]
-            | ["drives" | "network-interfaces", _]
-            | ["mmds", "config"]
-            | ["snapshot", "load"],
-        )
-        | (Patch, ["machine-config"]) => BeforeStart,
-        (Put, ["logger" | "metrics"] | ["snapshot", "create"])
+        (Get, ["rvmm", "events"]) => Read(Call::Events),
+        (Put, ["mmds", "config"] | ["snapshot", "create" | "load"])
         | (Put | Patch, ["pmem", _])
         | (_, ["mmds"] | ["hotplug", "memory"]) => NotSupported,
         _ => return None,

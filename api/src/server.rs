@@ -11,7 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use devices::unix_socket::{ListeningSocket, SocketError, SocketFile};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
+use hyper::StatusCode;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue, SERVER};
 use hyper::server::conn::http1;
@@ -20,13 +21,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
-use vmm::controller::{Refusal, Remote};
+use vmm::controller::{Event, Refusal, Remote, Request, Response};
 
+use crate::endpoints::events;
 use crate::errors::Fault;
 use crate::metrics::ApiMetrics;
 use crate::patience::PatientStream;
 use crate::reply::Reply;
 use crate::routes::{Call, MAX_BODY};
+use crate::stream::{Listeners, Payload};
 
 /// Connections at a time; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -38,6 +41,19 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a head.
 const MAX_HEAD: usize = 16 << 10;
+/// What a client may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body: MAX_BODY }
+    }
+}
+
 /// Bytes of a body that are read and thrown away, so that the client comes to read why it is refused.
 const MAX_DISCARDED: usize = 1 << 20;
 /// How long answers that are on their way may take when the VM has ended.
@@ -68,6 +84,7 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
     stop: Option<oneshot::Sender<()>>,
     metrics: Arc<ApiMetrics>,
+    listeners: Listeners,
     _file: SocketFile,
 }
 
@@ -77,18 +94,25 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`].
-    pub fn start(path: &Path, remote: Remote) -> Result<Self, ServerError> {
+    pub fn start(path: &Path, remote: Remote, limits: Limits) -> Result<Self, ServerError> {
         let named = |source| ServerError::Socket { path: path.display().to_string(), source };
         let (listener, file) = ListeningSocket::bind(path).map_err(named)?.into_parts();
         let metrics = Arc::new(ApiMetrics::default());
-        let service = Service { remote, metrics: metrics.clone() };
+        let listeners = Listeners::default();
+        let service = Service { remote, metrics: metrics.clone(), listeners: listeners.clone(), limits };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("api".to_owned())
             .stack_size(256 << 10)
             .spawn(move || run(listener, service, stopped))
             .map_err(ServerError::Thread)?;
-        Ok(Self { thread: Some(thread), stop: Some(stop), metrics, _file: file })
+        Ok(Self { thread: Some(thread), stop: Some(stop), metrics, listeners, _file: file })
+    }
+
+    /// What has to be told what happens to the VM, so that clients hear of it.
+    pub fn listener(&self) -> impl Fn(&Event) + Send + Sync + 'static {
+        let listeners = self.listeners.clone();
+        move |event| listeners.send(&events::message(event))
     }
 
     /// What it counts.
@@ -99,6 +123,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Nothing happens any more.
+        self.listeners.close();
         // Fails when the thread has ended already.
         let _ = self.stop.take().map(|stop| stop.send(()));
         // A panic has ended the process.
@@ -159,6 +185,8 @@ async fn serve(
 struct Service {
     remote: Remote,
     metrics: Arc<ApiMetrics>,
+    listeners: Listeners,
+    limits: Limits,
 }
 
 impl Service {
@@ -167,8 +195,7 @@ impl Service {
         self.metrics.connections.increment();
         let service = service_fn(|request| async {
             let (head, body) = hyper::Request::into_parts(request);
-            let reply = self.reply(&head, body).await;
-            Ok::<_, Infallible>(response(reply))
+            Ok::<_, Infallible>(self.respond(&head, body).await)
         });
         let mut connection = pin!(
             http1::Builder::new()
@@ -191,47 +218,62 @@ impl Service {
         }
     }
 
-    async fn reply(&self, head: &hyper::http::request::Parts, body: Incoming) -> Reply {
+    async fn respond(&self, head: &hyper::http::request::Parts, body: Incoming) -> hyper::Response<Payload> {
         self.metrics.requests.increment();
         let (method, path) = (head.method.as_str(), head.uri.path());
         log::debug!("API: {method} {path}");
-        let call = match read(body).await {
+        let call = match read(body, self.limits.body).await {
             Ok(body) => Call::parse(method, path, &body),
             Err(fault) => Err(fault),
         };
-        let reply = match call {
-            Ok(Call::Answered(reply)) => Ok(reply),
+        let response = match call {
+            Ok(Call::Answered(reply)) => Ok(whole(reply)),
             Ok(Call::Ask(request, to_reply)) => {
-                let (sender, answer) = oneshot::channel();
-                // The client may be gone when the answer comes.
-                self.remote.send(request, move |answer| drop(sender.send(answer)));
-                answer.await.unwrap_or(Err(Refusal::Ended)).map(to_reply).map_err(Fault::from)
+                self.ask(request).await.map(|response| whole(to_reply(response)))
             }
+            Ok(Call::Events) => self.events().await,
             Err(fault) => Err(fault),
         };
-        reply.unwrap_or_else(|fault| {
+        response.unwrap_or_else(|fault| {
             self.metrics.refused_requests.increment();
             log::info!("API: {method} {path}: {fault}");
-            fault.into()
+            whole(fault.into())
         })
+    }
+
+    async fn ask(&self, request: Request) -> Result<Response, Fault> {
+        let (sender, answer) = oneshot::channel();
+        // The client may be gone when the answer comes.
+        self.remote.send(request, move |answer| drop(sender.send(answer)));
+        answer.await.unwrap_or(Err(Refusal::Ended)).map_err(Fault::from)
+    }
+
+    /// What happens from now on, and first the state that the VM is in.
+    async fn events(&self) -> Result<hyper::Response<Payload>, Fault> {
+        let state = match self.ask(Request::GetInstance).await? {
+            Response::Instance(instance) => instance.state,
+            other => return Ok(whole(Reply::unexpected(&other))),
+        };
+        let follow = self.listeners.add(events::message(&Event::State { state }));
+        Ok(response(StatusCode::OK, Some(events::CONTENT_TYPE), Payload::Follow(follow)))
     }
 }
 
 /// Reads a body of a bounded length, in bounded time.
-async fn read(body: Incoming) -> Result<Vec<u8>, Fault> {
+async fn read(body: Incoming, limit: usize) -> Result<Vec<u8>, Fault> {
     // Known without reading it, and not worth the wait.
-    if body.size_hint().lower() > MAX_DISCARDED as u64 {
-        return Err(Fault::TooLong { limit: MAX_BODY });
+    if body.size_hint().lower() > limit.saturating_add(MAX_DISCARDED) as u64 {
+        return Err(Fault::TooLong { limit });
     }
-    timeout(BODY_TIMEOUT, collect(body)).await.unwrap_or(Err(Fault::BodyMissing))
+    timeout(BODY_TIMEOUT, collect(body, limit)).await.unwrap_or(Err(Fault::BodyMissing))
 }
 
-async fn collect(mut body: Incoming) -> Result<Vec<u8>, Fault> {
+async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Fault> {
     let (mut bytes, mut discarded) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Fault::BodyMissing)?;
         let Ok(data) = frame.into_data() else { continue };
-        if discarded == 0 && bytes.len() + data.len() <= MAX_BODY {
+        if discarded == 0 && bytes.len() + data.len() <= limit {
             bytes.extend_from_slice(&data);
         } else {
             discarded += data.len();
@@ -240,12 +282,20 @@ async fn collect(mut body: Incoming) -> Result<Vec<u8>, Fault> {
             break;
         }
     }
-    if discarded > 0 { Err(Fault::TooLong { limit: MAX_BODY }) } else { Ok(bytes) }
+    if discarded > 0 { Err(Fault::TooLong { limit }) } else { Ok(bytes) }
 }
 
-fn response(reply: Reply) -> hyper::Response<Full<Bytes>> {
+fn whole(reply: Reply) -> hyper::Response<Payload> {
     let Reply { status, content_type, body } = reply;
-    let mut response = hyper::Response::new(Full::new(Bytes::from(body)));
+    response(status, content_type, Payload::Whole((!body.is_empty()).then(|| Bytes::from(body))))
+}
+
+fn response(
+    status: StatusCode,
+    content_type: Option<&'static str>,
+    payload: Payload,
+) -> hyper::Response<Payload> {
+    let mut response = hyper::Response::new(payload);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("rvmm"));

@@ -7,9 +7,26 @@ use clap::{Args, ValueHint};
 /// How others reach the VM while it runs.
 #[derive(Debug, Args)]
 pub(crate) struct ControlArgs {
-    /// Listen on a unix socket for REST requests: watch, pause and change the VM while it runs.
+    /// Listen on a unix socket for REST requests: watch, pause and change the VM while it runs. Without a kernel, the VM
+    /// waits to be configured and started there.
     #[arg(long, value_name = "PATH", help_heading = "Control", value_hint = ValueHint::FilePath)]
     pub(crate) api_sock: Option<PathBuf>,
+
+    /// Listen nowhere.
+    #[arg(long, help_heading = "Control", conflicts_with = "api_sock")]
+    pub(crate) no_api: bool,
+
+    /// Bytes that the body of a request may have.
+    #[arg(long, value_name = "BYTES", help_heading = "Control", default_value_t = 51_200)]
+    pub(crate) http_api_max_payload_size: usize,
+
+    /// Firecracker's option: run without a filter of system calls.
+    #[arg(long, help_heading = "Control")]
+    pub(crate) no_seccomp: bool,
+
+    /// Firecracker's option: virtio devices are on PCI anyway.
+    #[arg(long, help_heading = "Control")]
+    pub(crate) enable_pci: bool,
 
     /// Append a line of metrics, as JSON, to a file or named pipe every minute and at the end.
     #[arg(long, value_name = "FILE", help_heading = "Control", value_hint = ValueHint::FilePath)]

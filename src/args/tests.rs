@@ -31,7 +31,7 @@ fn a_kernel_is_enough_and_the_rest_has_defaults() {
     assert_eq!(run.kernel, Some("vmlinux".into()));
     assert_eq!(run.console, ConsoleArg { virtio: false, end: ConsoleEnd::Stdio });
     assert_eq!(run.on_reset, OnReset::Exit);
-    assert_eq!(run.log_level, LogLevel::Warn);
+    assert_eq!(run.log.log_level, None);
     assert_eq!((run.cpus, run.memory), (None, None));
 }
 
@@ -66,7 +66,7 @@ fn every_option_of_a_run_is_understood() {
     );
     assert_eq!(run.console, ConsoleArg { virtio: false, end: ConsoleEnd::File("log".into()) });
     assert_eq!(run.on_reset, OnReset::Restart);
-    assert_eq!(run.log_level, LogLevel::Debug);
+    assert_eq!(run.log.log_level, Some(log::LogLevel::Debug));
 }
 
 #[test]

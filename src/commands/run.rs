@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
 
-use api::Server;
+use api::{Limits, Server};
 use vmm::config::{
     BalloonConfig, BlockConfig, BootSourceConfig, CacheType, CpuConfig, EntropyConfig, IoEngine,
     MetricsConfig, RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
@@ -18,6 +18,7 @@ use vmm::memory::MIB;
 
 use super::Outcome;
 use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, OnReset, RunArgs};
+use crate::logging;
 use crate::name::Name;
 
 /// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
@@ -29,6 +30,9 @@ const ANONYMOUS: &str = "anonymous-instance";
 /// Runs the VM that the options describe until it ends; the exit code says how.
 pub(crate) fn run(args: &RunArgs) -> Outcome {
     let config = configuration(args)?;
+    if let Some(logger) = &config.logger {
+        logging::change(logger)?;
+    }
     let options = Options {
         id: args.id.clone().unwrap_or_else(|| ANONYMOUS.to_owned()),
         console: match &args.console.end {
@@ -41,7 +45,9 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
             OnReset::Restart => VmmOnReset::Restart,
         },
     };
-    if let Some(path) = &args.log_file
+    let log_file =
+        args.log.log_file.as_ref().or(config.logger.as_ref().and_then(|logger| logger.log_path.as_ref()));
+    if let Some(path) = log_file
         && let Some(guest) = path.metadata().ok().and_then(|log| config.file_of_the_guest(&log))
     {
         return Err(format!("--log-file {}: the guest has it as {}", path.display(), guest.display()).into());
@@ -49,11 +55,14 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     // Held to the end of the run: the name is taken as long as the VM lives.
     let _name = args.id.as_deref().map(Name::take).transpose()?;
     let mut controller = Controller::new(config, options)?;
+    controller.log_with(Box::new(logging::change));
     // Held to the end as well: the answers that are due are given when the VM has ended.
     let _server = match &args.control.api_sock {
         Some(path) => {
-            let server = Server::start(path, controller.remote()?)?;
+            let limits = Limits { body: args.control.http_api_max_payload_size };
+            let server = Server::start(path, controller.remote()?, limits)?;
             controller.measure("api_server", server.metrics());
+            controller.listen(server.listener());
             Some(server)
         }
         None => None,
@@ -76,15 +85,18 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         Some(path) => read_config(path)?,
         None => VmConfig::default(),
     };
-    if args.config_file.is_none() {
-        // A VM from flags has a source of randomness; one from a file has what the file says.
+    if args.config_file.is_none() && args.kernel.is_some() {
+        // A VM from flags has a source of randomness; one from a file or over REST has what that says.
         config.entropy = Some(EntropyConfig::default());
     }
+    if let Some(logger) = config.logger.take() {
+        config.logger = Some(logger.updated(args.log.config()));
+    }
     if let Some(path) = &args.control.metrics_path {
-        config.metrics = Some(MetricsConfig { metrics_path: path.clone() });
+        config.metrics = Some(MetricsConfig::new(path.clone()));
     }
     if let Some(transport) = args.transport {
-        config.machine_config.transport = transport.into();
+        config.machine_config.transport = Some(transport.into());
     }
     if args.console.virtio {
         config.console = Some(VirtioConsoleConfig::default());

@@ -1,12 +1,22 @@
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use vmm::config::LogLevel;
 
 use super::*;
 
 fn logger(path: &Path) -> Logger {
-    let sink = Sink::File(append::open(path).unwrap());
-    Logger { sink, id: "web".to_owned(), level: LevelFilter::Info, lost: 0.into() }
+    logger_that(&LoggerConfig {
+        log_path: Some(path.to_owned()),
+        level: Some(LogLevel::Info),
+        ..LoggerConfig::default()
+    })
+}
+
+fn logger_that(config: &LoggerConfig) -> Logger {
+    Logger { how: How::new(config).unwrap().into(), id: "web".to_owned(), lost: 0.into() }
 }
 
 fn log(logger: &Logger, level: log::Level, message: &str) {
@@ -36,6 +46,34 @@ fn a_line_has_time_name_level_module_and_message() {
     let (time, rest) = second.split_once(' ').unwrap();
     assert_eq!(rest, "web WARN vmm::boot: the \\u{1b}[31mmessage\\n2026 forged\n");
     assert!(time.ends_with('Z') && time.len() == "2026-01-31T12:00:00.123Z".len(), "{time}");
+}
+
+#[test]
+fn a_line_has_what_was_asked_for_and_comes_from_the_module_that_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let logger = logger_that(&LoggerConfig {
+        log_path: Some(path.clone()),
+        level: None,
+        show_level: Some(false),
+        show_log_origin: Some(true),
+        module: Some("vmm::boot".to_owned()),
+    });
+    let record = |target, line| {
+        logger.log(
+            &Record::builder()
+                .level(log::Level::Warn)
+                .target(target)
+                .file(Some("boot.rs"))
+                .line(Some(line))
+                .args(format_args!("x"))
+                .build(),
+        );
+    };
+    record("vmm::memory", 1);
+    record("vmm::boot::elf", 2);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.split_once(' ').unwrap().1, "web vmm::boot::elf boot.rs:2: x\n");
 }
 
 #[test]
@@ -72,8 +110,8 @@ fn a_pipe_that_nobody_reads_loses_lines_and_says_so_later() {
 
 #[test]
 fn a_log_file_that_can_not_be_opened_is_named() {
-    let settings = Settings { level: LevelFilter::Warn, id: "x", file: Some(Path::new("/proc/no/such")) };
-    let error = start(&settings).unwrap_err();
+    let config = LoggerConfig { log_path: Some("/proc/no/such".into()), ..LoggerConfig::default() };
+    let error = start(&config, "x").unwrap_err();
     assert!(error.contains("/proc/no/such"), "{error}");
 }
 

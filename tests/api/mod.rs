@@ -1,6 +1,8 @@
 //! The REST socket of a running VM.
 
 mod clients;
+mod configure;
+mod cpu_config;
 mod metrics;
 mod pause;
 mod socket;
@@ -61,7 +63,7 @@ fn what_a_running_vm_cannot_do_is_refused_with_its_state() {
     let socket = ApiSocket::new();
     let _running = guest("hlt-forever", &socket).launch();
     socket.put("/actions", &json!({"action_type": "InstanceStart"})).assert_refused("the VM is running");
-    socket.put("/boot-source", &json!({"kernel_image_path": "x"})).assert_refused("started already");
+    socket.put("/boot-source", &json!({"kernel_image_path": "x"})).assert_refused("the VM is running");
     socket.patch("/drives/a", &json!({"drive_id": "a"})).assert_refused("there is no drive \"a\"");
     socket.patch("/network-interfaces/a", &json!({"iface_id": "a"})).assert_refused("no network interface");
     socket.patch("/balloon", &json!({"amount_mib": 1})).assert_refused("no balloon");

@@ -19,6 +19,7 @@ mod limits;
 mod machine;
 mod net;
 mod pci;
+mod rest;
 mod tools;
 mod vsock;
 

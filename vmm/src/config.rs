@@ -1,6 +1,9 @@
 //! What a VM is made of. Flags, a JSON file and REST bodies all become a [`VmConfig`], and it is validated here, once.
 
+mod logger;
 mod net;
+mod part;
+mod serial;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -17,7 +20,10 @@ pub use devices::virtio::console::ConsoleConfig as VirtioConsoleConfig;
 pub use devices::virtio::net::{MacAddress, NetConfig, NetConfigError, Protocol, Publish, UserNetConfig};
 pub use devices::virtio::rng::EntropyConfig;
 pub use devices::virtio::vsock::{VsockConfig, VsockConfigError};
+pub use logger::{LogLevel, LoggerConfig};
+pub use part::{MachineUpdate, Part};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub use serial::SerialConfig;
 pub use transport::Transport;
 
 use crate::cpu::template::TemplateError;
@@ -61,7 +67,7 @@ pub struct MachineConfig {
     pub vcpu_count: u32,
     /// Guest memory in MiB.
     pub mem_size_mib: u64,
-    /// Two threads per core. Not supported: each vCPU is a core.
+    /// Two threads per core; else each vCPU is a core.
     #[serde(default)]
     pub smt: bool,
     /// Keep track of the pages that the guest writes, for diff snapshots.
@@ -73,9 +79,10 @@ pub struct MachineConfig {
     /// Firecracker's templates by name, of which only "None" is accepted.
     #[serde(default, skip_serializing)]
     pub cpu_template: StaticTemplate,
-    /// Which bus the virtio devices are on.
-    #[serde(default)]
-    pub transport: Transport,
+    /// Which bus the virtio devices are on, a key of rvmm's own; absent: what the command line leaves
+    /// ([`VmConfig::transport`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
 }
 
 impl Default for MachineConfig {
@@ -87,20 +94,13 @@ impl Default for MachineConfig {
             track_dirty_pages: false,
             huge_pages: HugePages::None,
             cpu_template: StaticTemplate::None,
-            transport: Transport::default(),
+            transport: None,
         }
     }
 }
 
-impl MachineConfig {
-    /// The kernel command line of this machine when none is given.
-    pub fn default_cmdline(&self) -> String {
-        format!("{DEFAULT_CMDLINE} {}", self.transport.cmdline())
-    }
-}
-
 /// Keys of the REST configuration that rvmm does not have yet.
-const NOT_SUPPORTED: [&str; 4] = ["logger", "memory-hotplug", "mmds-config", "pmem"];
+const NOT_SUPPORTED: [&str; 3] = ["memory-hotplug", "mmds-config", "pmem"];
 
 /// What is behind key number `KEY` of `NOT_SUPPORTED`: only "nothing" is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,14 +155,18 @@ pub struct VmConfig {
     /// Changes to what the guest's CPU shows, or the name of such; absent: none.
     #[serde(default)]
     pub cpu_config: Option<CpuConfig>,
+    /// How the VMM logs; absent: as the options say.
     #[serde(default)]
-    logger: NotSupported<0>,
+    pub logger: Option<LoggerConfig>,
     #[serde(default)]
-    memory_hotplug: NotSupported<1>,
+    memory_hotplug: NotSupported<0>,
     #[serde(default)]
-    mmds_config: NotSupported<2>,
+    mmds_config: NotSupported<1>,
     #[serde(default)]
-    pmem: NotSupported<3>,
+    pmem: NotSupported<2>,
+    /// Where the serial port goes, a key of rvmm's own in a file; absent: where the options say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<SerialConfig>,
     /// virtio-vsock device; absent: none.
     #[serde(default)]
     pub vsock: Option<VsockConfig>,
@@ -174,6 +178,21 @@ pub enum ConfigError {
     /// There is nothing to boot.
     #[error("no kernel: give --kernel FILE, or boot-source.kernel_image_path in the configuration")]
     NoKernel,
+    /// Kernel or initrd cannot be opened.
+    #[error("{what} {}: {message}", path.display())]
+    BootFile {
+        /// Which of them.
+        what: &'static str,
+        /// The path that was given.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A change that changes nothing.
+    #[error(
+        "nothing to change: give at least one of vcpu_count, mem_size_mib, smt, track_dirty_pages, huge_pages"
+    )]
+    NothingToChange,
     /// Number of vCPUs out of range.
     #[error("{count} vCPUs: a guest has 1 to {MAX_VCPUS}")]
     Vcpus {
@@ -194,9 +213,14 @@ pub enum ConfigError {
         /// What the host has, in MiB.
         host_mib: u64,
     },
-    /// SMT was asked for.
-    #[error("machine-config.smt is not supported yet: each vCPU is a core of its own; set it to false")]
-    Smt,
+    /// Threads that do not make up whole cores.
+    #[error(
+        "{count} vCPUs with machine-config.smt: two are a core; give 1 or an even number, or set smt to false"
+    )]
+    Smt {
+        /// Number of vCPUs.
+        count: u32,
+    },
     /// Two drives of one name.
     #[error("drive id \"{id}\" is given twice: each drive needs an id of its own")]
     DuplicateDrive {
@@ -282,6 +306,11 @@ impl VmConfig {
         if self.boot_source.is_none() {
             return Err(ConfigError::NoKernel);
         }
+        self.validate_parts()
+    }
+
+    /// Checks the same but for the kernel, which may still come.
+    fn validate_parts(&self) -> Result<(), ConfigError> {
         self.validate_machine()?;
         self.validate_drives()?;
         net::validate(&self.network_interfaces, self.machine_config.track_dirty_pages)?;
@@ -291,7 +320,7 @@ impl VmConfig {
         let count = self.drives.len()
             + self.network_interfaces.len()
             + one_of_a_kind.map(usize::from).iter().sum::<usize>();
-        let max = self.machine_config.transport.max_devices();
+        let max = self.transport().max_devices();
         if count > max {
             return Err(ConfigError::TooManyDevices { count, max });
         }
@@ -317,8 +346,9 @@ impl VmConfig {
             Some(host_mib) if mib > host_mib => return Err(ConfigError::TooMuchMemory { mib, host_mib }),
             _ => {}
         }
-        if machine.smt {
-            return Err(ConfigError::Smt);
+        let count = machine.vcpu_count;
+        if machine.smt && count != 1 && !count.is_multiple_of(2) {
+            return Err(ConfigError::Smt { count });
         }
         Ok(())
     }
@@ -366,9 +396,19 @@ impl VmConfig {
         root.into_iter().chain(others)
     }
 
+    /// The bus that the virtio devices are on. When nobody chose one: PCI, unless the kernel is told not to look there,
+    /// as those do who wrote their command line for a machine without PCI.
+    pub fn transport(&self) -> Transport {
+        let cmdline = self.boot_source.as_ref().and_then(|source| source.boot_args.as_deref());
+        let no_pci = cmdline.is_some_and(|cmdline| cmdline.split_whitespace().any(|word| word == "pci=off"));
+        let fitting = if no_pci { Transport::Mmio } else { Transport::Pci };
+        self.machine_config.transport.unwrap_or(fitting)
+    }
+
     /// The command line of a kernel that is given none.
     pub fn default_cmdline(&self) -> String {
-        let base = self.machine_config.default_cmdline();
+        let transport = self.machine_config.transport.unwrap_or_default();
+        let base = format!("{DEFAULT_CMDLINE} {}", transport.cmdline());
         match self.console {
             // Both get the kernel's messages; the last one is /dev/console, once its driver is there.
             Some(_) => base.replacen(SERIAL_CONSOLE, BOTH_CONSOLES, 1),

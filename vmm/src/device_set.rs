@@ -166,7 +166,7 @@ impl DeviceSet {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
         }
 
-        let pci = match config.machine_config.transport {
+        let pci = match config.transport() {
             Transport::Mmio => None,
             Transport::Pci => Some(PciBus::default()),
         };

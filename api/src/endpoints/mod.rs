@@ -2,8 +2,11 @@
 
 pub(crate) mod actions;
 pub(crate) mod balloon;
+pub(crate) mod configure;
 pub(crate) mod drives;
+pub(crate) mod events;
 pub(crate) mod instance;
+pub(crate) mod logger;
 pub(crate) mod machine_config;
 pub(crate) mod metrics;
 pub(crate) mod network_interfaces;

@@ -84,11 +84,29 @@ fn what_is_no_endpoint_is_named_with_its_method() {
 }
 
 #[test]
-fn configuring_a_vm_that_was_started_is_refused_and_says_so() {
-    for path in ["/boot-source", "/machine-config", "/drives/a", "/vsock", "/snapshot/load"] {
-        let message = refused("PUT", path, "{}");
-        assert!(message.contains("the VM is started already"), "{message}");
-    }
+fn each_resource_is_a_part_of_the_configuration() {
+    let part = |path: &str, body: Value| match asked("PUT", path, &body.to_string()) {
+        Request::Configure(part) => *part,
+        other => panic!("{path}: {other:?}"),
+    };
+    assert!(matches!(part("/boot-source", json!({"kernel_image_path": "k"})), Part::BootSource(_)));
+    assert!(matches!(part("/machine-config", json!({"vcpu_count": 1, "mem_size_mib": 1})), Part::Machine(_)));
+    assert!(matches!(part("/drives/a", json!({"drive_id": "a", "is_root_device": true})), Part::Drive(_)));
+    let net = json!({"iface_id": "a", "host_dev_name": "tap0"});
+    assert!(matches!(part("/network-interfaces/a", net), Part::Net(_)));
+    assert!(matches!(part("/vsock", json!({"guest_cid": 3, "uds_path": "v"})), Part::Vsock(_)));
+    assert!(matches!(part("/balloon", json!({"amount_mib": 1, "deflate_on_oom": true})), Part::Balloon(_)));
+    assert!(matches!(part("/cpu-config", json!({"msr_modifiers": []})), Part::Cpu(_)));
+    assert!(matches!(part("/entropy", json!({})), Part::Entropy(_)));
+    assert!(matches!(part("/serial", json!({"serial_out_path": "s"})), Part::Serial(_)));
+    assert!(matches!(part("/metrics", json!({"metrics_path": "m"})), Part::Metrics(_)));
+    assert!(matches!(asked("PUT", "/logger", "{}"), Request::SetLogger(_)));
+    let some = asked("PATCH", "/machine-config", r#"{"vcpu_count": 2}"#);
+    assert!(matches!(some, Request::Configure(part) if matches!(*part, Part::MachineUpdate(_))));
+    assert!(
+        refused("PUT", "/drives/a", r#"{"drive_id": "b", "is_root_device": true}"#)
+            .contains("does not match")
+    );
     assert!(refused("PUT", "/pmem/a", "{}").contains("not supported yet"));
 }
 
@@ -119,6 +137,9 @@ fn wrong_bodies_are_refused_by_what_is_wrong_with_them() {
         ("PATCH", "/balloon", r#"{"amount_mib": 4294967296}"#, "invalid value"),
         ("PATCH", "/balloon/statistics", r#"{"stats_polling_interval_s": 65536}"#, "invalid value"),
         ("PATCH", "/balloon", &deep, "invalid type"),
+        ("PUT", "/cpu-config", r#"{"msr_modifiers": [{"addr": "16"}]}"#, "\"16\" is no number"),
+        ("PUT", "/cpu-config", r#""emulated""#, "invalid type: string"),
+        ("PUT", "/machine-config", r#"{"cpu_template": "T2"}"#, "cpu-config"),
     ] {
         let message = refused(method, path, body);
         assert!(message.contains(part), "{body}: {message}");

@@ -9,6 +9,7 @@
 //! time that the next one waits: the average holds whatever the sizes. The clock is CLOCK_MONOTONIC.
 
 mod bucket;
+mod budget;
 mod config;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use bucket::{Nanos, TokenBucket};
+pub use budget::Budget;
 pub use config::{RateLimiterConfig, TokenBucketConfig};
 use timer::Timer;
 

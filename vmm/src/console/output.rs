@@ -5,8 +5,10 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use devices::rate_limiter::Budget;
 
 use super::ConsoleConfig;
 use super::queued::{Queue, Queued};
@@ -59,6 +61,10 @@ pub struct Output {
     console_file: bool,
     /// The file was not there before.
     made: Option<PathBuf>,
+    /// It is standard output.
+    stdio: bool,
+    /// What may be written in a time.
+    limit: Option<Arc<Mutex<Budget>>>,
 }
 
 impl Output {
@@ -68,6 +74,10 @@ impl Output {
     /// # Errors
     /// [`OutputError`] when the file cannot be made, is a named pipe that nobody reads, or is the guest's own.
     pub fn open(console: &ConsoleConfig, vm: &VmConfig) -> Result<Self, OutputError> {
+        let serial = vm.serial.as_ref();
+        let named = serial.and_then(|serial| serial.serial_out_path.clone()).map(ConsoleConfig::File);
+        let console = named.as_ref().unwrap_or(console);
+        let limit = serial.and_then(|serial| serial.rate_limiter.as_ref()).and_then(Budget::new);
         let (file, made) = match console {
             ConsoleConfig::None => (None, None),
             // Standard output may be closed; the guest runs all the same.
@@ -84,7 +94,20 @@ impl Output {
             kept: Vec::new(),
             console_file: matches!(console, ConsoleConfig::File(_)),
             made,
+            stdio: *console == ConsoleConfig::Stdio,
+            limit: limit.map(|limit| Arc::new(Mutex::new(limit))),
         })
+    }
+
+    /// Whether the console is standard input and output.
+    pub fn is_stdio(&self) -> bool {
+        self.stdio
+    }
+
+    /// Whether `len` more bytes are within the limit, which counts them then.
+    fn may_write(&self, len: usize) -> bool {
+        let Some(limit) = &self.limit else { return true };
+        limit.lock().unwrap_or_else(PoisonError::into_inner).spend(len as u64)
     }
 
     /// The VM is made: what an earlier one left in the file goes.
@@ -173,6 +196,10 @@ fn write_kept(mut file: &File, kept: &mut Vec<u8>) -> io::Result<()> {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.may_write(bytes.len()) {
+            // As from a serial line that is too slow.
+            return Ok(bytes.len());
+        }
         let Some(file) = self.file.as_deref() else { return Ok(bytes.len()) };
         let kept = &mut self.kept;
         let written = write_kept(file, kept).and_then(|()| { file }.write(bytes));

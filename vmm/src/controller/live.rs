@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::request::{Answer, Instance, Metrics, Refusal, Request, Response, State};
 use super::{Controller, changes};
+use crate::config::LoggerConfig;
 use crate::console::Output;
 use crate::event_loop::{EventLoop, LoopEvent, Wake};
 use crate::vcpu::GuestEvent;
@@ -30,11 +31,19 @@ pub(super) struct ControlMetrics {
     pub(super) restarts: Counter,
 }
 
+impl ControlMetrics {
+    pub(super) fn count(&self, answer: &Answer) {
+        let count = if answer.is_ok() { &self.requests } else { &self.refused_requests };
+        count.increment();
+    }
+}
+
 /// The VM that is there, with what it runs on.
-struct Live<'a> {
-    vm: &'a Vm,
-    events: &'a mut EventLoop,
-    output: &'a Output,
+pub(super) struct Live {
+    // Dropped in this order: the event loop closes the console's input, which gives the terminal back.
+    pub(super) events: EventLoop,
+    pub(super) vm: Vm,
+    pub(super) output: Output,
 }
 
 impl Controller {
@@ -42,23 +51,17 @@ impl Controller {
     ///
     /// # Errors
     /// What epoll said.
-    pub(super) fn serve(
-        &mut self,
-        events: &mut EventLoop,
-        vm: &Vm,
-        output: &Output,
-    ) -> io::Result<LoopEvent> {
-        let mut live = Live { vm, events, output };
+    pub(super) fn serve(&mut self, live: &mut Live) -> io::Result<LoopEvent> {
         // The guest's last word, said when it was being paused: not heard before it may go on.
         let mut last_word: Option<GuestEvent> = None;
         loop {
             match live.events.run()? {
-                Wake::Requests => self.answer_some(&mut live),
+                Wake::Requests => self.answer_some(live),
                 Wake::Metrics => {
                     if let Some(file) = &mut self.metrics_file {
                         file.acknowledge();
                     }
-                    self.write_metrics(vm);
+                    self.write_metrics(&live.vm);
                 }
                 Wake::Ends(LoopEvent::Guest(event)) if self.state == State::Paused => last_word = Some(event),
                 Wake::Ends(event) => return Ok(event),
@@ -71,7 +74,7 @@ impl Controller {
         }
     }
 
-    fn answer_some(&mut self, live: &mut Live<'_>) {
+    fn answer_some(&mut self, live: &mut Live) {
         // Emptied before the queue is looked at, so that a later request is not missed. Nothing to read is fine.
         let Some(wake) = self.inbox.as_ref().map(|inbox| inbox.wake().clone()) else { return };
         let _ = wake.read();
@@ -79,9 +82,7 @@ impl Controller {
             let Some(envelope) = self.inbox.as_ref().and_then(super::remote::Inbox::next) else { return };
             envelope.answer(|request| {
                 let answer = self.answer(request, live);
-                let counts = &self.counted;
-                let count = if answer.is_ok() { &counts.requests } else { &counts.refused_requests };
-                count.increment();
+                self.counted.count(&answer);
                 answer
             });
         }
@@ -89,14 +90,15 @@ impl Controller {
         let _ = wake.write(1);
     }
 
-    fn answer(&mut self, request: Request, live: &mut Live<'_>) -> Answer {
+    fn answer(&mut self, request: Request, live: &mut Live) -> Answer {
         let devices = live.vm.devices();
         match request {
-            Request::GetInstance => {
-                Ok(Response::Instance(Instance { id: self.options.id.clone(), state: self.state }))
-            }
+            Request::GetInstance => Ok(Response::Instance(self.instance())),
             Request::GetConfig => Ok(Response::Config(Box::new(self.config.clone()))),
-            Request::Start => Err(Refusal::State { what: "to start the VM", state: self.state }),
+            Request::Start | Request::Configure(_) => {
+                Err(Refusal::State { what: request.what(), state: self.state })
+            }
+            Request::SetLogger(logger) => self.set_logger(logger),
             Request::Pause => Ok(self.pause(live)),
             Request::Resume => Ok(self.resume(live)),
             Request::SendCtrlAltDel => devices
@@ -117,16 +119,39 @@ impl Controller {
                 changes::balloon_polling(update, &mut self.config, devices)
             }
             Request::FlushMetrics => {
-                self.write_metrics(live.vm);
+                self.write_metrics(&live.vm);
                 Ok(Response::Done)
             }
-            Request::GetMetrics => Ok(Response::Metrics(Box::new(self.gather(live.vm)))),
+            Request::GetMetrics => Ok(Response::Metrics(Box::new(self.gather(Some(&live.vm))))),
         }
     }
 
-    fn gather(&self, vm: &Vm) -> Metrics {
+    pub(super) fn instance(&self) -> Instance {
+        Instance { id: self.options.id.clone(), state: self.state }
+    }
+
+    /// Logs differently from now on, as far as whoever runs this controller lets it.
+    pub(super) fn set_logger(&mut self, update: LoggerConfig) -> Answer {
+        let logger = self.config.logger.clone().unwrap_or_default().updated(update);
+        if let Some(path) = &logger.log_path
+            && let Some(guest) = path.metadata().ok().and_then(|file| self.config.file_of_the_guest(&file))
+        {
+            let (path, guest) = (path.display(), guest.display());
+            return Err(Refusal::Logger(format!("cannot log to {path}: the guest has it as {guest}")));
+        }
+        if let Some(apply) = &self.logger {
+            apply(&logger).map_err(Refusal::Logger)?;
+        }
+        self.config.logger = Some(logger);
+        Ok(Response::Done)
+    }
+
+    /// Reads every counter, those of `vm` included.
+    pub(super) fn gather(&self, vm: Option<&Vm>) -> Metrics {
         let mut counters = self.metrics.gather();
-        counters.append(vm.devices().metrics.gather());
+        if let Some(vm) = vm {
+            counters.append(vm.devices().metrics.gather());
+        }
         Metrics { id: self.options.id.clone(), counters }
     }
 
@@ -135,8 +160,12 @@ impl Controller {
         if self.metrics_file.is_none() {
             return;
         }
-        let counters = self.gather(vm).counters;
-        let written = self.metrics_file.as_mut().map_or(Ok(()), |file| file.write(&counters));
+        let Metrics { id, counters } = self.gather(Some(vm));
+        let line = self.config.metrics.as_ref().map(|config| config.line(&id, &counters));
+        let written = match (&mut self.metrics_file, line) {
+            (Some(file), Some(line)) => file.write(&line),
+            _ => Ok(()),
+        };
         match written {
             Ok(()) => self.lines.lines.increment(),
             Err(error) => {
@@ -146,25 +175,25 @@ impl Controller {
         }
     }
 
-    fn pause(&mut self, live: &mut Live<'_>) -> Response {
+    fn pause(&mut self, live: &mut Live) -> Response {
         if self.state != State::Paused {
             // A vCPU may be in a write to a console that nobody reads.
             live.output.interrupt();
             live.vm.pause();
             live.output.hold();
             live.events.ignore_devices();
-            self.state = State::Paused;
+            self.enter(State::Paused);
             self.counted.pauses.increment();
             log::info!("the guest is paused");
         }
         Response::Done
     }
 
-    fn resume(&mut self, live: &mut Live<'_>) -> Response {
+    fn resume(&mut self, live: &mut Live) -> Response {
         if self.state != State::Running {
             live.events.watch_devices();
             live.vm.resume();
-            self.state = State::Running;
+            self.enter(State::Running);
             self.counted.resumes.increment();
             log::info!("the guest goes on");
         }

@@ -1,6 +1,8 @@
 //! One VM from its configuration to its end. The command line starts it; a [`Remote`] asks and tells it while it runs.
 
 mod changes;
+mod configuring;
+mod events;
 mod live;
 mod remote;
 mod request;
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::config::VmConfig;
+use crate::config::{LoggerConfig, VmConfig};
 use crate::console::{ConsoleConfig, Input, Output, OutputError, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
@@ -20,9 +22,12 @@ use crate::signals::{Signal, Signals};
 use crate::vcpu::{Diagnosis, GuestEvent};
 use crate::vm::{Vm, VmError};
 
-use live::ControlMetrics;
+use configuring::Configured;
+use live::{ControlMetrics, Live};
 use remote::Inbox;
 
+pub use events::Event;
+pub(crate) use events::Events;
 pub use remote::Remote;
 pub use request::{
     Answer, BalloonStatsUpdate, BalloonUpdate, DriveUpdate, Instance, Metrics, NetUpdate, Refusal, Request,
@@ -106,6 +111,9 @@ pub enum ControllerError {
     },
 }
 
+/// Has the process log as is said; why it cannot, if so.
+pub type ApplyLogger = Box<dyn Fn(&LoggerConfig) -> Result<(), String>>;
+
 /// One VM, from configuration to end.
 pub struct Controller {
     config: VmConfig,
@@ -118,8 +126,12 @@ pub struct Controller {
     /// Where metrics are written, once the VM is being made.
     metrics_file: Option<MetricsFile>,
     lines: Arc<MetricsFileMetrics>,
+    lines_are_measured: bool,
     /// What is counted outside of the VM's devices and vCPUs.
     metrics: Registry,
+    /// What happens is told here.
+    told: Events,
+    logger: Option<ApplyLogger>,
 }
 
 impl Controller {
@@ -142,7 +154,10 @@ impl Controller {
             counted,
             metrics_file: None,
             lines: Arc::default(),
+            lines_are_measured: false,
             metrics,
+            told: Events::default(),
+            logger: None,
         })
     }
 
@@ -162,28 +177,40 @@ impl Controller {
         self.metrics.add(kind, source);
     }
 
-    /// Runs the VM to its end.
+    /// Has `listener` called with what happens, in the thread that it happens in: it must neither block nor take long. The
+    /// first listener stays.
+    pub fn listen(&mut self, listener: impl Fn(&Event) + Send + Sync + 'static) {
+        self.told.listen(Box::new(listener));
+    }
+
+    /// Has `apply` change the process's log when a request asks for that.
+    pub fn log_with(&mut self, apply: ApplyLogger) {
+        self.logger = Some(apply);
+    }
+
+    /// Runs the VM to its end. One without a kernel that somebody has a [`Remote`] of waits to be configured and started.
     ///
     /// # Errors
     /// [`ControllerError`]; the terminal is as it was, and nothing is left behind.
     pub fn run(mut self) -> Result<Ending, ControllerError> {
-        self.open_metrics()?;
-        let output = Output::open(&self.options.console, &self.config)?;
-        let mut vm = Vm::create(&self.config, &output).inspect_err(|_| output.abandon())?;
-        output
-            .begin()
-            .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
+        let mut live = if self.config.boot_source.is_none() && self.inbox.is_some() {
+            match self.configure()? {
+                Configured::Started(live) => *live,
+                Configured::Ended(ending) => return Ok(ending),
+            }
+        } else {
+            self.begin()?
+        };
         loop {
-            output.hold();
-            let mut events = self.start(&mut vm)?;
-            self.state = State::Running;
-            let event = self.serve(&mut events, &vm, &output);
+            let event = self.serve(&mut live);
+            let Live { events, mut vm, output } = live;
             // However the VM is stopped below: no vCPU stays in a write that nobody reads.
             output.release();
             let event = event.map_err(|source| ControllerError::Host { what: "wait for events", source })?;
             // Closes the console's input, which gives the terminal back.
             drop(events);
             log::info!("the VM ends: {event:?}; {}", vm.exits());
+            self.tell_end(&event);
             if let LoopEvent::Guest(_) = event {
                 vm.stop();
             }
@@ -201,7 +228,9 @@ impl Controller {
                     drop(vm);
                     log::info!("the guest restarts");
                     self.counted.restarts.increment();
-                    vm = Vm::create(&self.config, &output)?;
+                    self.told.tell(&Event::Restart);
+                    let vm = Vm::create(&self.config, &output)?;
+                    live = self.start(vm, output)?;
                     continue;
                 }
                 LoopEvent::Guest(GuestEvent::PowerOff) => {
@@ -218,7 +247,37 @@ impl Controller {
         }
     }
 
+    /// Makes the VM and starts its guest.
+    ///
+    /// # Errors
+    /// [`ControllerError`]; nothing is left behind, and it can be tried again.
+    fn begin(&mut self) -> Result<Live, ControllerError> {
+        self.open_metrics()?;
+        let output = Output::open(&self.options.console, &self.config)?;
+        let vm = Vm::create(&self.config, &output).inspect_err(|_| output.abandon())?;
+        output
+            .begin()
+            .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
+        self.start(vm, output)
+    }
+
+    /// The VM is in `state` from now on.
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.told.tell(&Event::State { state });
+    }
+
+    fn tell_end(&self, event: &LoopEvent) {
+        self.told.tell(&match event {
+            LoopEvent::Guest(GuestEvent::PowerOff) => Event::PowerOff,
+            LoopEvent::Guest(GuestEvent::Reset) => Event::Reset,
+            LoopEvent::Guest(GuestEvent::Fault(diagnosis)) => Event::Fault { message: diagnosis.to_string() },
+            LoopEvent::Quit | LoopEvent::Terminate(_) => Event::Terminated,
+        });
+    }
+
     fn open_metrics(&mut self) -> Result<(), ControllerError> {
+        self.metrics_file = None;
         let Some(config) = &self.config.metrics else { return Ok(()) };
         let path = config.metrics_path.clone();
         let failed = |source| ControllerError::Metrics { path: path.clone(), source };
@@ -227,7 +286,9 @@ impl Controller {
         if let Some(guest) = self.config.file_of_the_guest(&metadata).map(Path::to_owned) {
             return Err(ControllerError::MetricsOfTheGuest { path, guest });
         }
-        self.metrics.add("metrics_file", self.lines.clone());
+        if !std::mem::replace(&mut self.lines_are_measured, true) {
+            self.metrics.add("metrics_file", self.lines.clone());
+        }
         self.metrics_file = Some(file);
         Ok(())
     }
@@ -259,8 +320,9 @@ impl Controller {
     }
 
     /// Starts the guest, and then what watches it: the guest does not wait for it.
-    fn start(&self, vm: &mut Vm) -> Result<EventLoop, ControllerError> {
-        let stdio = self.options.console == ConsoleConfig::Stdio;
+    fn start(&mut self, mut vm: Vm, output: Output) -> Result<Live, ControllerError> {
+        output.hold();
+        let stdio = self.options.console == ConsoleConfig::Stdio && output.is_stdio();
         let terminal = stdio.then(Terminal::on_stdin).flatten();
         let mut watched = Watched {
             guest: vm.events().clone(),
@@ -269,7 +331,9 @@ impl Controller {
             metrics_timer: self.metrics_file.as_ref().map(MetricsFile::timer),
             input: None,
         };
+        self.watch_failures(&vm);
         vm.start()?;
+        self.enter(State::Running);
         self.warn_of_emulation();
         if stdio {
             let input = Input::new(vm.devices().input_port(), terminal)
@@ -277,7 +341,18 @@ impl Controller {
             input.resize();
             watched.input = Some(input);
         }
-        EventLoop::new(watched, Rc::clone(&self.signals))
-            .map_err(|source| ControllerError::Host { what: "make the event loop", source })
+        let events = EventLoop::new(watched, Rc::clone(&self.signals))
+            .map_err(|source| ControllerError::Host { what: "make the event loop", source })?;
+        Ok(Live { events, vm, output })
+    }
+
+    /// Has devices that fail tell of it.
+    fn watch_failures(&self, vm: &Vm) {
+        for (slot, device) in vm.devices().virtio.iter().zip(0..) {
+            let told = self.told.clone();
+            slot.core.on_failure(Box::new(move |device_type, message| {
+                told.tell(&Event::DeviceError { device_type, device, message: message.to_owned() });
+            }));
+        }
     }
 }

@@ -8,7 +8,8 @@ use devices::rate_limiter::RateLimiterConfig;
 use devices::virtio::balloon::{BalloonError, BalloonStatistics};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{BalloonConfig, VmConfig};
+use super::ControllerError;
+use crate::config::{BalloonConfig, ConfigError, LoggerConfig, Part, VmConfig};
 use crate::metrics::Snapshot;
 
 /// Where a VM is in its life: `Not started → Running ⇄ Paused`, and then it is gone.
@@ -91,6 +92,10 @@ pub enum Request {
     GetInstance,
     /// [`Response::Config`].
     GetConfig,
+    /// Take a part of the configuration, before the VM starts.
+    Configure(Box<Part>),
+    /// Log differently from now on.
+    SetLogger(LoggerConfig),
     /// Start the guest.
     Start,
     /// Stop the vCPUs between two instructions. Of a paused VM: nothing.
@@ -115,6 +120,28 @@ pub enum Request {
     FlushMetrics,
     /// [`Response::Metrics`].
     GetMetrics,
+}
+
+impl Request {
+    /// What is asked for, for a refusal.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Self::GetInstance | Self::GetConfig | Self::GetMetrics => "to say what the VM is",
+            Self::Configure(part) => part.what(),
+            Self::SetLogger(_) => "to set up the log",
+            Self::Start => "to start the VM",
+            Self::Pause => "to pause the VM",
+            Self::Resume => "to resume the VM",
+            Self::SendCtrlAltDel => "to press Ctrl-Alt-Del",
+            Self::UpdateDrive(_) => "to change a drive",
+            Self::UpdateNet(_) => "to change a network interface",
+            Self::GetBalloon => "to look at the balloon",
+            Self::UpdateBalloon(_) => "to resize the balloon",
+            Self::GetBalloonStatistics => "to read the balloon's statistics",
+            Self::UpdateBalloonStatistics(_) => "to change the balloon's statistics",
+            Self::FlushMetrics => "to write metrics",
+        }
+    }
 }
 
 /// What a VM answers when it does what it was asked for.
@@ -163,6 +190,15 @@ pub enum Refusal {
         /// Where the VM is in its life.
         state: State,
     },
+    /// What was given cannot be part of a VM.
+    #[error(transparent)]
+    Config(Box<ConfigError>),
+    /// The VM cannot be started.
+    #[error("the VM cannot be started")]
+    Start(#[source] Box<ControllerError>),
+    /// The log cannot be written as was asked for.
+    #[error("{0}")]
+    Logger(String),
     /// There is no such device.
     #[error("there is no {kind} \"{id}\"; this VM has {}", Known(known))]
     NoSuchDevice {

@@ -10,5 +10,5 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 
-pub use self::cpuid::{CpuError, TscDeadline, guest_cpuid};
+pub use self::cpuid::{CpuError, Topology, TscDeadline, guest_cpuid};
 pub use self::msrs::boot_msrs;

@@ -3,6 +3,7 @@
 //! The file may be a named pipe. Nobody waits for its reader: a line that does not fit is lost, and one that fits in part
 //! is finished before the next.
 
+use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use vmm_sys_util::timerfd::TimerFd;
 
 use super::{Counter, Snapshot};
@@ -24,6 +26,35 @@ const INTERVAL: Duration = Duration::from_secs(60);
 pub struct MetricsConfig {
     /// A file, which is appended to or made, or a named pipe.
     pub metrics_path: PathBuf,
+    /// Every line has the VM's name, as `id`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub emit_id: bool,
+    /// What every line has as well, as `properties`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
+}
+
+impl MetricsConfig {
+    /// Lines of nothing but metrics, in `metrics_path`.
+    pub fn new(metrics_path: PathBuf) -> Self {
+        Self { metrics_path, emit_id: false, properties: BTreeMap::new() }
+    }
+
+    /// The line for `snapshot` of the VM `id`.
+    pub fn line(&self, id: &str, snapshot: &Snapshot) -> Value {
+        let mut line = snapshot.to_json();
+        if let Value::Object(line) = &mut line {
+            if self.emit_id {
+                line.insert("id".to_owned(), id.into());
+            }
+            if !self.properties.is_empty() {
+                let properties =
+                    self.properties.iter().map(|(key, value)| (key.clone(), value.clone().into()));
+                line.insert("properties".to_owned(), Value::Object(properties.collect()));
+            }
+        }
+        line
+    }
 }
 
 /// What writing metrics counts.
@@ -79,12 +110,12 @@ impl MetricsFile {
     ///
     /// # Errors
     /// What the host said; the line is lost then.
-    pub fn write(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+    pub fn write(&mut self, line: &Value) -> io::Result<()> {
         self.write_rest()?;
         if !self.rest.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.rest = format!("{}\n", snapshot.to_json()).into_bytes();
+        self.rest = format!("{line}\n").into_bytes();
         let len = self.rest.len();
         let written = self.write_rest();
         if self.rest.len() == len {
@@ -134,13 +165,26 @@ mod tests {
         std::fs::write(&path, "before\n").unwrap();
         let mut file = MetricsFile::open(&path).unwrap();
         for _ in 0..2 {
-            file.write(&registry(10).gather()).unwrap();
+            file.write(&registry(10).gather().to_json()).unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!((lines.len(), lines[0]), (3, "before"));
         let json: serde_json::Value = serde_json::from_str(lines[2]).unwrap();
         assert_eq!(json["text"], "xxxxxxxxxx");
+    }
+
+    #[test]
+    fn a_line_has_the_id_and_properties_that_were_asked_for() {
+        let json = r#"{"metrics_path": "m", "emit_id": true, "properties": {"zone": "a"}}"#;
+        let config: MetricsConfig = serde_json::from_str(json).unwrap();
+        let line = config.line("web", &registry(1).gather());
+        assert_eq!(
+            (&line["id"], &line["properties"]["zone"], &line["text"]),
+            (&"web".into(), &"a".into(), &"x".into())
+        );
+        let line = MetricsConfig::new("m".into()).line("web", &registry(1).gather());
+        assert!(line.get("id").is_none() && line.get("properties").is_none());
     }
 
     #[expect(unsafe_code, reason = "mkfifo(3) has no wrapper in the standard library")]
@@ -156,7 +200,7 @@ mod tests {
         let path = folder.path().join("pipe");
         fifo(&path);
         let mut file = MetricsFile::open(&path).unwrap();
-        let snapshot = registry(30_000).gather();
+        let snapshot = registry(30_000).gather().to_json();
         let results: Vec<_> = (0..5).map(|_| file.write(&snapshot).is_ok()).collect();
         assert!(results[0] && !results[4], "{results:?}");
         let mut reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();

@@ -16,7 +16,7 @@ use crate::boot::{self, BootError, BootRegisters, BootSource};
 use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
 use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
-use crate::cpu::{self, CpuError, TscDeadline};
+use crate::cpu::{self, CpuError, Topology, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::layout;
@@ -111,6 +111,7 @@ impl Vm {
             host: &host,
             fd: &fd,
             count: machine.vcpu_count,
+            smt: machine.smt,
             registers: &registers,
             template: template.as_deref(),
         };
@@ -216,7 +217,7 @@ fn load(
     let machine = acpi::Machine {
         vcpus: config.machine_config.vcpu_count,
         virtio_mmio: &devices.places(),
-        pci: config.machine_config.transport == Transport::Pci,
+        pci: config.transport() == Transport::Pci,
         serial: true,
         keyboard: true,
     };
@@ -235,6 +236,7 @@ struct VcpuPlan<'a> {
     host: &'a Host,
     fd: &'a VmFd,
     count: u32,
+    smt: bool,
     registers: &'a BootRegisters,
     template: Option<&'a CpuTemplate>,
 }
@@ -261,13 +263,22 @@ impl VcpuPlan<'_> {
             TscDeadline::Absent
         };
         let tsc_khz = vcpu.get_tsc_khz().ok();
-        let mut cpuid = cpu::guest_cpuid(supported, id, self.count, tsc_khz, deadline)?;
+        let mut cpuid = cpu::guest_cpuid(
+            supported,
+            id,
+            Topology { vcpus: self.count, smt: self.smt },
+            tsc_khz,
+            deadline,
+        )?;
         if let Some(template) = self.template {
             cpuid = template.apply_to_cpuid(&cpuid, supported)?;
         }
         vcpu.set_cpuid2(&cpuid).map_err(kvm::failed("KVM_SET_CPUID2"))?;
         set_msrs(&vcpu)?;
         if let Some(template) = self.template {
+            if id == 0 {
+                cpu_template::warn_of_overridden(&vcpu, template, &cpuid);
+            }
             cpu_template::set_msrs(&vcpu, template)?;
         }
         if id == 0 {

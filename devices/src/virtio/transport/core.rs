@@ -12,7 +12,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use log::{debug, warn};
 use virtio_bindings::virtio_config::{
@@ -44,6 +44,9 @@ const STEP_BITS: u32 = STEPS[4];
 
 /// Warnings that one device may log; what follows is for the debug level, so that a guest cannot fill a log.
 const MAX_WARNINGS: u32 = 8;
+
+/// Called with the device's type and what is wrong when the device fails, in the thread where it does.
+pub type FailureListener = Box<dyn Fn(u32, &str) + Send + Sync>;
 
 /// What the driver configures. Reset puts all of it back.
 struct Registers {
@@ -91,6 +94,7 @@ pub struct TransportCore {
     backend_fds: Vec<BackendFd>,
     serves_queues: bool,
     warnings: AtomicU32,
+    failure_listener: OnceLock<FailureListener>,
 }
 
 impl TransportCore {
@@ -117,6 +121,7 @@ impl TransportCore {
             device,
             active: AtomicBool::new(false),
             warnings: AtomicU32::new(0),
+            failure_listener: OnceLock::new(),
         })
     }
 
@@ -389,14 +394,22 @@ impl TransportCore {
         }
     }
 
+    /// Has `listener` called with the device's type and what is wrong when the device fails. Only the first one is.
+    pub fn on_failure(&self, listener: FailureListener) {
+        let _ = self.failure_listener.set(listener);
+    }
+
     fn fail(&self, error: &DeviceError) {
         let device_type = self.device_type;
+        let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+        let message = format!("{error}{source}");
         if self.warnings.fetch_add(1, Ordering::Relaxed) < MAX_WARNINGS {
-            let source =
-                std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
-            warn!("virtio device {device_type} needs a reset by its driver: {error}{source}");
+            warn!("virtio device {device_type} needs a reset by its driver: {message}");
         } else {
-            debug!("virtio device {device_type} needs a reset by its driver: {error}");
+            debug!("virtio device {device_type} needs a reset by its driver: {message}");
+        }
+        if let Some(listener) = self.failure_listener.get() {
+            listener(device_type, &message);
         }
         self.notifier.set_needs_reset();
     }
