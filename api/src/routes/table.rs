@@ -36,7 +36,7 @@ const TABLE: &[(Method, &str, Endpoint)] = &[
     (Get, "/machine-config", Read(machine_config::get)),
     (Put, "/machine-config", Write(|body| configure::part(body, Part::Machine))),
     (Patch, "/machine-config", Write(|body| configure::part(body, Part::MachineUpdate))),
-    (Put, "/cpu-config", NotSupported),
+    (Put, "/cpu-config", Write(|body| configure::part(body, Part::Cpu))),
     (Put, "/drives/{drive_id}", WriteOne(configure::drive)),
     (Patch, "/drives/{drive_id}", WriteOne(drives::patch)),
     (Put, "/network-interfaces/{iface_id}", WriteOne(configure::network_interface)),

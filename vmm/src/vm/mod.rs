@@ -278,6 +278,9 @@ impl VcpuPlan<'_> {
         vcpu.set_cpuid2(&cpuid).map_err(kvm::failed("KVM_SET_CPUID2"))?;
         set_msrs(&vcpu)?;
         if let Some(template) = self.template {
+            if id == 0 {
+                cpu_template::warn_of_overridden(&vcpu, template, &cpuid);
+            }
             cpu_template::set_msrs(&vcpu, template)?;
         }
         if id == 0 {
