@@ -2,6 +2,8 @@
 
 mod clients;
 mod configure;
+mod cpu_config;
+mod metadata;
 mod metrics;
 mod openapi;
 mod pause;

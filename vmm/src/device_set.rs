@@ -11,6 +11,7 @@ use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::i8042::I8042;
 use devices::legacy::pvpanic::Pvpanic;
 use devices::legacy::serial::Serial;
+use devices::mmds::{Mmds, MmdsStore};
 use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
 use devices::virtio::console::ConsoleDevice;
@@ -156,6 +157,7 @@ impl DeviceSet {
         vm: &Arc<VmFd>,
         memory: &GuestMemory,
         console: &Output,
+        metadata: &Arc<MmdsStore>,
         buses: &mut Buses,
     ) -> Result<Self, DeviceSetError> {
         let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, Box::new(console.clone())));
@@ -201,22 +203,7 @@ impl DeviceSet {
             set.measure("block", Some(&drive.drive_id), metrics);
             set.drives.push((drive.drive_id.clone(), device));
         }
-        for net in &config.network_interfaces {
-            let failed = |source| DeviceSetError::Net { id: net.iface_id.clone(), source };
-            if net.vhost {
-                let device = VhostNetDevice::open(net).map_err(failed)?;
-                let metrics = device.metrics();
-                set.add_virtio(Arc::new(Mutex::new(device)), vm, memory, buses)?;
-                set.measure("net", Some(&net.iface_id), metrics);
-                continue;
-            }
-            let device = NetDevice::open(net).map_err(failed)?;
-            let metrics = device.metrics();
-            let device = Arc::new(Mutex::new(device));
-            set.add_virtio(device.clone(), vm, memory, buses)?;
-            set.measure("net", Some(&net.iface_id), metrics);
-            set.nets.push((net.iface_id.clone(), device));
-        }
+        set.add_nets(config, metadata, vm, memory, buses)?;
         if let Some(entropy) = &config.entropy {
             let device = RngDevice::new(entropy)
                 .map_err(|source| DeviceSetError::Host { what: "the entropy device's timer", source })?;
@@ -255,6 +242,44 @@ impl DeviceSet {
             pci.connect(buses)?;
         }
         Ok(set)
+    }
+
+    /// Adds the network interfaces, and the metadata service that some of them may lead to.
+    fn add_nets(
+        &mut self,
+        config: &VmConfig,
+        metadata: &Arc<MmdsStore>,
+        vm: &Arc<VmFd>,
+        memory: &GuestMemory,
+        buses: &mut Buses,
+    ) -> Result<(), DeviceSetError> {
+        let mmds = config.mmds_config.as_ref();
+        let mmds = mmds.map(|mmds| (mmds, Arc::new(Mmds::new(mmds, metadata.clone()))));
+        if let Some((_, mmds)) = &mmds {
+            self.metrics.add("mmds", mmds.metrics());
+        }
+        for net in &config.network_interfaces {
+            let failed = |source| DeviceSetError::Net { id: net.iface_id.clone(), source };
+            if net.vhost {
+                let device = VhostNetDevice::open(net).map_err(failed)?;
+                let metrics = device.metrics();
+                self.add_virtio(Arc::new(Mutex::new(device)), vm, memory, buses)?;
+                self.measure("net", Some(&net.iface_id), metrics);
+                continue;
+            }
+            let mut device = NetDevice::open(net).map_err(failed)?;
+            if let Some((config, mmds)) = &mmds
+                && config.network_interfaces.contains(&net.iface_id)
+            {
+                device.add_detour(mmds.clone()).map_err(failed)?;
+            }
+            let metrics = device.metrics();
+            let device = Arc::new(Mutex::new(device));
+            self.add_virtio(device.clone(), vm, memory, buses)?;
+            self.measure("net", Some(&net.iface_id), metrics);
+            self.nets.push((net.iface_id.clone(), device));
+        }
+        Ok(())
     }
 
     fn add_virtio(

@@ -4,7 +4,7 @@ use vmm::config::Part;
 
 use super::{Call, Method};
 use crate::endpoints::{
-    actions, balloon, configure, drives, instance, logger, machine_config, metrics, network_interfaces,
+    actions, balloon, configure, drives, instance, logger, machine_config, metrics, mmds, network_interfaces,
     version, vm,
 };
 use crate::errors::Fault;
@@ -36,7 +36,7 @@ const TABLE: &[(Method, &str, Endpoint)] = &[
     (Get, "/machine-config", Read(machine_config::get)),
     (Put, "/machine-config", Write(|body| configure::part(body, Part::Machine))),
     (Patch, "/machine-config", Write(|body| configure::part(body, Part::MachineUpdate))),
-    (Put, "/cpu-config", NotSupported),
+    (Put, "/cpu-config", Write(|body| configure::part(body, Part::Cpu))),
     (Put, "/drives/{drive_id}", WriteOne(configure::drive)),
     (Patch, "/drives/{drive_id}", WriteOne(drives::patch)),
     (Put, "/network-interfaces/{iface_id}", WriteOne(configure::network_interface)),
@@ -56,10 +56,10 @@ const TABLE: &[(Method, &str, Endpoint)] = &[
     (Put, "/serial", Write(|body| configure::part(body, Part::Serial))),
     (Put, "/logger", Write(logger::put)),
     (Put, "/metrics", Write(|body| configure::part(body, Part::Metrics))),
-    (Get, "/mmds", NotSupported),
-    (Put, "/mmds", NotSupported),
-    (Patch, "/mmds", NotSupported),
-    (Put, "/mmds/config", NotSupported),
+    (Get, "/mmds", Read(mmds::get)),
+    (Put, "/mmds", Write(mmds::put)),
+    (Patch, "/mmds", Write(mmds::patch)),
+    (Put, "/mmds/config", Write(|body| configure::part(body, Part::Mmds))),
     (Put, "/snapshot/create", NotSupported),
     (Put, "/snapshot/load", NotSupported),
     (Get, "/rvmm/events", Read(|| Call::Events)),

@@ -66,8 +66,10 @@ impl Subject {
         let mut connection = self.socket.connect();
         let operations = self.document.operations();
         let (reads, mut writes): (Vec<_>, Vec<_>) = operations.iter().partition(|one| one.method == "GET");
-        // Some of its values cannot be beside a balloon.
-        writes.sort_by_key(|one| one.path != "/machine-config");
+        // Some memory cannot have a balloon beside it; the metadata service names interfaces.
+        let first = ["/machine-config", "/network-interfaces/{iface_id}"];
+        let place = |path: &str| first.iter().position(|first| *first == path).unwrap_or(first.len());
+        writes.sort_by_key(|one| (place(one.path), one.method != "PUT"));
         for operation in writes {
             self.walk_write(&mut connection, operation, state);
             renew(&mut connection);

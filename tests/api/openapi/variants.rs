@@ -67,7 +67,8 @@ impl Document {
                 self.right(schema, &filled)
             }
             "object" => vec![json!({}), json!({"a": "b"})],
-            "array" => vec![json!([])],
+            "array" if schema.get("minItems").is_none() => vec![json!([])],
+            "array" => Vec::new(),
             // A text is a path or an id that has to be: the example has it.
             _ if schema.get("x-rvmm-unsupported").is_some() || !valid.is_null() => Vec::new(),
             _ => vec![json!("x")],
@@ -86,8 +87,12 @@ impl Document {
 
     /// Bodies like `valid` that are each wrong in one place.
     pub(super) fn wrong(&self, schema: &Value, valid: &Value) -> Vec<Wrong> {
-        let mut all =
-            vec![Wrong { body: with(valid, "colour", json!("red")), named: vec!["colour".to_owned()] }];
+        let mut all = Vec::new();
+        if schema["additionalProperties"] == false {
+            let unknown = Wrong::new(with(valid, "colour", json!("red")), vec!["colour".to_owned()]);
+            let fields = properties(schema).map(|(name, _)| name.to_owned()).collect();
+            all.push(Wrong { fields: Some(fields), ..unknown });
+        }
         for name in required(schema) {
             let mut body = valid.clone();
             body.as_object_mut().unwrap().remove(name);
@@ -128,7 +133,10 @@ impl Document {
                 all.push(maximum.checked_add(1).map_or(json!(18_446_744_073_709_551_616.0), Value::from));
             }
             "boolean" => all.push(json!(1)),
-            "array" => all.push(json!([17])),
+            "array" => {
+                all.push(json!([17]));
+                all.extend(schema.get("minItems").map(|_| json!([])));
+            }
             "object" if schema["additionalProperties"].is_object() => all.push(json!({"a": 17})),
             _ => {}
         }

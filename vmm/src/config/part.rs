@@ -5,8 +5,8 @@ use std::fs::File;
 use serde::Deserialize;
 
 use super::{
-    BalloonConfig, BlockConfig, BootSourceConfig, ConfigError, EntropyConfig, MachineConfig, MetricsConfig,
-    NetConfig, SerialConfig, StaticTemplate, VmConfig, VsockConfig,
+    BalloonConfig, BlockConfig, BootSourceConfig, ConfigError, CpuConfig, CpuTemplate, EntropyConfig,
+    MachineConfig, MetricsConfig, MmdsConfig, NetConfig, SerialConfig, StaticTemplate, VmConfig, VsockConfig,
 };
 use crate::memory::HugePages;
 
@@ -52,12 +52,16 @@ pub enum Part {
     Machine(MachineConfig),
     /// Some of vCPUs and memory.
     MachineUpdate(MachineUpdate),
+    /// Changes to what the guest's CPU shows.
+    Cpu(CpuTemplate),
     /// A disk.
     Drive(BlockConfig),
     /// A network interface.
     Net(NetConfig),
     /// The socket device.
     Vsock(VsockConfig),
+    /// The metadata service.
+    Mmds(MmdsConfig),
     /// The balloon.
     Balloon(BalloonConfig),
     /// The source of randomness.
@@ -74,9 +78,11 @@ impl Part {
         match self {
             Self::BootSource(_) => "to set the boot source",
             Self::Machine(_) | Self::MachineUpdate(_) => "to change vCPUs or memory",
+            Self::Cpu(_) => "to change what the CPU shows",
             Self::Drive(_) => "to add a drive",
             Self::Net(_) => "to add a network interface",
             Self::Vsock(_) => "to add vsock",
+            Self::Mmds(_) => "to set up the metadata service",
             Self::Balloon(_) => "to add a balloon",
             Self::Entropy(_) => "to add a source of randomness",
             Self::Serial(_) => "to set up the serial port",
@@ -99,9 +105,11 @@ impl VmConfig {
             }
             Part::Machine(machine) => config.machine_config = machine,
             Part::MachineUpdate(update) => update.apply(&mut config.machine_config)?,
+            Part::Cpu(template) => config.cpu_config = Some(CpuConfig::Template(template)),
             Part::Drive(drive) => put(&mut config.drives, drive, |drive| &drive.drive_id),
             Part::Net(net) => put(&mut config.network_interfaces, net, |net| &net.iface_id),
             Part::Vsock(vsock) => config.vsock = Some(vsock),
+            Part::Mmds(mmds) => config.mmds_config = Some(mmds),
             Part::Balloon(balloon) => config.balloon = Some(balloon),
             Part::Entropy(entropy) => config.entropy = Some(entropy),
             Part::Serial(serial) => config.serial = Some(serial),

@@ -1,6 +1,6 @@
 //! The part of a CPU template that KVM is asked about: capabilities, and model-specific registers.
 
-use kvm_bindings::{Msrs, kvm_msr_entry};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry};
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use super::VmError;
@@ -20,6 +20,19 @@ pub(super) fn check_capabilities(vm: &VmFd, template: &CpuTemplate) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Says of which leaves KVM does not keep to what was set, `wanted`. (A KVM without hardware virtualization may have to
+/// show the guest what the host's CPU has.)
+pub(super) fn warn_of_overridden(vcpu: &VcpuFd, template: &CpuTemplate, wanted: &CpuId) {
+    // Where KVM does not say, nothing is known.
+    let Ok(shown) = vcpu.get_cpuid2(KVM_MAX_CPUID_ENTRIES) else { return };
+    for (leaf, subleaf) in template.overridden(wanted, &shown) {
+        log::warn!(
+            "KVM on this host shows the guest CPUID leaf {leaf:#x}, subleaf {subleaf:#x}, otherwise than the CPU \
+             template says"
+        );
+    }
 }
 
 /// Gives the registers of `vcpu` that `template` changes their values, each from what it has now. To be called when

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use devices::GuestMemory;
+use devices::mmds::MmdsStore;
 use kvm_bindings::{CpuId, Msrs, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
@@ -82,11 +83,12 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Makes the VM that `config` describes and loads what it boots.
+    /// Makes the VM that `config` describes and loads what it boots. Its metadata service, if it has one, gives out what is
+    /// in `metadata`.
     ///
     /// # Errors
     /// [`VmError`]; nothing is left behind.
-    pub fn create(config: &VmConfig, console: &Output) -> Result<Self, VmError> {
+    pub fn create(config: &VmConfig, console: &Output, metadata: &Arc<MmdsStore>) -> Result<Self, VmError> {
         config.validate()?;
         let source = config.boot_source.as_ref().ok_or(ConfigError::NoKernel)?;
         let machine = &config.machine_config;
@@ -99,7 +101,7 @@ impl Vm {
         fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
 
         let mut buses = Buses::default();
-        let mut devices = DeviceSet::create(config, &fd, &memory, console, &mut buses)?;
+        let mut devices = DeviceSet::create(config, &fd, &memory, console, metadata, &mut buses)?;
         let registers = load(config, source, &memory, &devices)?;
 
         let events =
@@ -276,6 +278,9 @@ impl VcpuPlan<'_> {
         vcpu.set_cpuid2(&cpuid).map_err(kvm::failed("KVM_SET_CPUID2"))?;
         set_msrs(&vcpu)?;
         if let Some(template) = self.template {
+            if id == 0 {
+                cpu_template::warn_of_overridden(&vcpu, template, &cpuid);
+            }
             cpu_template::set_msrs(&vcpu, template)?;
         }
         if id == 0 {

@@ -46,6 +46,11 @@ impl<const BITS: u32> Bitmap<BITS> {
         Self { changed: mask, values: 0 }
     }
 
+    /// The bits that get a value.
+    pub fn changed(self) -> u64 {
+        self.changed
+    }
+
     /// `value` with the bits changed.
     pub fn apply(self, value: u64) -> u64 {
         (value & !self.changed) | self.values

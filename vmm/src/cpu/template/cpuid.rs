@@ -2,8 +2,8 @@
 
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
-use super::topology::kept_bits;
-use super::{CpuTemplate, CpuidRegister, LeafModifier, TemplateError};
+use super::kept::{kept_bits, running_bits};
+use super::{CpuTemplate, CpuidRegister, LeafModifier, RegisterModifier, TemplateError};
 use crate::cpu::CpuError;
 
 impl CpuTemplate {
@@ -19,6 +19,28 @@ impl CpuTemplate {
         }
         CpuId::from_entries(&leaves).map_err(|_| CpuError::TooManyLeaves(leaves.len()))
     }
+
+    /// The leaves that this template changed to `wanted` and that KVM shows otherwise, as `shown`, each once.
+    pub fn overridden(&self, wanted: &CpuId, shown: &CpuId) -> Vec<(u32, u32)> {
+        let find = |cpuid: &CpuId, (leaf, subleaf)| {
+            let here = |entry: &&kvm_cpuid_entry2| (entry.function, entry.index) == (leaf, subleaf);
+            cpuid.as_slice().iter().find(here).map_or([0; 4], registers)
+        };
+        let mut places = Vec::new();
+        for modifier in &self.cpuid_modifiers {
+            let place = (modifier.leaf, modifier.subleaf);
+            let pairs = find(wanted, place).into_iter().zip(find(shown, place));
+            let held = pairs.zip(modifier.bits()).all(|((wanted, shown), bits)| (wanted ^ shown) & bits == 0);
+            if !held && !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
+    }
+}
+
+fn registers(entry: &kvm_cpuid_entry2) -> [u32; 4] {
+    [entry.eax, entry.ebx, entry.ecx, entry.edx]
 }
 
 impl LeafModifier {
@@ -38,6 +60,25 @@ impl LeafModifier {
             return Err(TemplateError::NoLeaf { leaf: self.leaf, subleaf: self.subleaf });
         }
         Ok(())
+    }
+
+    /// The bits of EAX, EBX, ECX and EDX that are this template's for as long as the guest runs.
+    fn bits(&self) -> [u32; 4] {
+        let mut bits = [0; 4];
+        for RegisterModifier { register, bitmap } in &self.modifiers {
+            let [eax, ebx, ecx, edx] = &mut bits;
+            *match register {
+                CpuidRegister::Eax => eax,
+                CpuidRegister::Ebx => ebx,
+                CpuidRegister::Ecx => ecx,
+                CpuidRegister::Edx => edx,
+            } |= bitmap.changed() as u32;
+        }
+        let not_ours = kept_bits(self.leaf).into_iter().zip(running_bits(self.leaf));
+        for (bits, (kept, running)) in bits.iter_mut().zip(not_ours) {
+            *bits &= !(kept | running);
+        }
+        bits
     }
 
     fn change(&self, entry: &mut kvm_cpuid_entry2) {

@@ -9,7 +9,7 @@
 //!
 //! A modifier applies to what the guest would have without it, and the last one wins. A leaf or register that KVM does
 //! not have is an error: a template that cannot be kept to is not half kept to. What tells vCPUs apart stays as it is
-//! (see `topology.rs`).
+//! (see `kept.rs`).
 //!
 //! The order: CPUID, then the registers that every guest gets, then those of the template.
 
@@ -18,10 +18,10 @@ mod builtin;
 mod capability;
 mod cpuid;
 mod error;
+mod kept;
 mod number;
 mod source;
 mod static_template;
-mod topology;
 
 #[cfg(test)]
 mod tests;
@@ -32,9 +32,9 @@ pub use self::bitmap::Bitmap;
 pub use self::builtin::builtins;
 pub use self::capability::KvmCapability;
 pub use self::error::{TemplateError, TemplateFileError};
+pub use self::kept::kept_bits;
 pub use self::source::CpuConfig;
 pub use self::static_template::StaticTemplate;
-pub use self::topology::kept_bits;
 
 /// The most modifiers of one kind that a template has, and registers that one leaf has. KVM takes at most 256 CPUID
 /// leaves, and fewer than 256 registers at a time (`MAX_IO_MSRS`).

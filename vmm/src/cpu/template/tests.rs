@@ -148,6 +148,26 @@ fn flags_are_the_templates_but_whether_a_subleaf_counts_is_kvms() {
 }
 
 #[test]
+fn a_leaf_that_kvm_shows_otherwise_is_found() {
+    let overridden = |template: &CpuTemplate, wanted, shown| {
+        let cpu = |entry| CpuId::from_entries(&[entry]).unwrap();
+        template.overridden(&cpu(wanted), &cpu(shown))
+    };
+    let ebx = one("0x7", "ebx", "00");
+    let wanted = leaf(7, 0, [1, 0b1100, 0, 0]);
+    assert_eq!(overridden(&ebx, wanted, wanted), []);
+    assert_eq!(overridden(&ebx, wanted, leaf(7, 0, [1, 0b1110, 0, 0])), [(7, 0)]);
+    assert_eq!(
+        overridden(&ebx, wanted, leaf(7, 0, [2, 0b0000, 9, 0])),
+        [],
+        "bits that are not the template's"
+    );
+    // The guest turns it on itself.
+    let osxsave = one("0x1", "ecx", &format!("0{}", "x".repeat(27)));
+    assert_eq!(overridden(&osxsave, leaf(1, 0, [0; 4]), leaf(1, 0, [0, 0, 1 << 27, 0])), []);
+}
+
+#[test]
 fn more_leaves_than_kvm_takes_are_an_error() {
     let full: Vec<_> = (0..256).map(|function| leaf(0x8000_1000 + function, 0, [1; 4])).collect();
     let supported = CpuId::from_entries(&[leaf(5, 0, [1; 4])]).unwrap();
