@@ -18,6 +18,11 @@ impl Wrong {
     fn new(body: Value, named: Vec<String>) -> Self {
         Self { body, named, fields: None }
     }
+
+    /// The same as the member `name` of `whole`, or in it.
+    fn within(self, whole: &Value, name: &str, place: impl FnOnce(Value) -> Value) -> Self {
+        Self { body: with(whole, name, place(self.body)), ..self }
+    }
 }
 
 /// A longer text than any field takes.
@@ -67,8 +72,17 @@ impl Document {
                 self.right(schema, &filled)
             }
             "object" => vec![json!({}), json!({"a": "b"})],
-            "array" if schema.get("minItems").is_none() => vec![json!([])],
-            "array" => Vec::new(),
+            "array" => {
+                let mut lists = Vec::new();
+                if schema.get("minItems").is_none() {
+                    lists.push(json!([]));
+                }
+                if let Some(first) = valid.get(0).filter(|first| first.is_object()) {
+                    let items = self.right(self.resolve(&schema["items"]), first);
+                    lists.extend(items.into_iter().map(|item| json!([item])));
+                }
+                lists
+            }
             // A text is a path or an id that has to be: the example has it.
             _ if schema.get("x-rvmm-unsupported").is_some() || !valid.is_null() => Vec::new(),
             _ => vec![json!("x")],
@@ -107,9 +121,11 @@ impl Document {
             if resolved.get("properties").is_some() {
                 let inner = if valid[name].is_object() { valid[name].clone() } else { self.least(resolved) };
                 let nested = self.wrong(resolved, &inner);
-                all.extend(
-                    nested.into_iter().map(|wrong| Wrong { body: with(valid, name, wrong.body), ..wrong }),
-                );
+                all.extend(nested.into_iter().map(|wrong| wrong.within(valid, name, |body| body)));
+            }
+            if let Some(first) = valid[name].get(0).filter(|first| first.is_object()) {
+                let nested = self.wrong(self.resolve(&resolved["items"]), first);
+                all.extend(nested.into_iter().map(|wrong| wrong.within(valid, name, |item| json!([item]))));
             }
         }
         all
