@@ -20,6 +20,7 @@ mod bad_input;
 mod block;
 mod boot;
 mod console;
+mod cpu_template;
 mod cpus;
 mod diagnosis;
 mod ends;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use api::{Limits, Server};
 use vmm::config::MmdsStore;
 use vmm::config::{
-    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, MetricsConfig,
-    RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
+    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, CpuConfig, EntropyConfig, IoEngine,
+    MetricsConfig, RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
 };
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
@@ -120,6 +120,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     set_boot_source(&mut config, args)?;
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
+    }
+    if let Some(template) = &args.cpu_template {
+        config.cpu_config = Some(CpuConfig::Named(template.clone()));
     }
     if let Some(bytes) = args.memory {
         config.machine_config.mem_size_mib = whole_mib("--memory ", bytes)?;

@@ -1,6 +1,7 @@
 //! Linux guests that are made over the REST socket, as clients of Firecracker make them.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -93,7 +94,8 @@ fn a_panic_of_the_guest_is_told_as_an_event() {
     require_linux_guests!();
     let socket = ApiSocket::new();
     let guest = Guest::debian("6_12").arg("--api-sock").arg(socket.path());
-    let mut running = guest.running("echo now; read line; echo c >/proc/sysrq-trigger").launch();
+    let command = "echo now; read line; echo c >/proc/sysrq-trigger";
+    let mut running = guest.running(command).stdin(Stdio::piped()).launch();
     running.wait_for("now\r\n");
     let mut events = EventStream::open(&socket);
     assert_eq!(events.next(), json!({"event": "state", "state": "Running"}));

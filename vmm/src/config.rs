@@ -27,6 +27,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use serial::SerialConfig;
 pub use transport::Transport;
 
+use crate::cpu::template::TemplateError;
+pub use crate::cpu::template::{CpuConfig, CpuTemplate, StaticTemplate};
 use crate::memory::{HugePages, MIB};
 pub use crate::metrics::MetricsConfig;
 
@@ -79,6 +81,9 @@ pub struct MachineConfig {
     /// ([`VmConfig::transport`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,
+    /// Firecracker's templates by name, of which only "None" is accepted.
+    #[serde(default, skip_serializing)]
+    pub cpu_template: StaticTemplate,
 }
 
 impl Default for MachineConfig {
@@ -89,13 +94,14 @@ impl Default for MachineConfig {
             smt: false,
             track_dirty_pages: false,
             huge_pages: HugePages::None,
+            cpu_template: StaticTemplate::None,
             transport: None,
         }
     }
 }
 
 /// Keys of the REST configuration that rvmm does not have yet.
-const NOT_SUPPORTED: [&str; 3] = ["cpu-config", "memory-hotplug", "pmem"];
+const NOT_SUPPORTED: [&str; 2] = ["memory-hotplug", "pmem"];
 
 /// What is behind key number `KEY` of `NOT_SUPPORTED`: only "nothing" is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,18 +153,19 @@ pub struct VmConfig {
     /// virtio-console device, a key of rvmm's own; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<VirtioConsoleConfig>,
+    /// Changes to what the guest's CPU shows, or the name of such; absent: none.
     #[serde(default)]
-    cpu_config: NotSupported<0>,
+    pub cpu_config: Option<CpuConfig>,
     /// How the VMM logs; absent: as the options say.
     #[serde(default)]
     pub logger: Option<LoggerConfig>,
     #[serde(default)]
-    memory_hotplug: NotSupported<1>,
+    memory_hotplug: NotSupported<0>,
     /// The metadata service; absent: none.
     #[serde(default)]
     pub mmds_config: Option<MmdsConfig>,
     #[serde(default)]
-    pmem: NotSupported<2>,
+    pmem: NotSupported<1>,
     /// Where the serial port goes, a key of rvmm's own in a file; absent: where the options say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<SerialConfig>,
@@ -274,6 +281,9 @@ pub enum ConfigError {
     /// A socket device that cannot be.
     #[error(transparent)]
     Vsock(#[from] VsockConfigError),
+    /// A CPU template that cannot be.
+    #[error(transparent)]
+    CpuTemplate(#[from] TemplateError),
     /// A balloon that cannot be.
     #[error(transparent)]
     Balloon(#[from] BalloonConfigError),
@@ -324,6 +334,9 @@ impl VmConfig {
         }
         if let Some(vsock) = &self.vsock {
             vsock.validate()?;
+        }
+        if let Some(CpuConfig::Template(template)) = &self.cpu_config {
+            template.validate()?;
         }
         Ok(())
     }

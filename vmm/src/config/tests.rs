@@ -138,3 +138,28 @@ fn devices_are_not_where_the_kernel_is_told_not_to_look() {
     assert_eq!(of("pci=off", Some(Transport::Pci)), Transport::Pci);
     assert_eq!(VmConfig::default().transport(), Transport::Pci);
 }
+
+#[test]
+fn a_static_cpu_template_is_refused_by_name() {
+    let machine = |template: &str| {
+        config(&format!(
+            r#"{{"machine-config": {{"vcpu_count": 1, "mem_size_mib": 64, "cpu_template": {template}}}}}"#
+        ))
+    };
+    for accepted in ["null", "\"None\""] {
+        machine(accepted).unwrap();
+    }
+    for refused in ["C3", "T2", "T2S", "T2CL", "T2A", "V1N1", "t9"] {
+        let said = machine(&format!("{refused:?}")).unwrap_err().to_string();
+        assert!(said.contains(&format!("{refused:?}")) && said.contains("cpu-config"), "{said}");
+    }
+}
+
+#[test]
+fn a_cpu_template_is_a_part_of_the_configuration() {
+    let text = r#"{"boot-source": {"kernel_image_path": "k"}, "cpu-config": {"kvm_capabilities": ["1"]}}"#;
+    let first = config(text).unwrap();
+    assert_eq!(config(&serde_json::to_string(&first).unwrap()).unwrap(), first);
+    let long = text.replace("\"1\"", &vec!["\"1\""; 256].join(","));
+    assert!(config(&long).unwrap().validate().unwrap_err().to_string().contains("256 KVM capabilities"));
+}

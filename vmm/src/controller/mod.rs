@@ -344,6 +344,8 @@ impl Controller {
         self.watch_failures(&vm);
         vm.start()?;
         self.enter(State::Running);
+        let machine = &self.config.machine_config;
+        log::info!("the guest runs: {} vCPUs, {} MiB of memory", machine.vcpu_count, machine.mem_size_mib);
         self.warn_of_emulation();
         if stdio {
             let input = Input::new(vm.devices().input_port(), terminal)

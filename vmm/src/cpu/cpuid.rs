@@ -8,12 +8,17 @@
 
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
+use super::template::TemplateError;
+
 /// The leaves can't be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum CpuError {
     /// KVM takes a limited number of leaves.
     #[error("the vCPU has {0} CPUID leaves, more than KVM takes (256)")]
     TooManyLeaves(usize),
+    /// A template cannot be kept to.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
 }
 
 /// Whether KVM's local APIC offers the guest a timer in TSC-deadline mode (`KVM_CAP_TSC_DEADLINE_TIMER`); KVM does not
@@ -194,6 +199,12 @@ impl Vcpu {
         self.count.checked_next_power_of_two().unwrap_or(u32::MAX)
     }
 
+    /// Whether guests learn of threads by AMD's topology extensions: they are leaves and nothing else, so a guest can have
+    /// them whatever the host has.
+    fn tells_amd_threads(&self) -> bool {
+        self.amd && self.threads > 1
+    }
+
     /// Turns a leaf as KVM supports it into the guest's; all zeroes when the guest does without.
     fn edit(&self, leaf: &mut kvm_cpuid_entry2) {
         match leaf.function {
@@ -215,8 +226,12 @@ impl Vcpu {
                 }
             }
             HYPERVISOR_BASE if self.tsc_khz.is_some() => leaf.eax = leaf.eax.max(HYPERVISOR_FREQUENCIES),
+            0x8000_0000 if self.tells_amd_threads() => leaf.eax = leaf.eax.max(AMD_TOPOLOGY),
             0x8000_0001 => {
                 leaf.ecx &= !L81_ECX_REMOVED;
+                if self.tells_amd_threads() {
+                    leaf.ecx |= L81_ECX_TOPOEXT;
+                }
                 set(&mut leaf.ecx, L81_ECX_CMP_LEGACY, self.amd && self.count > 1);
             }
             // Thread count less one, and the width of the part of the APIC id below the socket.

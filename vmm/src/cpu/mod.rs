@@ -5,6 +5,7 @@
 
 mod cpuid;
 mod msrs;
+pub mod template;
 
 #[cfg(test)]
 mod tests;

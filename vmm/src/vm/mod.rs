@@ -1,5 +1,6 @@
 //! A VM: memory, interrupt controllers, devices and vCPUs, put together in the order that starts fastest.
 
+mod cpu_template;
 mod teardown;
 
 use std::io;
@@ -15,6 +16,7 @@ use crate::acpi::{self, AcpiError};
 use crate::boot::{self, BootError, BootRegisters, BootSource};
 use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
+use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
 use crate::cpu::{self, CpuError, Topology, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
@@ -54,6 +56,9 @@ pub enum VmError {
         /// What there is.
         max: usize,
     },
+    /// There is no such CPU template.
+    #[error(transparent)]
+    CpuTemplate(#[from] TemplateFileError),
     /// The host refused a thread, a descriptor or the like.
     #[error("cannot {what}")]
     Host {
@@ -87,6 +92,7 @@ impl Vm {
         config.validate()?;
         let source = config.boot_source.as_ref().ok_or(ConfigError::NoKernel)?;
         let machine = &config.machine_config;
+        let template = config.cpu_config.as_ref().map(CpuConfig::template).transpose()?;
         let host = Host::open()?;
         let fd = Arc::new(host.create_vm()?);
         let memory = memory::create(machine.mem_size_mib, machine.huge_pages, machine.track_dirty_pages)?;
@@ -109,6 +115,7 @@ impl Vm {
             count: machine.vcpu_count,
             smt: machine.smt,
             registers: &registers,
+            template: template.as_deref(),
         };
         let ready = vcpus
             .create()?
@@ -233,6 +240,7 @@ struct VcpuPlan<'a> {
     count: u32,
     smt: bool,
     registers: &'a BootRegisters,
+    template: Option<&'a CpuTemplate>,
 }
 
 impl VcpuPlan<'_> {
@@ -241,6 +249,9 @@ impl VcpuPlan<'_> {
         let max = if self.count > 1 { self.host.max_vcpus() } else { 1 };
         if self.count as usize > max {
             return Err(VmError::Vcpus { asked: self.count, max });
+        }
+        if let Some(template) = self.template {
+            cpu_template::check_capabilities(self.fd, template)?;
         }
         let supported = self.host.supported_cpuid()?;
         (0..self.count).map(|id| self.create_one(id, &supported)).collect()
@@ -254,15 +265,24 @@ impl VcpuPlan<'_> {
             TscDeadline::Absent
         };
         let tsc_khz = vcpu.get_tsc_khz().ok();
-        let cpuid = cpu::guest_cpuid(
+        let mut cpuid = cpu::guest_cpuid(
             supported,
             id,
             Topology { vcpus: self.count, smt: self.smt },
             tsc_khz,
             deadline,
         )?;
+        if let Some(template) = self.template {
+            cpuid = template.apply_to_cpuid(&cpuid, supported)?;
+        }
         vcpu.set_cpuid2(&cpuid).map_err(kvm::failed("KVM_SET_CPUID2"))?;
         set_msrs(&vcpu)?;
+        if let Some(template) = self.template {
+            if id == 0 {
+                cpu_template::warn_of_overridden(&vcpu, template, &cpuid);
+            }
+            cpu_template::set_msrs(&vcpu, template)?;
+        }
         if id == 0 {
             let mut sregs = vcpu.get_sregs().map_err(kvm::failed("KVM_GET_SREGS"))?;
             self.registers.apply(&mut sregs);
