@@ -31,5 +31,6 @@ mod linux;
 mod log;
 mod net;
 mod pci;
+mod seccomp;
 mod terminal;
 mod virtio_console;
