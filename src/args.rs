@@ -12,6 +12,7 @@ mod fields;
 mod log;
 mod net;
 mod size;
+mod timing;
 mod transport;
 mod usage;
 mod vsock;
@@ -27,6 +28,7 @@ pub(crate) use control::ControlArgs;
 pub(crate) use disk::{Cache, DiskArg, Engine};
 pub(crate) use log::LogArgs;
 pub(crate) use net::NetArg;
+pub(crate) use timing::TimingArgs;
 pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
 pub(crate) use vsock::VsockArg;
@@ -208,6 +210,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) control: ControlArgs,
+
+    #[command(flatten)]
+    pub(crate) timing: TimingArgs,
 
     /// Where the guest's console goes; with virtio it has a second, faster one, /dev/hvc0.
     #[arg(long, value_name = "[virtio,]stdio|none|file=PATH", help_heading = "Console and log")]

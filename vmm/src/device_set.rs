@@ -8,6 +8,7 @@ use devices::GuestMemory;
 use devices::bus::{BusDevice, BusError};
 use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
+use devices::legacy::boot_timer::{BootTimer, Moment};
 use devices::legacy::i8042::I8042;
 use devices::legacy::serial::Serial;
 use devices::virtio::balloon::{BalloonDevice, BalloonError};
@@ -101,6 +102,8 @@ pub struct DeviceSet {
     pub i8042: Arc<I8042>,
     /// The virtio devices, in the order of their addresses.
     pub virtio: Vec<VirtioSlot>,
+    /// Where the first virtio-mmio device is.
+    mmio_start: u64,
     /// The PCI bus, while it is built; none with virtio-mmio.
     pci: Option<PciBus>,
     /// Drives by their ids, to be changed while the guest runs.
@@ -144,7 +147,8 @@ fn irqfd(vm: &VmFd, gsi: u32) -> Result<Arc<dyn Interrupt>, DeviceSetError> {
 
 impl DeviceSet {
     /// Makes the devices that `config` names and puts them on `buses`. Guest memory must have its slots already: one
-    /// that is added after the first interrupt or notification costs milliseconds.
+    /// that is added after the first interrupt or notification costs milliseconds. `start` is when the VM was asked to
+    /// start, for a boot timer.
     ///
     /// # Errors
     /// [`DeviceSetError`], naming the device.
@@ -154,6 +158,7 @@ impl DeviceSet {
         memory: &GuestMemory,
         console: &Output,
         buses: &mut Buses,
+        start: Option<Moment>,
     ) -> Result<Self, DeviceSetError> {
         let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, Box::new(console.clone())));
         let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
@@ -166,6 +171,13 @@ impl DeviceSet {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
         }
 
+        let mut mmio_start = layout::VIRTIO_MMIO_START;
+        if let Some(start) = start {
+            let timer = Arc::new(BootTimer::new(start));
+            buses.mmio.insert(layout::BOOT_TIMER_START, layout::BOOT_TIMER_SIZE, timer)?;
+            mmio_start += layout::BOOT_TIMER_SIZE;
+        }
+
         let pci = match config.transport() {
             Transport::Mmio => None,
             Transport::Pci => Some(PciBus::default()),
@@ -174,6 +186,7 @@ impl DeviceSet {
             serial,
             i8042,
             virtio: Vec::new(),
+            mmio_start,
             pci,
             drives: Vec::new(),
             nets: Vec::new(),
@@ -264,7 +277,7 @@ impl DeviceSet {
         }
         let index = self.virtio.len() as u32;
         let place = VirtioMmio {
-            base: layout::VIRTIO_MMIO_START + u64::from(index) * layout::VIRTIO_MMIO_SIZE,
+            base: self.mmio_start + u64::from(index) * layout::VIRTIO_MMIO_SIZE,
             size: layout::VIRTIO_MMIO_SIZE,
             gsi: layout::VIRTIO_GSI_FIRST + index,
         };

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use devices::GuestMemory;
+use devices::legacy::boot_timer::Moment;
 use kvm_bindings::{CpuId, Msrs, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
@@ -87,6 +88,7 @@ impl Vm {
     /// # Errors
     /// [`VmError`]; nothing is left behind.
     pub fn create(config: &VmConfig, console: &Output) -> Result<Self, VmError> {
+        let start = config.boot_timer.then(Moment::now);
         config.validate()?;
         let source = config.boot_source.as_ref().ok_or(ConfigError::NoKernel)?;
         let machine = &config.machine_config;
@@ -99,7 +101,7 @@ impl Vm {
         fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
 
         let mut buses = Buses::default();
-        let mut devices = DeviceSet::create(config, &fd, &memory, console, &mut buses)?;
+        let mut devices = DeviceSet::create(config, &fd, &memory, console, &mut buses, start)?;
         let registers = load(config, source, &memory, &devices)?;
 
         let events =
