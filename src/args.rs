@@ -10,6 +10,7 @@ mod cpu_template;
 mod disk;
 mod fields;
 mod log;
+mod metadata;
 mod net;
 mod size;
 mod timing;
@@ -27,6 +28,7 @@ pub(crate) use balloon::BalloonArg;
 pub(crate) use control::ControlArgs;
 pub(crate) use disk::{Cache, DiskArg, Engine};
 pub(crate) use log::LogArgs;
+pub(crate) use metadata::MetadataArgs;
 pub(crate) use net::NetArg;
 pub(crate) use timing::TimingArgs;
 pub(crate) use transport::TransportArg;
@@ -213,6 +215,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) timing: TimingArgs,
+
+    #[command(flatten)]
+    pub(crate) metadata: MetadataArgs,
 
     /// Where the guest's console goes; with virtio it has a second, faster one, /dev/hvc0.
     #[arg(long, value_name = "[virtio,]stdio|none|file=PATH", help_heading = "Console and log")]

@@ -6,8 +6,10 @@ use std::io::Read as _;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use api::{Limits, Server};
+use vmm::config::MmdsStore;
 use vmm::config::{
     BalloonConfig, BlockConfig, BootSourceConfig, CacheType, CpuConfig, EntropyConfig, IoEngine,
     MetricsConfig, RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
@@ -17,12 +19,12 @@ use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
 
 use super::Outcome;
-use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, OnReset, RunArgs};
+use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, MetadataArgs, OnReset, RunArgs};
 use crate::logging;
 use crate::name::Name;
 
-/// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
-const MAX_CONFIG_SIZE: u64 = 1 << 20;
+/// The longest file of JSON that is read, in bytes: the largest VM takes a few thousand.
+const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// What a VM without a name is called where one has to be.
 const ANONYMOUS: &str = "anonymous-instance";
@@ -56,6 +58,7 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     let _name = args.id.as_deref().map(Name::take).transpose()?;
     let mut controller = Controller::new(config, options)?;
     controller.log_with(Box::new(logging::change));
+    controller.give_metadata(metadata(args)?);
     // Held to the end as well: the answers that are due are given when the VM has ended.
     let _server = match &args.control.api_sock {
         Some(path) => {
@@ -70,6 +73,19 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     };
     let ending = controller.run()?;
     Ok(exit_code(ending))
+}
+
+/// What the guest's metadata service gives out at first.
+fn metadata(args: &RunArgs) -> Result<Arc<MmdsStore>, Box<dyn Error>> {
+    let MetadataArgs { metadata, mmds_size_limit } = &args.metadata;
+    let store = MmdsStore::new(mmds_size_limit.unwrap_or(args.control.http_api_max_payload_size));
+    if let Some(path) = metadata {
+        let named = |error: &dyn Error| format!("--metadata {}: {error}", path.display());
+        let text = read_file(path).map_err(|error| named(&*error))?;
+        let document = serde_json::from_str(&text).map_err(|error| named(&error))?;
+        store.put(document).map_err(|error| named(&error))?;
+    }
+    Ok(Arc::new(store))
 }
 
 /// 0 when the guest or the user ended the VM; what a shell shows for a signal otherwise.
@@ -212,11 +228,16 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
 
 fn read_config(path: &Path) -> Result<VmConfig, Box<dyn Error>> {
     let named = |error: &dyn Error| format!("configuration {}: {error}", path.display());
-    let file = File::open(path).map_err(|error| named(&error))?;
-    let mut text = String::new();
-    file.take(MAX_CONFIG_SIZE + 1).read_to_string(&mut text).map_err(|error| named(&error))?;
-    if text.len() as u64 > MAX_CONFIG_SIZE {
-        return Err(format!("configuration {}: longer than {MAX_CONFIG_SIZE} bytes", path.display()).into());
-    }
+    let text = read_file(path).map_err(|error| named(&*error))?;
     VmConfig::from_json(&text).map_err(|error| named(&error).into())
+}
+
+/// The text of a file that is not too long.
+fn read_file(path: &Path) -> Result<String, Box<dyn Error>> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_SIZE {
+        return Err(format!("longer than {MAX_FILE_SIZE} bytes").into());
+    }
+    Ok(text)
 }

@@ -17,6 +17,7 @@ mod ends;
 mod guest;
 mod limits;
 mod machine;
+mod metadata;
 mod net;
 mod pci;
 mod rest;

@@ -1,11 +1,12 @@
 //! Linux guests that are made over the REST socket, as clients of Firecracker make them.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use super::{Guest, Report, RootImage, require_linux_guests, resource};
-use crate::support::api::ApiSocket;
+use crate::support::api::{ApiSocket, EventStream};
 use crate::support::disk::Disk;
 use crate::support::{Rvmm, poll};
 
@@ -86,6 +87,22 @@ fn a_debian_guest_is_made_over_the_socket() {
     start(&socket);
     let report = Report::of(&running.end());
     assert!(report.value("made").starts_with("over 6.12"), "{report:?}");
+}
+
+#[test]
+fn a_panic_of_the_guest_is_told_as_an_event() {
+    require_linux_guests!();
+    let socket = ApiSocket::new();
+    let guest = Guest::debian("6_12").arg("--api-sock").arg(socket.path());
+    let command = "echo now; read line; echo c >/proc/sysrq-trigger";
+    let mut running = guest.running(command).stdin(Stdio::piped()).launch();
+    running.wait_for("now\r\n");
+    let mut events = EventStream::open(&socket);
+    assert_eq!(events.next(), json!({"event": "state", "state": "Running"}));
+    running.send("\n");
+    assert_eq!(events.next(), json!({"event": "panic"}));
+    assert_eq!(events.next(), json!({"event": "reset"}));
+    running.end();
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use devices::mmds::{MmdsConfig, MmdsConfigError, MmdsStore, MmdsVersion};
 pub use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 pub use devices::virtio::balloon::{BalloonConfig, BalloonConfigError};
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
@@ -76,13 +77,13 @@ pub struct MachineConfig {
     /// Which host pages back guest memory.
     #[serde(default)]
     pub huge_pages: HugePages,
-    /// Firecracker's templates by name, of which only "None" is accepted.
-    #[serde(default, skip_serializing)]
-    pub cpu_template: StaticTemplate,
     /// Which bus the virtio devices are on, a key of rvmm's own; absent: what the command line leaves
     /// ([`VmConfig::transport`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,
+    /// Firecracker's templates by name, of which only "None" is accepted.
+    #[serde(default, skip_serializing)]
+    pub cpu_template: StaticTemplate,
 }
 
 impl Default for MachineConfig {
@@ -100,7 +101,7 @@ impl Default for MachineConfig {
 }
 
 /// Keys of the REST configuration that rvmm does not have yet.
-const NOT_SUPPORTED: [&str; 3] = ["memory-hotplug", "mmds-config", "pmem"];
+const NOT_SUPPORTED: [&str; 2] = ["memory-hotplug", "pmem"];
 
 /// What is behind key number `KEY` of `NOT_SUPPORTED`: only "nothing" is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,10 +161,11 @@ pub struct VmConfig {
     pub logger: Option<LoggerConfig>,
     #[serde(default)]
     memory_hotplug: NotSupported<0>,
+    /// The metadata service; absent: none.
     #[serde(default)]
-    mmds_config: NotSupported<1>,
+    pub mmds_config: Option<MmdsConfig>,
     #[serde(default)]
-    pmem: NotSupported<2>,
+    pmem: NotSupported<1>,
     /// Where the serial port goes, a key of rvmm's own in a file; absent: where the options say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<SerialConfig>,
@@ -276,6 +278,9 @@ pub enum ConfigError {
     /// A network interface that cannot be.
     #[error(transparent)]
     Net(#[from] NetConfigError),
+    /// A metadata service that cannot be.
+    #[error(transparent)]
+    Mmds(#[from] MmdsConfigError),
     /// A socket device that cannot be.
     #[error(transparent)]
     Vsock(#[from] VsockConfigError),
@@ -317,6 +322,9 @@ impl VmConfig {
         self.validate_machine()?;
         self.validate_drives()?;
         net::validate(&self.network_interfaces, self.machine_config.track_dirty_pages)?;
+        if let Some(mmds) = &self.mmds_config {
+            mmds.validate(&self.network_interfaces)?;
+        }
         self.validate_balloon()?;
         let one_of_a_kind =
             [self.entropy.is_some(), self.balloon.is_some(), self.console.is_some(), self.vsock.is_some()];

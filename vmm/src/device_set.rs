@@ -10,7 +10,9 @@ use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::boot_timer::{BootTimer, Moment};
 use devices::legacy::i8042::I8042;
+use devices::legacy::pvpanic::Pvpanic;
 use devices::legacy::serial::Serial;
+use devices::mmds::{Mmds, MmdsStore};
 use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
 use devices::virtio::console::ConsoleDevice;
@@ -100,6 +102,8 @@ pub struct DeviceSet {
     pub serial: Arc<Serial>,
     /// Keyboard controller: reset and Ctrl-Alt-Del.
     pub i8042: Arc<I8042>,
+    /// What the guest's kernel tells of its panic.
+    pub pvpanic: Arc<Pvpanic>,
     /// The virtio devices, in the order of their addresses.
     pub virtio: Vec<VirtioSlot>,
     /// Where the first virtio-mmio device is.
@@ -145,10 +149,15 @@ fn irqfd(vm: &VmFd, gsi: u32) -> Result<Arc<dyn Interrupt>, DeviceSetError> {
     Ok(Arc::new(Irqfd(eventfd)))
 }
 
+/// Gives the guest a boot timer that runs since `start`. [`DeviceSet::create`] has left its place free.
+pub(crate) fn add_boot_timer(buses: &mut Buses, start: Moment) -> Result<(), DeviceSetError> {
+    buses.mmio.insert(layout::BOOT_TIMER_START, layout::BOOT_TIMER_SIZE, Arc::new(BootTimer::new(start)))?;
+    Ok(())
+}
+
 impl DeviceSet {
     /// Makes the devices that `config` names and puts them on `buses`. Guest memory must have its slots already: one
-    /// that is added after the first interrupt or notification costs milliseconds. `start` is when the VM was asked to
-    /// start, for a boot timer.
+    /// that is added after the first interrupt or notification costs milliseconds.
     ///
     /// # Errors
     /// [`DeviceSetError`], naming the device.
@@ -157,25 +166,20 @@ impl DeviceSet {
         vm: &Arc<VmFd>,
         memory: &GuestMemory,
         console: &Output,
+        metadata: &Arc<MmdsStore>,
         buses: &mut Buses,
-        start: Option<Moment>,
     ) -> Result<Self, DeviceSetError> {
         let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, Box::new(console.clone())));
         let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
-        let pio: [(u16, u16, Arc<dyn BusDevice>); 3] = [
+        let pvpanic = Arc::new(Pvpanic::default());
+        let pio: [(u16, u16, Arc<dyn BusDevice>); 4] = [
             (layout::SERIAL_PORT, layout::SERIAL_PORT_SIZE, serial.clone()),
             (layout::I8042_PORT, layout::I8042_PORT_SIZE, i8042.clone()),
             (layout::ACPI_POWER_PORT, layout::ACPI_POWER_PORT_SIZE, Arc::new(AcpiPower::new())),
+            (layout::PVPANIC_PORT, layout::PVPANIC_PORT_SIZE, pvpanic.clone()),
         ];
         for (base, len, device) in pio {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
-        }
-
-        let mut mmio_start = layout::VIRTIO_MMIO_START;
-        if let Some(start) = start {
-            let timer = Arc::new(BootTimer::new(start));
-            buses.mmio.insert(layout::BOOT_TIMER_START, layout::BOOT_TIMER_SIZE, timer)?;
-            mmio_start += layout::BOOT_TIMER_SIZE;
         }
 
         let pci = match config.transport() {
@@ -185,8 +189,10 @@ impl DeviceSet {
         let mut set = Self {
             serial,
             i8042,
+            pvpanic,
             virtio: Vec::new(),
-            mmio_start,
+            mmio_start: layout::VIRTIO_MMIO_START
+                + if config.boot_timer { layout::BOOT_TIMER_SIZE } else { 0 },
             pci,
             drives: Vec::new(),
             nets: Vec::new(),
@@ -198,6 +204,7 @@ impl DeviceSet {
         };
         set.metrics.add("uart", set.serial.metrics());
         set.metrics.add("i8042", set.i8042.metrics());
+        set.metrics.add("pvpanic", set.pvpanic.metrics());
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
@@ -207,22 +214,7 @@ impl DeviceSet {
             set.measure("block", Some(&drive.drive_id), metrics);
             set.drives.push((drive.drive_id.clone(), device));
         }
-        for net in &config.network_interfaces {
-            let failed = |source| DeviceSetError::Net { id: net.iface_id.clone(), source };
-            if net.vhost {
-                let device = VhostNetDevice::open(net).map_err(failed)?;
-                let metrics = device.metrics();
-                set.add_virtio(Arc::new(Mutex::new(device)), vm, memory, buses)?;
-                set.measure("net", Some(&net.iface_id), metrics);
-                continue;
-            }
-            let device = NetDevice::open(net).map_err(failed)?;
-            let metrics = device.metrics();
-            let device = Arc::new(Mutex::new(device));
-            set.add_virtio(device.clone(), vm, memory, buses)?;
-            set.measure("net", Some(&net.iface_id), metrics);
-            set.nets.push((net.iface_id.clone(), device));
-        }
+        set.add_nets(config, metadata, vm, memory, buses)?;
         if let Some(entropy) = &config.entropy {
             let device = RngDevice::new(entropy)
                 .map_err(|source| DeviceSetError::Host { what: "the entropy device's timer", source })?;
@@ -261,6 +253,44 @@ impl DeviceSet {
             pci.connect(buses)?;
         }
         Ok(set)
+    }
+
+    /// Adds the network interfaces, and the metadata service that some of them may lead to.
+    fn add_nets(
+        &mut self,
+        config: &VmConfig,
+        metadata: &Arc<MmdsStore>,
+        vm: &Arc<VmFd>,
+        memory: &GuestMemory,
+        buses: &mut Buses,
+    ) -> Result<(), DeviceSetError> {
+        let mmds = config.mmds_config.as_ref();
+        let mmds = mmds.map(|mmds| (mmds, Arc::new(Mmds::new(mmds, metadata.clone()))));
+        if let Some((_, mmds)) = &mmds {
+            self.metrics.add("mmds", mmds.metrics());
+        }
+        for net in &config.network_interfaces {
+            let failed = |source| DeviceSetError::Net { id: net.iface_id.clone(), source };
+            if net.vhost {
+                let device = VhostNetDevice::open(net).map_err(failed)?;
+                let metrics = device.metrics();
+                self.add_virtio(Arc::new(Mutex::new(device)), vm, memory, buses)?;
+                self.measure("net", Some(&net.iface_id), metrics);
+                continue;
+            }
+            let mut device = NetDevice::open(net).map_err(failed)?;
+            if let Some((config, mmds)) = &mmds
+                && config.network_interfaces.contains(&net.iface_id)
+            {
+                device.add_detour(mmds.clone()).map_err(failed)?;
+            }
+            let metrics = device.metrics();
+            let device = Arc::new(Mutex::new(device));
+            self.add_virtio(device.clone(), vm, memory, buses)?;
+            self.measure("net", Some(&net.iface_id), metrics);
+            self.nets.push((net.iface_id.clone(), device));
+        }
+        Ok(())
     }
 
     fn add_virtio(

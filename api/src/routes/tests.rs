@@ -1,4 +1,5 @@
 use serde_json::{Value, json};
+use vmm::config::Part;
 use vmm::controller::{DriveUpdate, Instance, State};
 
 use super::*;

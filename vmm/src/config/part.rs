@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     BalloonConfig, BlockConfig, BootSourceConfig, ConfigError, CpuConfig, CpuTemplate, EntropyConfig,
-    MachineConfig, MetricsConfig, NetConfig, SerialConfig, StaticTemplate, VmConfig, VsockConfig,
+    MachineConfig, MetricsConfig, MmdsConfig, NetConfig, SerialConfig, StaticTemplate, VmConfig, VsockConfig,
 };
 use crate::memory::HugePages;
 
@@ -24,7 +24,7 @@ pub struct MachineUpdate {
     pub track_dirty_pages: Option<bool>,
     /// Which host pages back guest memory.
     pub huge_pages: Option<HugePages>,
-    /// No other than "None", which changes nothing.
+    /// Firecracker's templates by name, of which only "None" is accepted.
     pub cpu_template: Option<StaticTemplate>,
 }
 
@@ -60,6 +60,8 @@ pub enum Part {
     Net(NetConfig),
     /// The socket device.
     Vsock(VsockConfig),
+    /// The metadata service.
+    Mmds(MmdsConfig),
     /// The balloon.
     Balloon(BalloonConfig),
     /// The source of randomness.
@@ -80,6 +82,7 @@ impl Part {
             Self::Drive(_) => "to add a drive",
             Self::Net(_) => "to add a network interface",
             Self::Vsock(_) => "to add vsock",
+            Self::Mmds(_) => "to set up the metadata service",
             Self::Balloon(_) => "to add a balloon",
             Self::Entropy(_) => "to add a source of randomness",
             Self::Serial(_) => "to set up the serial port",
@@ -106,6 +109,7 @@ impl VmConfig {
             Part::Drive(drive) => put(&mut config.drives, drive, |drive| &drive.drive_id),
             Part::Net(net) => put(&mut config.network_interfaces, net, |net| &net.iface_id),
             Part::Vsock(vsock) => config.vsock = Some(vsock),
+            Part::Mmds(mmds) => config.mmds_config = Some(mmds),
             Part::Balloon(balloon) => config.balloon = Some(balloon),
             Part::Entropy(entropy) => config.entropy = Some(entropy),
             Part::Serial(serial) => config.serial = Some(serial),

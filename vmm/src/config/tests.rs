@@ -125,6 +125,21 @@ fn two_drives_of_one_name_and_two_roots_are_refused() {
 }
 
 #[test]
+fn devices_are_not_where_the_kernel_is_told_not_to_look() {
+    let of = |cmdline: &str, transport| {
+        let mut vm = VmConfig::default();
+        let json = serde_json::json!({"kernel_image_path": "k", "boot_args": cmdline});
+        vm.boot_source = Some(serde_json::from_value(json).unwrap());
+        vm.machine_config.transport = transport;
+        vm.transport()
+    };
+    assert_eq!(of("console=ttyS0 reboot=k panic=1 pci=off", None), Transport::Mmio);
+    assert_eq!(of("console=ttyS0 pci=offline", None), Transport::Pci);
+    assert_eq!(of("pci=off", Some(Transport::Pci)), Transport::Pci);
+    assert_eq!(VmConfig::default().transport(), Transport::Pci);
+}
+
+#[test]
 fn a_static_cpu_template_is_refused_by_name() {
     let machine = |template: &str| {
         config(&format!(
@@ -147,19 +162,4 @@ fn a_cpu_template_is_a_part_of_the_configuration() {
     assert_eq!(config(&serde_json::to_string(&first).unwrap()).unwrap(), first);
     let long = text.replace("\"1\"", &vec!["\"1\""; 256].join(","));
     assert!(config(&long).unwrap().validate().unwrap_err().to_string().contains("256 KVM capabilities"));
-}
-
-#[test]
-fn devices_are_not_where_the_kernel_is_told_not_to_look() {
-    let of = |cmdline: &str, transport| {
-        let mut vm = VmConfig::default();
-        let json = serde_json::json!({"kernel_image_path": "k", "boot_args": cmdline});
-        vm.boot_source = Some(serde_json::from_value(json).unwrap());
-        vm.machine_config.transport = transport;
-        vm.transport()
-    };
-    assert_eq!(of("console=ttyS0 reboot=k panic=1 pci=off", None), Transport::Mmio);
-    assert_eq!(of("console=ttyS0 pci=offline", None), Transport::Pci);
-    assert_eq!(of("pci=off", Some(Transport::Pci)), Transport::Pci);
-    assert_eq!(VmConfig::default().transport(), Transport::Pci);
 }

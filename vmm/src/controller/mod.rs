@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use devices::mmds::MmdsStore;
+
 use crate::config::{LoggerConfig, VmConfig};
 use crate::console::{ConsoleConfig, Input, Output, OutputError, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
@@ -132,6 +134,8 @@ pub struct Controller {
     /// What happens is told here.
     told: Events,
     logger: Option<ApplyLogger>,
+    /// What the metadata service gives out.
+    metadata: Arc<MmdsStore>,
 }
 
 impl Controller {
@@ -158,6 +162,7 @@ impl Controller {
             metrics,
             told: Events::default(),
             logger: None,
+            metadata: Arc::default(),
         })
     }
 
@@ -186,6 +191,11 @@ impl Controller {
     /// Has `apply` change the process's log when a request asks for that.
     pub fn log_with(&mut self, apply: ApplyLogger) {
         self.logger = Some(apply);
+    }
+
+    /// Has the metadata service give out what is in `store`, instead of in an empty one of the usual size.
+    pub fn give_metadata(&mut self, store: Arc<MmdsStore>) {
+        self.metadata = store;
     }
 
     /// Runs the VM to its end. One without a kernel that somebody has a [`Remote`] of waits to be configured and started.
@@ -229,7 +239,7 @@ impl Controller {
                     log::info!("the guest restarts");
                     self.counted.restarts.increment();
                     self.told.tell(&Event::Restart);
-                    let vm = Vm::create(&self.config, &output)?;
+                    let vm = Vm::create(&self.config, &output, &self.metadata)?;
                     live = self.start(vm, output)?;
                     continue;
                 }
@@ -254,7 +264,7 @@ impl Controller {
     fn begin(&mut self) -> Result<Live, ControllerError> {
         self.open_metrics()?;
         let output = Output::open(&self.options.console, &self.config)?;
-        let vm = Vm::create(&self.config, &output).inspect_err(|_| output.abandon())?;
+        let vm = Vm::create(&self.config, &output, &self.metadata).inspect_err(|_| output.abandon())?;
         output
             .begin()
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
@@ -334,6 +344,8 @@ impl Controller {
         self.watch_failures(&vm);
         vm.start()?;
         self.enter(State::Running);
+        let machine = &self.config.machine_config;
+        log::info!("the guest runs: {} vCPUs, {} MiB of memory", machine.vcpu_count, machine.mem_size_mib);
         self.warn_of_emulation();
         if stdio {
             let input = Input::new(vm.devices().input_port(), terminal)
@@ -346,8 +358,10 @@ impl Controller {
         Ok(Live { events, vm, output })
     }
 
-    /// Has devices that fail tell of it.
+    /// Has devices that fail, and a guest that panics, tell of it.
     fn watch_failures(&self, vm: &Vm) {
+        let told = self.told.clone();
+        vm.devices().pvpanic.listen(Box::new(move || told.tell(&Event::Panic)));
         for (slot, device) in vm.devices().virtio.iter().zip(0..) {
             let told = self.told.clone();
             slot.core.on_failure(Box::new(move |device_type, message| {

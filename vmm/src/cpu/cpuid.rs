@@ -199,6 +199,12 @@ impl Vcpu {
         self.count.checked_next_power_of_two().unwrap_or(u32::MAX)
     }
 
+    /// Whether guests learn of threads by AMD's topology extensions: they are leaves and nothing else, so a guest can have
+    /// them whatever the host has.
+    fn tells_amd_threads(&self) -> bool {
+        self.amd && self.threads > 1
+    }
+
     /// Turns a leaf as KVM supports it into the guest's; all zeroes when the guest does without.
     fn edit(&self, leaf: &mut kvm_cpuid_entry2) {
         match leaf.function {
@@ -220,8 +226,12 @@ impl Vcpu {
                 }
             }
             HYPERVISOR_BASE if self.tsc_khz.is_some() => leaf.eax = leaf.eax.max(HYPERVISOR_FREQUENCIES),
+            0x8000_0000 if self.tells_amd_threads() => leaf.eax = leaf.eax.max(AMD_TOPOLOGY),
             0x8000_0001 => {
                 leaf.ecx &= !L81_ECX_REMOVED;
+                if self.tells_amd_threads() {
+                    leaf.ecx |= L81_ECX_TOPOEXT;
+                }
                 set(&mut leaf.ecx, L81_ECX_CMP_LEGACY, self.amd && self.count > 1);
             }
             // Thread count less one, and the width of the part of the APIC id below the socket.

@@ -133,6 +133,18 @@ fn two_threads_are_a_core_when_that_is_asked_for() {
         assert_eq!(amd.get(0x8000_001e, 0), [3 % count, 0x100 + (3 % count) / 2, 0, 0]);
         assert_eq!(bits(amd.get(0x8000_001d, 0)[0], 25, 14), 1);
     }
+    let mut host = supported(AMD, 0x1f);
+    for leaf in &mut host {
+        match leaf.function {
+            0x8000_0000 => leaf.eax = 0x8000_0008,
+            0x8000_0001 => leaf.ecx &= !(1 << 22),
+            _ => {}
+        }
+    }
+    let topology = Topology { vcpus: 2, smt: true };
+    let amd = Guest::in_topology(&host, 1, topology, None, TscDeadline::Offered);
+    assert_eq!(amd.get(0x8000_001e, 0), [1, 0x100, 0, 0], "also where the host has no such leaf");
+    assert_eq!(bits(amd.get(0x8000_0001, 0)[2], 22, 22), 1);
     assert_eq!(Guest::of_threads(INTEL, 0, 1).get(0xb, 0), [0, 1, 0x100, 0], "an only vCPU is a core");
 }
 
