@@ -71,6 +71,7 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
             let limits = Limits { body: args.control.http_api_max_payload_size, filter };
             let server = Server::start(path, controller.remote()?, limits)?;
             controller.measure("api_server", server.metrics());
+            server.metrics().started(&args.timing.start_times());
             controller.listen(server.listener());
             Some(server)
         }
@@ -124,6 +125,7 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.console = Some(VirtioConsoleConfig::default());
     }
     set_boot_source(&mut config, args)?;
+    config.boot_timer = args.timing.boot_timer;
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
     }
