@@ -32,5 +32,6 @@ mod linux;
 mod log;
 mod net;
 mod pci;
+mod seccomp;
 mod terminal;
 mod virtio_console;

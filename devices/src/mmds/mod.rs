@@ -18,6 +18,8 @@
 mod config;
 mod connection;
 mod frame;
+#[cfg(any(test, feature = "test-harness"))]
+mod frame_harness;
 mod http;
 mod stack;
 mod store;
@@ -30,6 +32,8 @@ use std::sync::Arc;
 
 pub use config::{DEFAULT_ADDRESS, MmdsConfig, MmdsConfigError, MmdsVersion};
 pub(crate) use frame::HEAD_LEN;
+#[cfg(any(test, feature = "test-harness"))]
+pub use frame_harness::FrameHarness;
 pub use stack::MAC_ADDRESS;
 pub(crate) use stack::Stack;
 pub use store::{DEFAULT_SIZE_LIMIT, MmdsStore, StoreError};

@@ -23,6 +23,7 @@ use crate::device_set::{self, DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::layout;
 use crate::memory::{self, MemoryError};
+use crate::seccomp::Filter;
 use crate::vcpu::{Buses, ExitCounters, GuestEvents, Vcpu, VcpuHandle};
 
 /// Why a VM could not be made or started.
@@ -132,9 +133,17 @@ impl Vm {
                 buses: Arc::clone(&buses),
                 events: Arc::clone(&events),
                 counters: Arc::clone(&counters),
+                filter: None,
             })
             .collect();
         Ok(Self { running: Vec::new(), ready, devices, events, counters, _memory: memory, fd })
+    }
+
+    /// Has `filter` on every vCPU's thread when it starts.
+    pub fn confine(&mut self, filter: &Filter) {
+        for vcpu in &mut self.ready {
+            vcpu.filter = Some(filter.clone());
+        }
     }
 
     /// Starts the vCPUs, each on its thread.

@@ -6,39 +6,31 @@ use smoltcp::wire::TcpControl;
 
 use super::guest::{GUEST_ADDRESS, Guest, Segment, parse};
 use super::*;
-use crate::rate_limiter::timer::Nanos;
 
-const SECOND: Nanos = 1_000_000_000;
+const SECOND: u64 = 1_000_000_000;
 const REQUEST: &[u8] = b"GET /id HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// A stack, a guest, and a clock.
+/// The service and a guest.
 struct Pair {
-    mmds: Arc<Mmds>,
-    stack: Stack,
+    service: FrameHarness,
     guest: Guest,
-    now: Nanos,
 }
 
 impl Pair {
     fn new() -> Self {
-        Self::with(json!({"id": "i-1", "long": "x".repeat(40_000)}))
-    }
-
-    fn with(document: serde_json::Value) -> Self {
-        let mmds = Arc::new(service(MmdsVersion::V1, document));
-        let now = 1000 * SECOND;
-        Self { stack: Stack::new(mmds.clone(), now), mmds, guest: Guest::new(), now }
+        let document = json!({"id": "i-1", "long": "x".repeat(40_000)});
+        Self { service: FrameHarness::new(MmdsVersion::V1, document), guest: Guest::new() }
     }
 
     /// Carries frames both ways until there are none.
     fn settle(&mut self) {
         for _ in 0..2000 {
             let mut moved = false;
-            for frame in self.guest.poll(self.now) {
-                self.stack.input(frame, self.now);
+            for frame in self.guest.poll(self.service.now()) {
+                assert!(self.service.send(&frame));
                 moved = true;
             }
-            while let Some(frame) = self.next() {
+            while let Some(frame) = self.service.receive() {
                 self.guest.give(frame);
                 moved = true;
             }
@@ -49,36 +41,8 @@ impl Pair {
         panic!("frames go to and fro without end");
     }
 
-    /// The next frame for the guest.
-    fn next(&mut self) -> Option<Vec<u8>> {
-        let frame = self.stack.peek()?.to_vec();
-        self.stack.pop(self.now);
-        Some(frame)
-    }
-
     fn drain(&mut self) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| self.next()).collect()
-    }
-
-    /// Lets time pass, and the stack do what it wants to do by then. How often it wanted.
-    fn pass(&mut self, time: Nanos) -> usize {
-        let end = self.now + time;
-        for count in 0.. {
-            match self.stack.next_run(self.now) {
-                Some(next) if next <= end => self.now = next,
-                _ => {
-                    self.now = end;
-                    return count;
-                }
-            }
-            self.stack.run(self.now);
-        }
-        unreachable!()
-    }
-
-    fn open(&self) -> u64 {
-        let metrics = self.mmds.metrics();
-        metrics.connections_created.get() - metrics.connections_destroyed.get()
+        std::iter::from_fn(|| self.service.receive()).collect()
     }
 
     /// A new connection is served.
@@ -103,8 +67,8 @@ impl Pair {
 fn a_connection_is_served_and_leaves_nothing_behind() {
     let mut pair = Pair::new();
     assert!(pair.is_well());
-    assert_eq!((pair.open(), pair.stack.next_run(pair.now)), (0, None));
-    assert_eq!(pair.mmds.metrics().connections_created.get(), 1);
+    assert_eq!((pair.service.open_connections(), pair.service.next_run()), (0, None));
+    assert_eq!(pair.service.metrics().connections_created.get(), 1);
 }
 
 #[test]
@@ -116,7 +80,7 @@ fn requests_that_come_at_once_are_answered_in_order() {
         requests.extend_from_slice(format!("GET /{path} HTTP/1.1\r\n\r\n").as_bytes());
     }
     let handle = pair.ask(&requests);
-    while pair.pass(SECOND / 10) > 0 {
+    while pair.service.pass(SECOND / 10) > 0 {
         pair.settle();
     }
     let answers = String::from_utf8(pair.guest.receive(handle)).unwrap();
@@ -141,15 +105,15 @@ fn a_flood_of_syns_takes_no_more_than_thirty_connections() {
     for number in 0..5000_u16 {
         let [high, low] = number.to_be_bytes();
         let syn = Segment::syn([10, high, low, 1], 1024 + number);
-        pair.stack.input(syn.frame(), pair.now);
-        assert!(pair.open() <= 31, "{} connections", pair.open());
+        pair.service.send(&syn.frame());
+        assert!(pair.service.open_connections() <= 31, "{} connections", pair.service.open_connections());
         pair.drain();
     }
     assert!(pair.is_well(), "there is room for one more at any time");
     // What was half open goes by itself, and so does the timer.
-    let runs = pair.pass(120 * SECOND);
+    let runs = pair.service.pass(120 * SECOND);
     assert!(runs < 500, "{runs}");
-    assert_eq!((pair.open(), pair.stack.next_run(pair.now)), (0, None));
+    assert_eq!((pair.service.open_connections(), pair.service.next_run()), (0, None));
     assert!(pair.is_well());
 }
 
@@ -157,14 +121,14 @@ fn a_flood_of_syns_takes_no_more_than_thirty_connections() {
 fn a_guest_that_takes_no_frames_is_sent_no_more_than_a_few() {
     let mut pair = Pair::new();
     for number in 0..1000 {
-        pair.stack.input(Segment::syn(GUEST_ADDRESS, 1000 + number).frame(), pair.now);
+        pair.service.send(&Segment::syn(GUEST_ADDRESS, 1000 + number).frame());
     }
-    let runs = pair.pass(60 * SECOND);
+    let runs = pair.service.pass(60 * SECOND);
     assert!(runs <= 61, "{runs} looks at a guest that takes nothing");
     let waiting = pair.drain().len();
     assert!((1..=200).contains(&waiting), "{waiting} frames");
-    assert!(pair.mmds.metrics().rx_dropped.get() > 0);
-    pair.pass(60 * SECOND);
+    assert!(pair.service.metrics().rx_dropped.get() > 0);
+    pair.service.pass(60 * SECOND);
     pair.drain();
     assert!(pair.is_well());
 }
@@ -181,9 +145,9 @@ fn a_request_without_end_is_refused_when_it_is_too_long() {
     }
     let answer = pair.guest.receive(handle);
     assert!(answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
-    pair.pass(60 * SECOND);
+    pair.service.pass(60 * SECOND);
     pair.settle();
-    assert_eq!(pair.open(), 0);
+    assert_eq!(pair.service.open_connections(), 0);
 }
 
 #[test]
@@ -194,14 +158,14 @@ fn a_request_that_comes_slowly_does_not_wait_for_ever() {
     for byte in b"GET /id HTTP/1.1\r\nX-very-slow: 1\r\n" {
         pair.guest.send(handle, &[*byte]);
         pair.settle();
-        pair.pass(SECOND);
+        pair.service.pass(SECOND);
         pair.settle();
         if pair.guest.state(handle) == State::Closed {
             break;
         }
     }
     assert_eq!(pair.guest.state(handle), State::Closed, "reset");
-    assert_eq!((pair.open(), pair.mmds.metrics().connections_aborted.get()), (0, 1));
+    assert_eq!((pair.service.open_connections(), pair.service.metrics().connections_aborted.get()), (0, 1));
 }
 
 #[test]
@@ -211,8 +175,8 @@ fn an_answer_that_nobody_reads_does_not_wait_for_ever() {
     pair.settle();
     // One that acknowledges nothing.
     let syn = Segment::syn(GUEST_ADDRESS, 5000);
-    pair.stack.input(syn.frame(), pair.now);
-    let (control, seq, ack, _) = parse(&pair.next().unwrap());
+    pair.service.send(&syn.frame());
+    let (control, seq, ack, _) = parse(&pair.service.receive().unwrap());
     assert_eq!((control, ack), (TcpControl::Syn, Some(1001)));
     let request = Segment {
         control: TcpControl::Psh,
@@ -221,14 +185,14 @@ fn an_answer_that_nobody_reads_does_not_wait_for_ever() {
         payload: b"GET /long HTTP/1.1\r\n\r\n",
         ..syn
     };
-    pair.stack.input(request.frame(), pair.now);
+    pair.service.send(&request.frame());
     let mut frames = pair.drain().len();
     let mut runs = 0;
     for _ in 0..120 {
-        runs += pair.pass(SECOND);
+        runs += pair.service.pass(SECOND);
         frames += pair.drain().len();
     }
-    assert_eq!((pair.open(), pair.stack.next_run(pair.now)), (0, None));
+    assert_eq!((pair.service.open_connections(), pair.service.next_run()), (0, None));
     assert!(runs < 200 && frames < 100, "{runs} runs, {frames} frames");
 }
 
@@ -236,8 +200,8 @@ fn an_answer_that_nobody_reads_does_not_wait_for_ever() {
 fn a_segment_longer_than_the_link_allows_is_taken_as_a_driver_with_offloads_sends_it() {
     let mut pair = Pair::new();
     let syn = Segment::syn(GUEST_ADDRESS, 5000);
-    pair.stack.input(syn.frame(), pair.now);
-    let (_, seq, _, _) = parse(&pair.next().unwrap());
+    pair.service.send(&syn.frame());
+    let (_, seq, _, _) = parse(&pair.service.receive().unwrap());
     let request = format!("GET /id HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(7000));
     let segment = Segment {
         control: TcpControl::Psh,
@@ -246,7 +210,7 @@ fn a_segment_longer_than_the_link_allows_is_taken_as_a_driver_with_offloads_send
         payload: request.as_bytes(),
         ..syn
     };
-    pair.stack.input(segment.frame(), pair.now);
+    pair.service.send(&segment.frame());
     let answers = pair.drain();
     let (_, _, ack, _) = parse(&answers[0]);
     assert_eq!(ack, Some(1001 + i32::try_from(request.len()).unwrap()));
@@ -259,17 +223,17 @@ fn senders_that_nobody_can_answer_get_no_answer() {
     let mut pair = Pair::new();
     let own = DEFAULT_ADDRESS.octets();
     for address in [[0, 0, 0, 0], [0, 1, 2, 3], [224, 0, 0, 1], [240, 0, 0, 1], [255; 4], own] {
-        pair.stack.input(Segment::syn(address, 5000).frame(), pair.now);
+        pair.service.send(&Segment::syn(address, 5000).frame());
         assert_eq!(pair.drain().len(), 0, "{address:?}");
     }
     let mut frame = Segment::syn(GUEST_ADDRESS, 5000).frame();
     frame[6..12].fill(0xff);
-    pair.stack.input(frame, pair.now);
-    assert_eq!((pair.drain().len(), pair.open()), (0, 0));
-    assert_eq!(pair.mmds.metrics().rx_dropped.get(), 7);
+    pair.service.send(&frame);
+    assert_eq!((pair.drain().len(), pair.service.open_connections()), (0, 0));
+    assert_eq!(pair.service.metrics().rx_dropped.get(), 7);
     // Anybody else gets one, wherever he says he is.
     for address in [[127, 0, 0, 1], [169, 254, 1, 1], [8, 8, 8, 8]] {
-        pair.stack.input(Segment::syn(address, 5000).frame(), pair.now);
+        pair.service.send(&Segment::syn(address, 5000).frame());
         assert_eq!(pair.drain().len(), 1, "{address:?}");
     }
 }
@@ -286,19 +250,19 @@ fn frames_of_which_a_part_is_missing_or_wrong_harm_nothing() {
     };
     for frame in [syn, request.frame()] {
         for len in 0..=frame.len() {
-            pair.stack.input(frame[..len].to_vec(), pair.now);
+            pair.service.send(&frame[..len]);
             pair.drain();
         }
         for at in 0..frame.len().min(80) {
             for bits in [0x01, 0x80, 0xff] {
                 let mut broken = frame.clone();
                 broken[at] ^= bits;
-                pair.stack.input(broken, pair.now);
+                pair.service.send(&broken);
                 pair.drain();
             }
         }
     }
-    assert!(pair.open() <= 31);
+    assert!(pair.service.open_connections() <= 31);
     assert!(pair.is_well());
 }
 
@@ -307,8 +271,8 @@ fn a_closed_port_says_so() {
     let mut pair = Pair::new();
     let mut frame = Segment::syn(GUEST_ADDRESS, 5000).frame();
     frame[14 + 20 + 2..14 + 20 + 4].copy_from_slice(&8080_u16.to_be_bytes());
-    pair.stack.input(frame, pair.now);
-    assert_eq!(parse(&pair.next().unwrap()).0, TcpControl::Rst);
+    pair.service.send(&frame);
+    assert_eq!(parse(&pair.service.receive().unwrap()).0, TcpControl::Rst);
 }
 
 #[test]
@@ -325,8 +289,8 @@ fn a_guest_that_has_nothing_more_to_send_is_still_answered() {
         let answer = pair.guest.receive(handle);
         assert_eq!(answer.is_empty(), !request.ends_with(b"\r\n\r\n"), "{}", answer.len());
         // Its last acknowledgement takes its time.
-        pair.pass(SECOND);
+        pair.service.pass(SECOND);
         pair.settle();
-        assert_eq!(pair.open(), 0);
+        assert_eq!(pair.service.open_connections(), 0);
     }
 }
