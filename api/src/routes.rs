@@ -5,8 +5,8 @@ use vmm::config::Part;
 use vmm::controller::{Request, Response};
 
 use crate::endpoints::{
-    actions, balloon, configure, drives, instance, logger, machine_config, metrics, network_interfaces,
-    version, vm,
+    actions, balloon, configure, console, drives, instance, logger, machine_config, metrics,
+    network_interfaces, version, vm,
 };
 use crate::errors::Fault;
 use crate::reply::Reply;
@@ -42,6 +42,10 @@ pub enum Call {
     Ask(Request, fn(Response) -> Reply),
     /// The client is told what happens, from now on.
     Events,
+    /// The client gets what the guest writes to its consoles.
+    Console,
+    /// The client types at the guest's console.
+    Type(Vec<u8>),
 }
 
 impl Call {
@@ -119,6 +123,8 @@ fn endpoint<'a>(method: Method, segments: &[&'a str]) -> Option<Endpoint<'a>> {
         (Get, ["rvmm", "metrics"]) => Read(metrics::get_text()),
         (Get, ["rvmm", "metrics.json"]) => Read(metrics::get_json()),
         (Get, ["rvmm", "events"]) => Read(Call::Events),
+        (Get, ["rvmm", "console"]) => Read(Call::Console),
+        (Put, ["rvmm", "console"]) => Write(|body| Ok(console::put(body))),
         (Put, ["cpu-config"] | ["mmds", "config"] | ["snapshot", "create" | "load"])
         | (Put | Patch, ["pmem", _])
         | (_, ["mmds"] | ["hotplug", "memory"]) => NotSupported,

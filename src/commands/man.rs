@@ -19,7 +19,16 @@ fn page() -> io::Result<Vec<u8>> {
     verbs.control("SH", ["COMMANDS"]);
     for verb in command.get_subcommands() {
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-        verbs.control("TP", []).text([bold(format!("rvmm {}", verb.get_name()))]).text([roman(about)]);
+        let mut verb_line = format!("rvmm {}", verb.get_name());
+        for argument in verb.get_positionals() {
+            verb_line.push(' ');
+            verb_line.push_str(&argument.to_string());
+        }
+        verbs.control("TP", []).text([bold(verb_line)]).text([roman(about)]);
+        for option in verb.get_opts().chain(flags(verb)) {
+            let help = option.get_help().map(ToString::to_string).unwrap_or_default();
+            verbs.control("br", []).text([bold(option.to_string()), roman(format!(": {help}"))]);
+        }
     }
 
     let mut page = Vec::new();
@@ -33,6 +42,12 @@ fn page() -> io::Result<Vec<u8>> {
     as_it_stands("EXIT STATUS", args::EXIT_CODES).to_writer(&mut page)?;
     as_it_stands("NOTES", args::NOTES).to_writer(&mut page)?;
     Ok(page)
+}
+
+/// The options of a verb that take no value, but for those that every command has.
+fn flags(verb: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
+    let takes_value = |option: &clap::Arg| option.get_action().takes_values();
+    verb.get_arguments().filter(move |option| !option.is_positional() && !takes_value(option))
 }
 
 /// A section whose lines are not filled.
@@ -54,7 +69,9 @@ mod tests {
     fn the_page_has_every_option_and_verb() {
         let page = String::from_utf8(page().unwrap()).unwrap().replace("\\-", "-");
         let command = args::command();
-        let options = command.get_arguments().filter_map(|option| Some(format!("--{}", option.get_long()?)));
+        let all =
+            command.get_arguments().chain(command.get_subcommands().flat_map(clap::Command::get_arguments));
+        let options = all.filter_map(|option| Some(format!("--{}", option.get_long()?)));
         let verbs = command.get_subcommands().map(|verb| format!("rvmm {}", verb.get_name()));
         for word in options.chain(verbs) {
             assert!(page.contains(&word), "{word} is missing");
