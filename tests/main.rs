@@ -28,6 +28,7 @@ mod host;
 mod layering;
 mod linux;
 mod log;
+mod names;
 mod net;
 mod pci;
 mod terminal;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread;
+use std::time::Duration;
 
 use vmm::console::{Command, Escape, Keys, Terminal};
 
@@ -21,11 +22,15 @@ rvmm: Ctrl-A Ctrl-A send Ctrl-A to the guest";
 /// Bytes that are read at once, and how many such pieces wait for the guest.
 const READ_SIZE: usize = 1024;
 const PIECES: usize = 64;
+/// How long the last keys may take to reach the guest.
+const LAST_KEYS: Duration = Duration::from_millis(500);
 
 /// Why the console is left.
 enum Leave {
     /// The user wants to.
-    Detached,
+    Asked,
+    /// All that the user typed has reached the guest.
+    Typed,
     /// The VM has ended.
     Ended,
     /// Something went wrong.
@@ -60,11 +65,15 @@ pub(crate) fn run(args: &VmArgs) -> Outcome {
         move || leave.send(show(&vm))
     });
     let reason = left.recv();
+    if let Ok(Leave::Asked) = reason {
+        // A guest that does not read does not keep the user here.
+        let _ = left.recv_timeout(LAST_KEYS);
+    }
     drop(terminal);
     match reason {
         Ok(Leave::Failed(error)) => return Err(error.into()),
         Ok(Leave::Ended) if on_terminal => eprintln!("rvmm: {} has ended", vm.id),
-        Ok(Leave::Detached) => eprintln!("\nrvmm: {} runs on", vm.id),
+        Ok(Leave::Asked) => eprintln!("\nrvmm: {} runs on", vm.id),
         _ => {}
     }
     Ok(ExitCode::SUCCESS)
@@ -80,7 +89,7 @@ fn show(vm: &Known) -> Leave {
 
 /// Reads what is typed. A terminal is always read, because Ctrl-A d must work; what is too much for the guest is lost, as
 /// on a serial line. A pipe waits.
-fn read(on_terminal: bool, typed: &SyncSender<Vec<u8>>, leave: &Sender<Leave>) {
+fn read(on_terminal: bool, typed: &SyncSender<Option<Vec<u8>>>, leave: &Sender<Leave>) {
     let mut escape = Escape::new(Keys::Visitor);
     let mut buffer = [0; READ_SIZE];
     loop {
@@ -95,31 +104,35 @@ fn read(on_terminal: bool, typed: &SyncSender<Vec<u8>>, leave: &Sender<Leave>) {
             }
         };
         if !on_terminal {
-            if typed.send(bytes.to_vec()).is_err() {
+            if typed.send(Some(bytes.to_vec())).is_err() {
                 return;
             }
             continue;
         }
         let mut guest = Vec::new();
-        for command in escape.filter(bytes, &mut guest) {
-            match command {
-                Command::Help => eprintln!("{HELP}"),
-                Command::Quit => {
-                    let _ = leave.send(Leave::Detached);
-                    return;
-                }
-            }
-        }
+        let commands = escape.filter(bytes, &mut guest);
         if !guest.is_empty() {
-            let _ = typed.try_send(guest);
+            let _ = typed.try_send(Some(guest));
+        }
+        if commands.contains(&Command::Help) {
+            eprintln!("{HELP}");
+        }
+        if commands.contains(&Command::Quit) {
+            let _ = leave.send(Leave::Asked);
+            let _ = typed.try_send(None);
+            return;
         }
     }
 }
 
 /// Types what was read. A guest that does not read loses what is typed at a terminal; from a pipe nothing may be lost.
-fn type_at(vm: &Known, on_terminal: bool, to_type: &Receiver<Vec<u8>>, leave: &Sender<Leave>) {
+fn type_at(vm: &Known, on_terminal: bool, to_type: &Receiver<Option<Vec<u8>>>, leave: &Sender<Leave>) {
     let mut complained = false;
     while let Ok(bytes) = to_type.recv() {
+        let Some(bytes) = bytes else {
+            let _ = leave.send(Leave::Typed);
+            return;
+        };
         let typed =
             vm.reach("type at the console of", PATIENCE).and_then(|asked| asked.put("/rvmm/console", bytes));
         match typed {

@@ -2,6 +2,7 @@
 
 mod clients;
 mod configure;
+mod console;
 mod metrics;
 mod pause;
 mod socket;
