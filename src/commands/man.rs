@@ -17,18 +17,11 @@ fn page() -> io::Result<Vec<u8>> {
     let command = args::command();
     let mut verbs = Roff::new();
     verbs.control("SH", ["COMMANDS"]);
-    for verb in command.get_subcommands() {
-        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-        let mut verb_line = format!("rvmm {}", verb.get_name());
-        for argument in verb.get_positionals() {
-            verb_line.push(' ');
-            verb_line.push_str(&argument.to_string());
-        }
-        verbs.control("TP", []).text([bold(verb_line)]).text([roman(about)]);
-        for option in verb.get_opts().chain(flags(verb)) {
-            let help = option.get_help().map(ToString::to_string).unwrap_or_default();
-            verbs.control("br", []).text([bold(option.to_string()), roman(format!(": {help}"))]);
-        }
+    // Complete, so that arguments can be shown.
+    let mut built = command.clone();
+    built.build();
+    for verb in built.get_subcommands() {
+        describe(verb, &mut verbs);
     }
 
     let mut page = Vec::new();
@@ -44,10 +37,19 @@ fn page() -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// The options of a verb that take no value, but for those that every command has.
-fn flags(verb: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
-    let takes_value = |option: &clap::Arg| option.get_action().takes_values();
-    verb.get_arguments().filter(move |option| !option.is_positional() && !takes_value(option))
+/// Adds what a verb does, takes and knows as options, but for those that every command has.
+fn describe(verb: &clap::Command, page: &mut Roff) {
+    let text =
+        |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
+    let takes: Vec<String> = verb.get_positionals().map(|argument| format!(" {argument}")).collect();
+    page.control("TP", []).text([bold(format!("rvmm {}{}", verb.get_name(), takes.concat()))]);
+    page.text([roman(text(verb.get_about()))]);
+    for option in verb.get_arguments().filter(|option| !option.is_positional()) {
+        if !matches!(option.get_id().as_str(), "help" | "version") {
+            page.control("br", [])
+                .text([bold(option.to_string()), roman(format!(": {}", text(option.get_help())))]);
+        }
+    }
 }
 
 /// A section whose lines are not filled.
