@@ -7,9 +7,11 @@
 mod balloon;
 mod by_name;
 mod control;
+mod cpu_template;
 mod disk;
 mod fields;
 mod log;
+mod metadata;
 mod net;
 mod size;
 mod transport;
@@ -27,6 +29,7 @@ pub(crate) use by_name::{ID, KillArgs, LogsArgs, MetricsArgs, PsArgs, RmArgs, St
 pub(crate) use control::ControlArgs;
 pub(crate) use disk::{Cache, DiskArg, Engine};
 pub(crate) use log::LogArgs;
+pub(crate) use metadata::MetadataArgs;
 pub(crate) use net::NetArg;
 pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
@@ -175,6 +178,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = size::parse)]
     pub(crate) memory: Option<u64>,
 
+    /// Change what the guest's CPU shows: a file with a CPU template, or one of rvmm's own by name ("help" lists them).
+    #[arg(long, value_name = "FILE|NAME", help_heading = "Machine", value_hint = ValueHint::FilePath)]
+    pub(crate) cpu_template: Option<String>,
+
     /// The bus that virtio devices are on: pci or mmio [default: pci].
     #[arg(long, value_name = "pci|mmio", help_heading = "Machine", value_enum, hide_possible_values = true)]
     pub(crate) transport: Option<TransportArg>,
@@ -234,6 +241,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) control: ControlArgs,
+
+    #[command(flatten)]
+    pub(crate) metadata: MetadataArgs,
 
     /// Where the guest's console goes; with virtio it has a second, faster one, /dev/hvc0.
     #[arg(long, value_name = "[virtio,]stdio|none|file=PATH", help_heading = "Console and log")]
@@ -311,6 +321,7 @@ pub(crate) fn parse(argv: &[OsString]) -> Result<Invocation, Stop> {
     let line = CommandLine::try_parse_from(argv).map_err(|error| Stop::from_clap(&error))?;
     match line.verb {
         Some(verb) => Ok(Invocation::Verb(verb)),
+        None if line.run.cpu_template.as_deref() == Some(cpu_template::HELP) => Err(cpu_template::list()),
         None if line.run.names_a_guest() => Ok(Invocation::Run(Box::new(line.run))),
         None => Err(Stop::usage(
             "nothing to run: give --kernel FILE, --config-file FILE or --api-sock PATH, \
@@ -324,7 +335,8 @@ pub(crate) fn parse(argv: &[OsString]) -> Result<Invocation, Stop> {
 fn parse_run(argv: &[OsString]) -> Option<RunArgs> {
     let command = clap::Command::new("rvmm").disable_help_flag(true).disable_version_flag(true);
     let matches = RunArgs::augment_args(command).try_get_matches_from(argv).ok()?;
-    RunArgs::from_arg_matches(&matches).ok().filter(RunArgs::names_a_guest)
+    let wants_help = |run: &RunArgs| run.cpu_template.as_deref() == Some(cpu_template::HELP);
+    RunArgs::from_arg_matches(&matches).ok().filter(|run| run.names_a_guest() && !wants_help(run))
 }
 
 impl RunArgs {

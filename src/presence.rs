@@ -60,6 +60,7 @@ impl Presence {
         self: &Rc<Self>,
         controller: &mut Controller,
         control: &ControlArgs,
+        limits: Limits,
         can_start: bool,
     ) -> Result<(), Box<dyn Error>> {
         if self.name.get().is_none() && (self.named || control.api_sock.is_some()) {
@@ -69,9 +70,8 @@ impl Presence {
                 Err(error) => log::debug!("the VM has no folder: {error}"),
             }
         }
-        let limits = Limits { body: control.http_api_max_payload_size };
         if let Some(path) = &control.api_sock {
-            self.listen(controller, path, limits)?;
+            self.listen(controller, path, limits.clone())?;
             self.link(path);
             if !can_start {
                 self.tell();

@@ -6,8 +6,8 @@ use crate::support::Rvmm;
 use crate::support::kvm::require_kvm;
 
 /// What the guest `cpuid` printed: EAX, EBX, ECX and EDX by leaf and subleaf.
-fn leaves(cpus: &str) -> HashMap<(u32, u32), [u32; 4]> {
-    let ended = Rvmm::guest("cpuid").args(["--cpus", cpus]).run();
+pub(crate) fn leaves(cpuid: Rvmm) -> HashMap<(u32, u32), [u32; 4]> {
+    let ended = cpuid.run();
     ended.assert_clean();
     let line = |line: &str| {
         let words: Vec<u32> =
@@ -44,7 +44,7 @@ fn thirty_two_cpus_can_be_had() {
 fn cpuid_shows_a_hypervisor_and_the_topology() {
     require_kvm!();
     for count in [1, 4] {
-        let leaves = leaves(&count.to_string());
+        let leaves = leaves(Rvmm::guest("cpuid").args(["--cpus", &count.to_string()]));
         let [_, _, features, _] = leaves[&(1, 0)];
         assert_ne!(features & 1 << 31, 0, "hypervisor bit");
         let [_, ebx, ecx, edx] = leaves[&(0x4000_0000, 0)];

@@ -2,10 +2,11 @@
 
 use std::error::Error;
 
+use devices::mmds::StoreError;
 use serde::Serialize;
 use vmm::controller::Refusal;
 
-/// A request that is not done. All of them are answered with 400.
+/// A request that is not done. All of them are answered with 400, but for [`Fault::TooLarge`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Fault {
     /// There is nothing at this path, or not for this method.
@@ -66,6 +67,9 @@ pub enum Fault {
         /// Bytes that were to be.
         len: usize,
     },
+    /// What was sent does not fit where it belongs. Answered with 413.
+    #[error("{0}")]
+    TooLarge(String),
     /// The VM refuses.
     #[error("{0}")]
     Refused(String),
@@ -74,7 +78,11 @@ pub enum Fault {
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         let causes = std::iter::successors(Some(&refusal as &dyn Error), |error| (*error).source());
-        Self::Refused(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+        let message = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        match refusal {
+            Refusal::Mmds(StoreError::TooLarge { .. }) => Self::TooLarge(message),
+            _ => Self::Refused(message),
+        }
     }
 }
 

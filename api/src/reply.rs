@@ -57,6 +57,10 @@ impl Reply {
 
 impl From<Fault> for Reply {
     fn from(fault: Fault) -> Self {
-        Self::with_json(StatusCode::BAD_REQUEST, &FaultMessage { fault_message: fault.to_string() })
+        let status = match fault {
+            Fault::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::with_json(status, &FaultMessage { fault_message: fault.to_string() })
     }
 }

@@ -1,15 +1,14 @@
 //! From method, path and body to what the VM is asked for. Nothing here does I/O, and all of it is hostile input.
 
+mod table;
+
 use serde::de::DeserializeOwned;
-use vmm::config::Part;
 use vmm::controller::{Request, Response};
 
-use crate::endpoints::{
-    actions, balloon, configure, console, drives, instance, logger, machine_config, metrics,
-    network_interfaces, version, vm,
-};
 use crate::errors::Fault;
 use crate::reply::Reply;
+use table::Endpoint;
+pub use table::endpoints;
 
 /// Bytes that a body may have.
 pub const MAX_BODY: usize = 51_200;
@@ -29,6 +28,14 @@ impl Method {
             "PUT" => Some(Self::Put),
             "PATCH" => Some(Self::Patch),
             _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
         }
     }
 }
@@ -62,74 +69,20 @@ impl Call {
     /// # Errors
     /// Why it is refused.
     pub fn parse(method: &str, path: &str, body: &[u8]) -> Result<Self, Fault> {
-        let known = Method::parse(method);
+        let found = Method::parse(method).and_then(|known| Some((known, table::find(known, path)?)));
         let unknown = || Fault::NoSuchEndpoint { method: method.to_owned(), path: path.to_owned() };
-        let segments: Vec<&str> = path.trim_start_matches('/').split_terminator('/').collect();
-        let endpoint = known.and_then(|method| endpoint(method, &segments));
-        match endpoint.ok_or_else(unknown)? {
-            Endpoint::Read(_) if !body.is_empty() => Err(Fault::UnexpectedBody("GET")),
-            Endpoint::Read(call) => Ok(call),
-            Endpoint::Write(_) | Endpoint::WriteOne(..) if body.is_empty() => {
-                Err(Fault::NoBody(if known == Some(Method::Put) { "PUT" } else { "PATCH" }))
-            }
+        let (known, (endpoint, id)) = found.ok_or_else(unknown)?;
+        match endpoint {
+            Endpoint::Read(_) if !body.is_empty() => Err(Fault::UnexpectedBody(known.name())),
+            Endpoint::Read(call) => Ok(call()),
+            Endpoint::Write(_) | Endpoint::WriteOne(_) if body.is_empty() => Err(Fault::NoBody(known.name())),
             Endpoint::Write(parse) => parse(body),
-            Endpoint::WriteOne(parse, id) => parse(id, body),
+            Endpoint::WriteOne(parse) => parse(id, body),
             Endpoint::NotSupported => {
                 Err(Fault::NotSupported { method: method.to_owned(), path: path.to_owned() })
             }
         }
     }
-}
-
-/// What is at a path for a method.
-enum Endpoint<'a> {
-    /// Something to read; it takes no body.
-    Read(Call),
-    /// Something to write, from a body.
-    Write(fn(&[u8]) -> Result<Call, Fault>),
-    /// One of several things to write, by its id and from a body.
-    WriteOne(fn(&str, &[u8]) -> Result<Call, Fault>, &'a str),
-    /// A part of the API that is not there yet.
-    NotSupported,
-}
-
-fn endpoint<'a>(method: Method, segments: &[&'a str]) -> Option<Endpoint<'a>> {
-    use Endpoint::{NotSupported, Read, Write, WriteOne};
-    use Method::{Get, Patch, Put};
-    Some(match (method, segments) {
-        (Get, []) => Read(instance::get()),
-        (Get, ["version"]) => Read(version::get()),
-        (Get, ["vm", "config"]) => Read(vm::get_config()),
-        (Patch, ["vm"]) => Write(vm::patch),
-        (Put, ["actions"]) => Write(actions::put),
-        (Get, ["machine-config"]) => Read(machine_config::get()),
-        (Put, ["machine-config"]) => Write(|body| configure::part(body, Part::Machine)),
-        (Patch, ["machine-config"]) => Write(|body| configure::part(body, Part::MachineUpdate)),
-        (Put, ["boot-source"]) => Write(|body| configure::part(body, Part::BootSource)),
-        (Put, ["balloon"]) => Write(|body| configure::part(body, Part::Balloon)),
-        (Put, ["vsock"]) => Write(|body| configure::part(body, Part::Vsock)),
-        (Put, ["entropy"]) => Write(|body| configure::part(body, Part::Entropy)),
-        (Put, ["serial"]) => Write(|body| configure::part(body, Part::Serial)),
-        (Put, ["metrics"]) => Write(|body| configure::part(body, Part::Metrics)),
-        (Put, ["logger"]) => Write(logger::put),
-        (Put, ["drives", id]) => WriteOne(configure::drive, id),
-        (Put, ["network-interfaces", id]) => WriteOne(configure::network_interface, id),
-        (Patch, ["drives", id]) => WriteOne(drives::patch, id),
-        (Patch, ["network-interfaces", id]) => WriteOne(network_interfaces::patch, id),
-        (Get, ["balloon"]) => Read(balloon::get()),
-        (Patch, ["balloon"]) => Write(balloon::patch),
-        (Get, ["balloon", "statistics"]) => Read(balloon::get_statistics()),
-        (Patch, ["balloon", "statistics"]) => Write(balloon::patch_statistics),
-        (Get, ["rvmm", "metrics"]) => Read(metrics::get_text()),
-        (Get, ["rvmm", "metrics.json"]) => Read(metrics::get_json()),
-        (Get, ["rvmm", "events"]) => Read(Call::Events),
-        (Get, ["rvmm", "console"]) => Read(Call::Console),
-        (Put, ["rvmm", "console"]) => Write(|body| Ok(console::put(body))),
-        (Put, ["cpu-config"] | ["mmds", "config"] | ["snapshot", "create" | "load"])
-        | (Put | Patch, ["pmem", _])
-        | (_, ["mmds"] | ["hotplug", "memory"]) => NotSupported,
-        _ => return None,
-    })
 }
 
 /// Reads a body.

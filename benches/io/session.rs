@@ -19,7 +19,7 @@ use crate::options::Options;
 use crate::vmms::{Machine, Vmm};
 
 /// A guest that has said nothing for so long is lost; an emulated host on a busy machine takes its time.
-const SILENCE: Duration = Duration::from_secs(5 * 60);
+const SILENCE: Duration = Duration::from_mins(5);
 
 /// Defines two functions of the guest's shell, `m NAME COMMAND…` and `marked NAME COMMAND…`: one measurement, of a command
 /// that prints its figures, and in the latter case the marks as well. The pauses keep the console's interrupts out of it.

@@ -102,6 +102,37 @@ pub struct NetMetrics {
     pub tx_stalled: Counter,
 }
 
+/// What the metadata service counts, over all interfaces. As in a network device of its own, "rx" is from the guest.
+#[derive(Debug, Default, Serialize)]
+pub struct MmdsMetrics {
+    /// Frames of the guest that were for it.
+    pub rx_accepted: Counter,
+    /// Those of them that were dropped: malformed, from an impossible address, or too many at once.
+    pub rx_dropped: Counter,
+    /// Frames that were given to the guest.
+    pub tx_frames: Counter,
+    /// Bytes of them.
+    pub tx_bytes: Counter,
+    /// Frames that no buffers of the driver are long enough for.
+    pub tx_dropped: Counter,
+    /// Connections that the guest opened.
+    pub connections_created: Counter,
+    /// Connections that ended.
+    pub connections_destroyed: Counter,
+    /// Connections that ended because they took too long, or too many were open.
+    pub connections_aborted: Counter,
+    /// Requests that were answered with what they asked for.
+    pub requests: Counter,
+    /// Requests that were refused.
+    pub refused_requests: Counter,
+    /// GET requests without a token.
+    pub rx_no_token: Counter,
+    /// GET requests with a token that is wrong or has expired.
+    pub rx_invalid_token: Counter,
+    /// Tokens that were given out.
+    pub tokens: Counter,
+}
+
 /// What an entropy device counts.
 #[derive(Debug, Default, Serialize)]
 pub struct RngMetrics {

@@ -7,22 +7,26 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use api::Limits;
+use vmm::config::MmdsStore;
 use vmm::config::{
-    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, EntropyConfig, IoEngine, MetricsConfig,
-    RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
+    BalloonConfig, BlockConfig, BootSourceConfig, CacheType, CpuConfig, EntropyConfig, IoEngine,
+    MetricsConfig, RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
 };
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
+use vmm::seccomp::Policy;
 
 use super::Outcome;
-use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, OnReset, RunArgs};
+use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, MetadataArgs, OnReset, RunArgs};
 use crate::logging;
 use crate::presence::Presence;
 
-/// The longest configuration file that is read, in bytes: the largest VM takes a few thousand.
-const MAX_CONFIG_SIZE: u64 = 1 << 20;
+/// The longest file of JSON that is read, in bytes: the largest VM takes a few thousand.
+const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// Runs the VM that the options describe until it ends, as others see it by `presence`; the exit code says how.
 pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
@@ -50,13 +54,33 @@ pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
     {
         return Err(format!("--log-file {}: the guest has it as {}", path.display(), guest.display()).into());
     }
+    let policy = args.control.seccomp_filter.as_deref().map(Policy::read).transpose()?;
     let can_start = config.boot_source.is_some();
     let mut controller = Controller::new(config, options)?;
     controller.log_with(Box::new(logging::change));
-    presence.appear(&mut controller, &args.control, can_start)?;
+    if let Some(policy) = &policy {
+        controller.confine_with(policy.clone());
+    }
+    controller.give_metadata(metadata(args)?);
+    let filter = policy.map(|policy| policy.api);
+    let limits = Limits { body: args.control.http_api_max_payload_size, filter };
+    presence.appear(&mut controller, &args.control, limits, can_start)?;
     let ending = controller.run();
     presence.fall_silent();
     Ok(exit_code(ending?))
+}
+
+/// What the guest's metadata service gives out at first.
+fn metadata(args: &RunArgs) -> Result<Arc<MmdsStore>, Box<dyn Error>> {
+    let MetadataArgs { metadata, mmds_size_limit } = &args.metadata;
+    let store = MmdsStore::new(mmds_size_limit.unwrap_or(args.control.http_api_max_payload_size));
+    if let Some(path) = metadata {
+        let named = |error: &dyn Error| format!("--metadata {}: {error}", path.display());
+        let text = read_file(path).map_err(|error| named(&*error))?;
+        let document = serde_json::from_str(&text).map_err(|error| named(&error))?;
+        store.put(document).map_err(|error| named(&error))?;
+    }
+    Ok(Arc::new(store))
 }
 
 /// 0 when the guest or the user ended the VM; what a shell shows for a signal otherwise.
@@ -84,7 +108,7 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.metrics = Some(MetricsConfig::new(path.clone()));
     }
     if let Some(transport) = args.transport {
-        config.machine_config.transport = transport.into();
+        config.machine_config.transport = Some(transport.into());
     }
     if args.console.virtio {
         config.console = Some(VirtioConsoleConfig::default());
@@ -92,6 +116,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     set_boot_source(&mut config, args)?;
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
+    }
+    if let Some(template) = &args.cpu_template {
+        config.cpu_config = Some(CpuConfig::Named(template.clone()));
     }
     if let Some(bytes) = args.memory {
         config.machine_config.mem_size_mib = whole_mib("--memory ", bytes)?;
@@ -195,11 +222,16 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
 
 fn read_config(path: &Path) -> Result<VmConfig, Box<dyn Error>> {
     let named = |error: &dyn Error| format!("configuration {}: {error}", path.display());
-    let file = File::open(path).map_err(|error| named(&error))?;
-    let mut text = String::new();
-    file.take(MAX_CONFIG_SIZE + 1).read_to_string(&mut text).map_err(|error| named(&error))?;
-    if text.len() as u64 > MAX_CONFIG_SIZE {
-        return Err(format!("configuration {}: longer than {MAX_CONFIG_SIZE} bytes", path.display()).into());
-    }
+    let text = read_file(path).map_err(|error| named(&*error))?;
     VmConfig::from_json(&text).map_err(|error| named(&error).into())
+}
+
+/// The text of a file that is not too long.
+fn read_file(path: &Path) -> Result<String, Box<dyn Error>> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_SIZE {
+        return Err(format!("longer than {MAX_FILE_SIZE} bytes").into());
+    }
+    Ok(text)
 }

@@ -74,7 +74,7 @@ mod tests {
         let process = Process::open(child.id()).unwrap();
         assert!(!process.wait(Duration::from_millis(10)).unwrap());
         process.signal(libc::SIGTERM).unwrap();
-        assert!(process.wait(Duration::from_secs(60)).unwrap());
+        assert!(process.wait(Duration::from_secs(30)).unwrap());
         child.wait().unwrap();
         process.signal(libc::SIGTERM).unwrap();
     }

@@ -1,12 +1,10 @@
 //! A VM that is made over the socket, from nothing.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
-use crate::support::api::{ApiSocket, request};
+use crate::support::api::{ApiSocket, EventStream};
 use crate::support::bare;
 use crate::support::disk::Disk;
 use crate::support::kvm::require_kvm;
@@ -207,28 +205,18 @@ fn what_happens_is_told_as_it_happens() {
     let socket = ApiSocket::new();
     let mut running = empty(&socket);
     socket.get("/");
-    let mut stream = UnixStream::connect(socket.path()).unwrap();
-    std::io::Write::write_all(&mut stream, request("GET", "/rvmm/events", "").as_bytes()).unwrap();
-    let mut reader = BufReader::new(stream);
-    let mut next = || loop {
-        let mut line = String::new();
-        assert_ne!(reader.read_line(&mut line).unwrap(), 0, "the stream ended");
-        if let Some(data) = line.strip_prefix("data: ") {
-            return serde_json::from_str::<Value>(data).unwrap();
-        }
-    };
-    assert_eq!(next(), json!({"event": "state", "state": "Not started"}));
+    let mut events = EventStream::open(&socket);
+    assert_eq!(events.next(), json!({"event": "state", "state": "Not started"}));
     socket.put("/boot-source", &boot_source("spin-forever")).assert_done();
     start(&socket);
-    assert_eq!(next(), json!({"event": "state", "state": "Running"}));
+    assert_eq!(events.next(), json!({"event": "state", "state": "Running"}));
     running.wait_for("spinning\n");
     socket.patch("/vm", &json!({"state": "Paused"})).assert_done();
-    assert_eq!(next(), json!({"event": "state", "state": "Paused"}));
+    assert_eq!(events.next(), json!({"event": "state", "state": "Paused"}));
     socket.patch("/vm", &json!({"state": "Resumed"})).assert_done();
-    assert_eq!(next(), json!({"event": "state", "state": "Running"}));
+    assert_eq!(events.next(), json!({"event": "state", "state": "Running"}));
     running.signal(libc::SIGTERM);
-    assert_eq!(next(), json!({"event": "terminated"}));
-    let mut rest = String::new();
-    reader.read_to_string(&mut rest).unwrap();
+    assert_eq!(events.next(), json!({"event": "terminated"}));
+    assert_eq!(events.next_or_end(), None);
     running.end();
 }

@@ -3,6 +3,8 @@
 mod clients;
 mod configure;
 mod console;
+mod cpu_config;
+mod metadata;
 mod metrics;
 mod pause;
 mod socket;

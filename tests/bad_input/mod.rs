@@ -1,5 +1,6 @@
 //! Mistakes of the user: each is one line that names the value and the mend, and nothing is left behind.
 
+mod cpu_template;
 mod disk;
 mod kernel;
 mod net;

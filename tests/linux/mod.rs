@@ -17,8 +17,10 @@ mod ends;
 mod guest;
 mod limits;
 mod machine;
+mod metadata;
 mod net;
 mod pci;
+mod rest;
 mod tools;
 mod vsock;
 

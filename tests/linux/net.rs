@@ -16,18 +16,18 @@ const TAP: &str = "ip tuntap add tap0 mode tap; ip address add 10.7.0.1/24 dev t
     printf 'start 10.7.0.20\\nend 10.7.0.30\\ninterface tap0\\nopt subnet 255.255.255.0\\nopt router 10.7.0.1\\nlease_file /dev/null\\npidfile /dev/null\\n' >$FOLDER/udhcpd.conf; \
     busybox udhcpd -S $FOLDER/udhcpd.conf";
 /// A host with one interface that leads outside, and an address that answers there.
-const OUTSIDE: &str = "ip link add dummy0 type dummy; ip address add 192.0.2.2/24 dev dummy0; ip link set dummy0 up; \
+pub(super) const OUTSIDE: &str = "ip link add dummy0 type dummy; ip address add 192.0.2.2/24 dev dummy0; ip link set dummy0 up; \
     ip route add default via 192.0.2.1; ip address add 198.51.100.1/32 dev lo; \
     busybox httpd -p 198.51.100.1:80 -h $FOLDER";
 
 /// A network of the host, and a folder that its HTTP server shows.
-struct Host {
+pub(super) struct Host {
     folder: TempDir,
     script: &'static str,
 }
 
 impl Host {
-    fn new(script: &'static str) -> Self {
+    pub(super) fn new(script: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let noise: Vec<u8> =
             (0..2_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -36,7 +36,7 @@ impl Host {
     }
 
     /// The guest on this host.
-    fn guest(&self, guest: impl FnOnce(Rvmm) -> Guest) -> Guest {
+    pub(super) fn guest(&self, guest: impl FnOnce(Rvmm) -> Guest) -> Guest {
         let mut command = Command::new("unshare");
         let script = format!("ip link set lo up; {}; exec \"$@\"", self.script);
         command.args(["--net", "sh", "-ec", &script, "sh", env!("CARGO_BIN_EXE_rvmm")]);

@@ -16,7 +16,7 @@ use super::{Guest, Report, require_linux_guests};
 const EACH: usize = 20_000;
 /// What one of them sends and gets back by itself.
 const BIG: usize = 8 << 20;
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Takes `count` connections at `path`, so that all are there at a time, then gives each back what it sends, once it has
 /// said that no more comes.

@@ -166,3 +166,35 @@ impl Answer {
         assert!(message.contains(part), "{part:?} is missing: {message}");
     }
 }
+
+/// What happens to the VM, as the socket tells it.
+pub(crate) struct EventStream {
+    stream: BufReader<UnixStream>,
+}
+
+impl EventStream {
+    #[track_caller]
+    pub(crate) fn open(socket: &ApiSocket) -> Self {
+        let mut connection = socket.connect();
+        connection.send(request("GET", "/rvmm/events", ""));
+        Self { stream: connection.stream }
+    }
+
+    /// The next event, unless the other side closes the stream.
+    pub(crate) fn next_or_end(&mut self) -> Option<Value> {
+        loop {
+            let mut line = String::new();
+            if self.stream.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            if let Some(data) = line.strip_prefix("data: ") {
+                return Some(serde_json::from_str(data).unwrap());
+            }
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Value {
+        self.next_or_end().expect("the stream has ended")
+    }
+}

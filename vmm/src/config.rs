@@ -13,6 +13,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use devices::mmds::{MmdsConfig, MmdsConfigError, MmdsStore, MmdsVersion};
 pub use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 pub use devices::virtio::balloon::{BalloonConfig, BalloonConfigError};
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
@@ -26,6 +27,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use serial::SerialConfig;
 pub use transport::Transport;
 
+use crate::cpu::template::TemplateError;
+pub use crate::cpu::template::{CpuConfig, CpuTemplate, StaticTemplate};
 use crate::memory::{HugePages, MIB};
 pub use crate::metrics::MetricsConfig;
 
@@ -65,7 +68,7 @@ pub struct MachineConfig {
     pub vcpu_count: u32,
     /// Guest memory in MiB.
     pub mem_size_mib: u64,
-    /// Two threads per core. Not supported: each vCPU is a core.
+    /// Two threads per core; else each vCPU is a core.
     #[serde(default)]
     pub smt: bool,
     /// Keep track of the pages that the guest writes, for diff snapshots.
@@ -74,9 +77,13 @@ pub struct MachineConfig {
     /// Which host pages back guest memory.
     #[serde(default)]
     pub huge_pages: HugePages,
-    /// Which bus the virtio devices are on; a key of rvmm's own.
-    #[serde(default, skip_serializing_if = "Transport::is_default")]
-    pub transport: Transport,
+    /// Which bus the virtio devices are on, a key of rvmm's own; absent: what the command line leaves
+    /// ([`VmConfig::transport`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
+    /// Firecracker's templates by name, of which only "None" is accepted.
+    #[serde(default, skip_serializing)]
+    pub cpu_template: StaticTemplate,
 }
 
 impl Default for MachineConfig {
@@ -87,20 +94,14 @@ impl Default for MachineConfig {
             smt: false,
             track_dirty_pages: false,
             huge_pages: HugePages::None,
-            transport: Transport::default(),
+            cpu_template: StaticTemplate::None,
+            transport: None,
         }
     }
 }
 
-impl MachineConfig {
-    /// The kernel command line of this machine when none is given.
-    pub fn default_cmdline(&self) -> String {
-        format!("{DEFAULT_CMDLINE} {}", self.transport.cmdline())
-    }
-}
-
 /// Keys of the REST configuration that rvmm does not have yet.
-const NOT_SUPPORTED: [&str; 4] = ["cpu-config", "memory-hotplug", "mmds-config", "pmem"];
+const NOT_SUPPORTED: [&str; 2] = ["memory-hotplug", "pmem"];
 
 /// What is behind key number `KEY` of `NOT_SUPPORTED`: only "nothing" is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,17 +153,19 @@ pub struct VmConfig {
     /// virtio-console device, a key of rvmm's own; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<VirtioConsoleConfig>,
+    /// Changes to what the guest's CPU shows, or the name of such; absent: none.
     #[serde(default)]
-    cpu_config: NotSupported<0>,
+    pub cpu_config: Option<CpuConfig>,
     /// How the VMM logs; absent: as the options say.
     #[serde(default)]
     pub logger: Option<LoggerConfig>,
     #[serde(default)]
-    memory_hotplug: NotSupported<1>,
+    memory_hotplug: NotSupported<0>,
+    /// The metadata service; absent: none.
     #[serde(default)]
-    mmds_config: NotSupported<2>,
+    pub mmds_config: Option<MmdsConfig>,
     #[serde(default)]
-    pmem: NotSupported<3>,
+    pmem: NotSupported<1>,
     /// Where the serial port goes, a key of rvmm's own in a file; absent: where the options say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<SerialConfig>,
@@ -212,9 +215,14 @@ pub enum ConfigError {
         /// What the host has, in MiB.
         host_mib: u64,
     },
-    /// SMT was asked for.
-    #[error("machine-config.smt is not supported yet: each vCPU is a core of its own; set it to false")]
-    Smt,
+    /// Threads that do not make up whole cores.
+    #[error(
+        "{count} vCPUs with machine-config.smt: two are a core; give 1 or an even number, or set smt to false"
+    )]
+    Smt {
+        /// Number of vCPUs.
+        count: u32,
+    },
     /// Two drives of one name.
     #[error("drive id \"{id}\" is given twice: each drive needs an id of its own")]
     DuplicateDrive {
@@ -267,9 +275,15 @@ pub enum ConfigError {
     /// A network interface that cannot be.
     #[error(transparent)]
     Net(#[from] NetConfigError),
+    /// A metadata service that cannot be.
+    #[error(transparent)]
+    Mmds(#[from] MmdsConfigError),
     /// A socket device that cannot be.
     #[error(transparent)]
     Vsock(#[from] VsockConfigError),
+    /// A CPU template that cannot be.
+    #[error(transparent)]
+    CpuTemplate(#[from] TemplateError),
     /// A balloon that cannot be.
     #[error(transparent)]
     Balloon(#[from] BalloonConfigError),
@@ -305,18 +319,24 @@ impl VmConfig {
         self.validate_machine()?;
         self.validate_drives()?;
         net::validate(&self.network_interfaces, self.machine_config.track_dirty_pages)?;
+        if let Some(mmds) = &self.mmds_config {
+            mmds.validate(&self.network_interfaces)?;
+        }
         self.validate_balloon()?;
         let one_of_a_kind =
             [self.entropy.is_some(), self.balloon.is_some(), self.console.is_some(), self.vsock.is_some()];
         let count = self.drives.len()
             + self.network_interfaces.len()
             + one_of_a_kind.map(usize::from).iter().sum::<usize>();
-        let max = self.machine_config.transport.max_devices();
+        let max = self.transport().max_devices();
         if count > max {
             return Err(ConfigError::TooManyDevices { count, max });
         }
         if let Some(vsock) = &self.vsock {
             vsock.validate()?;
+        }
+        if let Some(CpuConfig::Template(template)) = &self.cpu_config {
+            template.validate()?;
         }
         Ok(())
     }
@@ -334,8 +354,9 @@ impl VmConfig {
             Some(host_mib) if mib > host_mib => return Err(ConfigError::TooMuchMemory { mib, host_mib }),
             _ => {}
         }
-        if machine.smt {
-            return Err(ConfigError::Smt);
+        let count = machine.vcpu_count;
+        if machine.smt && count != 1 && !count.is_multiple_of(2) {
+            return Err(ConfigError::Smt { count });
         }
         Ok(())
     }
@@ -383,9 +404,19 @@ impl VmConfig {
         root.into_iter().chain(others)
     }
 
+    /// The bus that the virtio devices are on. When nobody chose one: PCI, unless the kernel is told not to look there,
+    /// as those do who wrote their command line for a machine without PCI.
+    pub fn transport(&self) -> Transport {
+        let cmdline = self.boot_source.as_ref().and_then(|source| source.boot_args.as_deref());
+        let no_pci = cmdline.is_some_and(|cmdline| cmdline.split_whitespace().any(|word| word == "pci=off"));
+        let fitting = if no_pci { Transport::Mmio } else { Transport::Pci };
+        self.machine_config.transport.unwrap_or(fitting)
+    }
+
     /// The command line of a kernel that is given none.
     pub fn default_cmdline(&self) -> String {
-        let base = self.machine_config.default_cmdline();
+        let transport = self.machine_config.transport.unwrap_or_default();
+        let base = format!("{DEFAULT_CMDLINE} {}", transport.cmdline());
         match self.console {
             // Both get the kernel's messages; the last one is /dev/console, once its driver is there.
             Some(_) => base.replacen(SERIAL_CONSOLE, BOTH_CONSOLES, 1),

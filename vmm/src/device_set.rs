@@ -9,7 +9,9 @@ use devices::bus::{BusDevice, BusError};
 use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::i8042::I8042;
+use devices::legacy::pvpanic::Pvpanic;
 use devices::legacy::serial::Serial;
+use devices::mmds::{Mmds, MmdsStore};
 use devices::virtio::balloon::{BalloonDevice, BalloonError};
 use devices::virtio::block::{BlockDevice, BlockError};
 use devices::virtio::console::ConsoleDevice;
@@ -99,6 +101,8 @@ pub struct DeviceSet {
     pub serial: Arc<Serial>,
     /// Keyboard controller: reset and Ctrl-Alt-Del.
     pub i8042: Arc<I8042>,
+    /// What the guest's kernel tells of its panic.
+    pub pvpanic: Arc<Pvpanic>,
     /// The virtio devices, in the order of their addresses.
     pub virtio: Vec<VirtioSlot>,
     /// The PCI bus, while it is built; none with virtio-mmio.
@@ -153,26 +157,30 @@ impl DeviceSet {
         vm: &Arc<VmFd>,
         memory: &GuestMemory,
         console: &Output,
+        metadata: &Arc<MmdsStore>,
         buses: &mut Buses,
     ) -> Result<Self, DeviceSetError> {
         let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, Box::new(console.clone())));
         let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
-        let pio: [(u16, u16, Arc<dyn BusDevice>); 3] = [
+        let pvpanic = Arc::new(Pvpanic::default());
+        let pio: [(u16, u16, Arc<dyn BusDevice>); 4] = [
             (layout::SERIAL_PORT, layout::SERIAL_PORT_SIZE, serial.clone()),
             (layout::I8042_PORT, layout::I8042_PORT_SIZE, i8042.clone()),
             (layout::ACPI_POWER_PORT, layout::ACPI_POWER_PORT_SIZE, Arc::new(AcpiPower::new())),
+            (layout::PVPANIC_PORT, layout::PVPANIC_PORT_SIZE, pvpanic.clone()),
         ];
         for (base, len, device) in pio {
             buses.pio.insert(u64::from(base), u64::from(len), device)?;
         }
 
-        let pci = match config.machine_config.transport {
+        let pci = match config.transport() {
             Transport::Mmio => None,
             Transport::Pci => Some(PciBus::default()),
         };
         let mut set = Self {
             serial,
             i8042,
+            pvpanic,
             virtio: Vec::new(),
             pci,
             drives: Vec::new(),
@@ -185,6 +193,7 @@ impl DeviceSet {
         };
         set.metrics.add("uart", set.serial.metrics());
         set.metrics.add("i8042", set.i8042.metrics());
+        set.metrics.add("pvpanic", set.pvpanic.metrics());
         for drive in config.drives_in_order() {
             let device = BlockDevice::open(drive)
                 .map_err(|source| DeviceSetError::Drive { id: drive.drive_id.clone(), source })?;
@@ -194,22 +203,7 @@ impl DeviceSet {
             set.measure("block", Some(&drive.drive_id), metrics);
             set.drives.push((drive.drive_id.clone(), device));
         }
-        for net in &config.network_interfaces {
-            let failed = |source| DeviceSetError::Net { id: net.iface_id.clone(), source };
-            if net.vhost {
-                let device = VhostNetDevice::open(net).map_err(failed)?;
-                let metrics = device.metrics();
-                set.add_virtio(Arc::new(Mutex::new(device)), vm, memory, buses)?;
-                set.measure("net", Some(&net.iface_id), metrics);
-                continue;
-            }
-            let device = NetDevice::open(net).map_err(failed)?;
-            let metrics = device.metrics();
-            let device = Arc::new(Mutex::new(device));
-            set.add_virtio(device.clone(), vm, memory, buses)?;
-            set.measure("net", Some(&net.iface_id), metrics);
-            set.nets.push((net.iface_id.clone(), device));
-        }
+        set.add_nets(config, metadata, vm, memory, buses)?;
         if let Some(entropy) = &config.entropy {
             let device = RngDevice::new(entropy)
                 .map_err(|source| DeviceSetError::Host { what: "the entropy device's timer", source })?;
@@ -248,6 +242,44 @@ impl DeviceSet {
             pci.connect(buses)?;
         }
         Ok(set)
+    }
+
+    /// Adds the network interfaces, and the metadata service that some of them may lead to.
+    fn add_nets(
+        &mut self,
+        config: &VmConfig,
+        metadata: &Arc<MmdsStore>,
+        vm: &Arc<VmFd>,
+        memory: &GuestMemory,
+        buses: &mut Buses,
+    ) -> Result<(), DeviceSetError> {
+        let mmds = config.mmds_config.as_ref();
+        let mmds = mmds.map(|mmds| (mmds, Arc::new(Mmds::new(mmds, metadata.clone()))));
+        if let Some((_, mmds)) = &mmds {
+            self.metrics.add("mmds", mmds.metrics());
+        }
+        for net in &config.network_interfaces {
+            let failed = |source| DeviceSetError::Net { id: net.iface_id.clone(), source };
+            if net.vhost {
+                let device = VhostNetDevice::open(net).map_err(failed)?;
+                let metrics = device.metrics();
+                self.add_virtio(Arc::new(Mutex::new(device)), vm, memory, buses)?;
+                self.measure("net", Some(&net.iface_id), metrics);
+                continue;
+            }
+            let mut device = NetDevice::open(net).map_err(failed)?;
+            if let Some((config, mmds)) = &mmds
+                && config.network_interfaces.contains(&net.iface_id)
+            {
+                device.add_detour(mmds.clone()).map_err(failed)?;
+            }
+            let metrics = device.metrics();
+            let device = Arc::new(Mutex::new(device));
+            self.add_virtio(device.clone(), vm, memory, buses)?;
+            self.measure("net", Some(&net.iface_id), metrics);
+            self.nets.push((net.iface_id.clone(), device));
+        }
+        Ok(())
     }
 
     fn add_virtio(

@@ -74,6 +74,10 @@ pub const I8042_GSI: u32 = 1;
 pub const ACPI_POWER_PORT: u16 = 0x600;
 /// Number of the ACPI power registers.
 pub const ACPI_POWER_PORT_SIZE: u16 = 3;
+/// The panic notifier, where QEMU has it.
+pub const PVPANIC_PORT: u16 = 0x505;
+/// Its number of ports.
+pub const PVPANIC_PORT_SIZE: u16 = 1;
 
 // What is written for the kernel's start lies in this order, and nothing reaches into the next.
 const _: () = {

@@ -10,6 +10,7 @@ pub(crate) mod instance;
 pub(crate) mod logger;
 pub(crate) mod machine_config;
 pub(crate) mod metrics;
+pub(crate) mod mmds;
 pub(crate) mod network_interfaces;
 pub(crate) mod version;
 pub(crate) mod vm;

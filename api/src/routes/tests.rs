@@ -1,4 +1,5 @@
 use serde_json::{Value, json};
+use vmm::config::Part;
 use vmm::controller::{DriveUpdate, Instance, State};
 
 use super::*;
@@ -96,6 +97,7 @@ fn each_resource_is_a_part_of_the_configuration() {
     assert!(matches!(part("/network-interfaces/a", net), Part::Net(_)));
     assert!(matches!(part("/vsock", json!({"guest_cid": 3, "uds_path": "v"})), Part::Vsock(_)));
     assert!(matches!(part("/balloon", json!({"amount_mib": 1, "deflate_on_oom": true})), Part::Balloon(_)));
+    assert!(matches!(part("/cpu-config", json!({"msr_modifiers": []})), Part::Cpu(_)));
     assert!(matches!(part("/entropy", json!({})), Part::Entropy(_)));
     assert!(matches!(part("/serial", json!({"serial_out_path": "s"})), Part::Serial(_)));
     assert!(matches!(part("/metrics", json!({"metrics_path": "m"})), Part::Metrics(_)));
@@ -136,6 +138,9 @@ fn wrong_bodies_are_refused_by_what_is_wrong_with_them() {
         ("PATCH", "/balloon", r#"{"amount_mib": 4294967296}"#, "invalid value"),
         ("PATCH", "/balloon/statistics", r#"{"stats_polling_interval_s": 65536}"#, "invalid value"),
         ("PATCH", "/balloon", &deep, "invalid type"),
+        ("PUT", "/cpu-config", r#"{"msr_modifiers": [{"addr": "16"}]}"#, "\"16\" is no number"),
+        ("PUT", "/cpu-config", r#""emulated""#, "invalid type: string"),
+        ("PUT", "/machine-config", r#"{"cpu_template": "T2"}"#, "cpu-config"),
     ] {
         let message = refused(method, path, body);
         assert!(message.contains(part), "{body}: {message}");

@@ -11,7 +11,7 @@ const NS_PER_MS: u64 = 1_000_000;
 const MAX_REFILL_NS: u64 = 1 << 61;
 
 /// A moment, in nanoseconds of the monotonic clock.
-pub(super) type Nanos = u64;
+pub(crate) type Nanos = u64;
 
 #[derive(Debug)]
 pub(super) struct TokenBucket {

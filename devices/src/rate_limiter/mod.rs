@@ -13,7 +13,7 @@ mod budget;
 mod config;
 #[cfg(test)]
 mod tests;
-mod timer;
+pub(crate) mod timer;
 
 use std::io;
 use std::os::fd::RawFd;

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 
-use super::bucket::Nanos;
+pub(crate) use super::bucket::Nanos;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// The time now, in nanoseconds of CLOCK_MONOTONIC, which no change of the date moves.
-pub(super) fn now() -> Nanos {
+pub(crate) fn now() -> Nanos {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the kernel to write one `timespec`. This clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
@@ -20,12 +20,12 @@ pub(super) fn now() -> Nanos {
 
 /// A timer that is not armed at first.
 #[derive(Debug)]
-pub(super) struct Timer(File);
+pub(crate) struct Timer(File);
 
 impl Timer {
     /// # Errors
     /// When the host has no descriptor left.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: no memory is passed.
         let fd =
             unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
@@ -36,23 +36,23 @@ impl Timer {
         Ok(Self(File::from(unsafe { OwnedFd::from_raw_fd(fd) })))
     }
 
-    pub(super) fn fd(&self) -> RawFd {
+    pub(crate) fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 
     /// Makes the descriptor readable from `at` on, at once when that is past.
-    pub(super) fn arm(&self, at: Nanos) {
+    pub(crate) fn arm(&self, at: Nanos) {
         // A time of 0 would disarm.
         self.set(at.max(1));
     }
 
     /// The descriptor is not readable, and will not become so.
-    pub(super) fn disarm(&self) {
+    pub(crate) fn disarm(&self) {
         self.set(0);
     }
 
     /// Empties the descriptor. Nothing to read is fine.
-    pub(super) fn empty(&self) {
+    pub(crate) fn empty(&self) {
         let _ = (&self.0).read(&mut [0; 8]);
     }
 

@@ -18,13 +18,14 @@ const HEADER_SIZE: u32 = 36;
 /// The whole table.
 pub(super) fn build(machine: &Machine) -> Result<Sdt, AcpiError> {
     let mut body = Vec::with_capacity(1024);
-    let mut devices: Vec<Box<dyn Aml>> = Vec::with_capacity(machine.virtio_mmio.len().saturating_add(2));
+    let mut devices: Vec<Box<dyn Aml>> = Vec::with_capacity(machine.virtio_mmio.len().saturating_add(5));
     if machine.serial {
         devices.push(Box::new(Serial));
     }
     if machine.keyboard {
         devices.push(Box::new(Keyboard));
     }
+    devices.push(Box::new(PanicNotifier));
     if machine.pci {
         devices.push(Box::new(pci::HostBridge));
         devices.push(Box::new(pci::Reservation));
@@ -87,6 +88,26 @@ impl Aml for Keyboard {
                         &IO::new(command, command, 1, 1),
                         &interrupt(layout::I8042_GSI),
                     ]),
+                ),
+            ],
+        )
+        .to_aml_bytes(sink);
+    }
+}
+
+/// The panic notifier, by the name that drivers know it by (QEMU, docs/specs/pvpanic).
+struct PanicNotifier;
+
+impl Aml for PanicNotifier {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        let port = layout::PVPANIC_PORT;
+        Device::new(
+            "PEVT".into(),
+            vec![
+                &Name::new("_HID".into(), &"QEMU0001"),
+                &Name::new(
+                    "_CRS".into(),
+                    &ResourceTemplate::new(vec![&IO::new(port, port, 1, layout::PVPANIC_PORT_SIZE as u8)]),
                 ),
             ],
         )

@@ -178,6 +178,7 @@ fn dsdt_names_all_devices() {
         "EisaId (\"PNP0501\")",
         "0x03F8,             // Range Minimum",
         "EisaId (\"PNP0303\")",
+        "QEMU0001",
         "Device (V000)",
         "Device (V012)",
         "\"LNRO0005\"",

@@ -20,7 +20,7 @@ fn a_kernel_is_enough_and_the_defaults_are_one_vcpu_and_128_mib() {
         config.machine_config,
         MachineConfig { vcpu_count: 1, mem_size_mib: 128, ..Default::default() }
     );
-    assert_eq!(config.cmdline(), config.machine_config.default_cmdline());
+    assert_eq!(config.cmdline(), config.default_cmdline());
 }
 
 #[test]
@@ -120,6 +120,46 @@ fn two_drives_of_one_name_and_two_roots_are_refused() {
     assert_eq!(vm.validate(), Err(two));
     vm.drives = (0..20).map(|n| drive(&n.to_string(), false)).collect();
     assert_eq!(vm.validate(), Ok(()));
-    vm.machine_config.transport = Transport::Mmio;
+    vm.machine_config.transport = Some(Transport::Mmio);
     assert_eq!(vm.validate(), Err(ConfigError::TooManyDevices { count: 20, max: 19 }));
+}
+
+#[test]
+fn devices_are_not_where_the_kernel_is_told_not_to_look() {
+    let of = |cmdline: &str, transport| {
+        let mut vm = VmConfig::default();
+        let json = serde_json::json!({"kernel_image_path": "k", "boot_args": cmdline});
+        vm.boot_source = Some(serde_json::from_value(json).unwrap());
+        vm.machine_config.transport = transport;
+        vm.transport()
+    };
+    assert_eq!(of("console=ttyS0 reboot=k panic=1 pci=off", None), Transport::Mmio);
+    assert_eq!(of("console=ttyS0 pci=offline", None), Transport::Pci);
+    assert_eq!(of("pci=off", Some(Transport::Pci)), Transport::Pci);
+    assert_eq!(VmConfig::default().transport(), Transport::Pci);
+}
+
+#[test]
+fn a_static_cpu_template_is_refused_by_name() {
+    let machine = |template: &str| {
+        config(&format!(
+            r#"{{"machine-config": {{"vcpu_count": 1, "mem_size_mib": 64, "cpu_template": {template}}}}}"#
+        ))
+    };
+    for accepted in ["null", "\"None\""] {
+        machine(accepted).unwrap();
+    }
+    for refused in ["C3", "T2", "T2S", "T2CL", "T2A", "V1N1", "t9"] {
+        let said = machine(&format!("{refused:?}")).unwrap_err().to_string();
+        assert!(said.contains(&format!("{refused:?}")) && said.contains("cpu-config"), "{said}");
+    }
+}
+
+#[test]
+fn a_cpu_template_is_a_part_of_the_configuration() {
+    let text = r#"{"boot-source": {"kernel_image_path": "k"}, "cpu-config": {"kvm_capabilities": ["1"]}}"#;
+    let first = config(text).unwrap();
+    assert_eq!(config(&serde_json::to_string(&first).unwrap()).unwrap(), first);
+    let long = text.replace("\"1\"", &vec!["\"1\""; 256].join(","));
+    assert!(config(&long).unwrap().validate().unwrap_err().to_string().contains("256 KVM capabilities"));
 }

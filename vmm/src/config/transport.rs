@@ -17,12 +17,6 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Whether it need not be said.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-
     /// Number of devices that there is room for.
     pub fn max_devices(self) -> usize {
         match self {

@@ -1,9 +1,12 @@
 //! Questions to devices and changes to them while their guest is there. What was changed is in the configuration from then
 //! on, and a restarted guest finds it so.
 
+use devices::mmds::MmdsStore;
 use devices::virtio::balloon::{BalloonDevice, BalloonError};
 
-use super::request::{Answer, BalloonStatsUpdate, BalloonUpdate, DriveUpdate, NetUpdate, Refusal, Response};
+use super::request::{
+    Answer, BalloonStatsUpdate, BalloonUpdate, DriveUpdate, NetUpdate, Refusal, Request, Response,
+};
 use crate::config::{RateLimiterConfig, VmConfig};
 use crate::device_set::{self, DeviceSet};
 
@@ -88,4 +91,15 @@ pub(super) fn balloon_polling(
         config.balloon = Some(balloon.config().clone());
         Ok(Response::Done)
     })
+}
+
+/// What the metadata service gives out, which can be read and changed at any time.
+pub(super) fn metadata(request: Request, store: &MmdsStore) -> Answer {
+    match request {
+        Request::GetMmds => return Ok(Response::Mmds(store.get())),
+        Request::PutMmds(document) => store.put(document)?,
+        Request::PatchMmds(patch) => store.patch(&patch)?,
+        _ => {}
+    }
+    Ok(Response::Done)
 }

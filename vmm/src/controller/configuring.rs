@@ -8,7 +8,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use super::live::Live;
 use super::remote::Envelope;
 use super::request::{Answer, Refusal, Request, Response};
-use super::{Controller, ControllerError, Ending};
+use super::{Controller, ControllerError, Ending, changes};
 use crate::config::{Part, VmConfig};
 use crate::signals::Signal;
 
@@ -94,6 +94,9 @@ impl Controller {
             Request::GetBalloon => {
                 let balloon = self.config.balloon.clone().ok_or(Refusal::NotConfigured("balloon"))?;
                 Ok(Response::Balloon(Box::new(balloon)))
+            }
+            Request::GetMmds | Request::PutMmds(_) | Request::PatchMmds(_) => {
+                changes::metadata(request, &self.metadata)
             }
             Request::GetMetrics => Ok(Response::Metrics(Box::new(self.gather(None)))),
             other => Err(Refusal::State { what: other.what(), state: self.state }),

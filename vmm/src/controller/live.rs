@@ -119,6 +119,9 @@ impl Controller {
             Request::UpdateBalloonStatistics(update) => {
                 changes::balloon_polling(update, &mut self.config, devices)
             }
+            Request::GetMmds | Request::PutMmds(_) | Request::PatchMmds(_) => {
+                changes::metadata(request, &self.metadata)
+            }
             Request::FlushMetrics => {
                 self.write_metrics(&live.vm);
                 Ok(Response::Done)

@@ -13,11 +13,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use devices::mmds::MmdsStore;
+
 use crate::config::{LoggerConfig, VmConfig};
 use crate::console::{ConsoleConfig, Input, Output, OutputError, Tape, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
+use crate::seccomp::Policy;
 use crate::signals::{Signal, Signals};
 use crate::vcpu::{Diagnosis, GuestEvent};
 use crate::vm::{Vm, VmError};
@@ -138,6 +141,11 @@ pub struct Controller {
     /// What the guest writes to its consoles, when somebody may ask for it.
     tape: Option<Arc<Tape>>,
     when_started: Option<WhenStarted>,
+    /// What the metadata service gives out.
+    metadata: Arc<MmdsStore>,
+    /// What the threads may ask of the host.
+    policy: Option<Policy>,
+    confined: bool,
 }
 
 impl Controller {
@@ -166,6 +174,9 @@ impl Controller {
             logger: None,
             tape: None,
             when_started: None,
+            metadata: Arc::default(),
+            policy: None,
+            confined: false,
         })
     }
 
@@ -201,9 +212,19 @@ impl Controller {
         self.told.listen(Box::new(listener));
     }
 
+    /// Has the filters of `policy` on this thread and the vCPUs' as soon as the guest is started.
+    pub fn confine_with(&mut self, policy: Policy) {
+        self.policy = Some(policy);
+    }
+
     /// Has `apply` change the process's log when a request asks for that.
     pub fn log_with(&mut self, apply: ApplyLogger) {
         self.logger = Some(apply);
+    }
+
+    /// Has the metadata service give out what is in `store`, instead of in an empty one of the usual size.
+    pub fn give_metadata(&mut self, store: Arc<MmdsStore>) {
+        self.metadata = store;
     }
 
     /// Runs the VM to its end. One without a kernel that somebody has a [`Remote`] of waits to be configured and started.
@@ -247,7 +268,7 @@ impl Controller {
                     log::info!("the guest restarts");
                     self.counted.restarts.increment();
                     self.told.tell(&Event::Restart);
-                    let vm = Vm::create(&self.config, &output)?;
+                    let vm = Vm::create(&self.config, &output, &self.metadata)?;
                     live = self.start(vm, output)?;
                     continue;
                 }
@@ -272,7 +293,7 @@ impl Controller {
     fn begin(&mut self) -> Result<Live, ControllerError> {
         self.open_metrics()?;
         let output = Output::open(&self.options.console, &self.config)?.taped(self.tape.clone());
-        let vm = Vm::create(&self.config, &output).inspect_err(|_| output.abandon())?;
+        let vm = Vm::create(&self.config, &output, &self.metadata).inspect_err(|_| output.abandon())?;
         output
             .begin()
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
@@ -343,6 +364,9 @@ impl Controller {
         let stdio = self.options.console == ConsoleConfig::Stdio && output.is_stdio();
         let terminal = stdio.then(Terminal::on_stdin).flatten();
         self.watch_failures(&vm);
+        if let Some(policy) = &self.policy {
+            vm.confine(&policy.vcpu);
+        }
         vm.start()?;
         if let Some(hook) = self.when_started.take() {
             hook(self);
@@ -355,6 +379,8 @@ impl Controller {
             input: None,
         };
         self.enter(State::Running);
+        let machine = &self.config.machine_config;
+        log::info!("the guest runs: {} vCPUs, {} MiB of memory", machine.vcpu_count, machine.mem_size_mib);
         self.warn_of_emulation();
         if stdio {
             let input = Input::new(vm.devices().input_port(), terminal)
@@ -364,11 +390,26 @@ impl Controller {
         }
         let events = EventLoop::new(watched, Rc::clone(&self.signals))
             .map_err(|source| ControllerError::Host { what: "make the event loop", source })?;
+        self.confine()?;
         Ok(Live { events, vm, output })
     }
 
-    /// Has devices that fail tell of it.
+    /// Lays its filter on this thread, once.
+    fn confine(&mut self) -> Result<(), ControllerError> {
+        if std::mem::replace(&mut self.confined, true) {
+            return Ok(());
+        }
+        let filter = self.policy.as_ref().map(|policy| policy.vmm.apply());
+        filter
+            .transpose()
+            .map(drop)
+            .map_err(|source| ControllerError::Host { what: "filter the system calls", source })
+    }
+
+    /// Has devices that fail, and a guest that panics, tell of it.
     fn watch_failures(&self, vm: &Vm) {
+        let told = self.told.clone();
+        vm.devices().pvpanic.listen(Box::new(move || told.tell(&Event::Panic)));
         for (slot, device) in vm.devices().virtio.iter().zip(0..) {
             let told = self.told.clone();
             slot.core.on_failure(Box::new(move |device_type, message| {

@@ -4,9 +4,11 @@ use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 
+use devices::mmds::StoreError;
 use devices::rate_limiter::RateLimiterConfig;
 use devices::virtio::balloon::{BalloonError, BalloonStatistics};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::ControllerError;
 use crate::config::{BalloonConfig, ConfigError, LoggerConfig, Part, VmConfig};
@@ -118,6 +120,12 @@ pub enum Request {
     GetBalloonStatistics,
     /// Have the guest report its statistics more or less often.
     UpdateBalloonStatistics(BalloonStatsUpdate),
+    /// [`Response::Mmds`].
+    GetMmds,
+    /// Replace what the metadata service gives out.
+    PutMmds(Value),
+    /// Change what the metadata service gives out, by a JSON merge patch.
+    PatchMmds(Value),
     /// Write a line of metrics now.
     FlushMetrics,
     /// [`Response::Metrics`].
@@ -142,6 +150,8 @@ impl Request {
             Self::UpdateBalloon(_) => "to resize the balloon",
             Self::GetBalloonStatistics => "to read the balloon's statistics",
             Self::UpdateBalloonStatistics(_) => "to change the balloon's statistics",
+            Self::GetMmds => "to read the metadata",
+            Self::PutMmds(_) | Self::PatchMmds(_) => "to change the metadata",
             Self::FlushMetrics => "to write metrics",
         }
     }
@@ -162,6 +172,8 @@ pub enum Response {
     Balloon(Box<BalloonConfig>),
     /// To [`Request::GetBalloonStatistics`].
     BalloonStatistics(Box<BalloonStatistics>),
+    /// To [`Request::GetMmds`]: what the metadata service gives out.
+    Mmds(Value),
     /// To [`Request::GetMetrics`].
     Metrics(Box<Metrics>),
 }
@@ -204,6 +216,9 @@ pub enum Refusal {
     /// The log cannot be written as was asked for.
     #[error("{0}")]
     Logger(String),
+    /// The metadata cannot be changed so.
+    #[error(transparent)]
+    Mmds(#[from] StoreError),
     /// There is no such device.
     #[error("there is no {kind} \"{id}\"; this VM has {}", Known(known))]
     NoSuchDevice {

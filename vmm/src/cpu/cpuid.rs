@@ -1,6 +1,6 @@
 //! The CPUID leaves of a vCPU, made from those that KVM supports (`KVM_GET_SUPPORTED_CPUID`).
 //!
-//! The guest sees one socket with one thread to a core, the timers that let it skip calibration, and none of what KVM
+//! The guest sees one socket with one thread to a core, or two, the timers that let it skip calibration, and none of what KVM
 //! passes through but a microVM does not have: MONITOR, performance counters, nested virtualization, SGX.
 //! The host's own CPUID is never executed: on some hosts each costs tens of microseconds.
 //!
@@ -8,12 +8,17 @@
 
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
+use super::template::TemplateError;
+
 /// The leaves can't be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum CpuError {
     /// KVM takes a limited number of leaves.
     #[error("the vCPU has {0} CPUID leaves, more than KVM takes (256)")]
     TooManyLeaves(usize),
+    /// A template cannot be kept to.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
 }
 
 /// Whether KVM's local APIC offers the guest a timer in TSC-deadline mode (`KVM_CAP_TSC_DEADLINE_TIMER`); KVM does not
@@ -91,20 +96,36 @@ const L81_ECX_TOPOEXT: u32 = 1 << 22;
 const L81_ECX_REMOVED: u32 =
     1 << 2 | 1 << 10 | 1 << 12 | 1 << 13 | 1 << 15 | 1 << 23 | 1 << 24 | 1 << 28 | 1 << 29;
 
-/// The leaves of vCPU `vcpu_id` (also its APIC id) of `vcpu_count`.
+/// The vCPUs of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Topology {
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// Every two of them, an even one and the next, are threads of one core. An only one has its core to itself.
+    pub smt: bool,
+}
+
+impl Topology {
+    fn threads_per_core(self) -> u32 {
+        if self.smt && self.vcpus > 1 { 2 } else { 1 }
+    }
+}
+
+/// The leaves of vCPU `vcpu_id` (also its APIC id) of those of `topology`.
 ///
 /// `tsc_khz` is the guest's TSC frequency (`KVM_GET_TSC_KHZ`), where it is known.
 pub fn guest_cpuid(
     supported: &CpuId,
     vcpu_id: u32,
-    vcpu_count: u32,
+    topology: Topology,
     tsc_khz: Option<u32>,
     tsc_deadline: TscDeadline,
 ) -> Result<CpuId, CpuError> {
     let supported = supported.as_slice();
     let vcpu = Vcpu {
         id: vcpu_id,
-        count: vcpu_count.max(1),
+        count: topology.vcpus.max(1),
+        threads: topology.threads_per_core(),
         tsc_khz,
         tsc_deadline,
         amd: supported.iter().any(|leaf| leaf.function == 0 && is_amd(leaf)),
@@ -145,16 +166,18 @@ fn is_cache(leaf: &kvm_cpuid_entry2) -> bool {
     kind != 0
 }
 
-/// Writes down who shares a cache, less one, in EAX 25:14: `everyone` the last level, a core's one thread the others.
-fn share_cache(leaf: &mut kvm_cpuid_entry2, everyone: u32) {
+/// Writes down who shares a cache, less one, in EAX 25:14: `everyone` the last level, a core's `threads` the others.
+fn share_cache(leaf: &mut kvm_cpuid_entry2, everyone: u32, threads: u32) {
     let level = leaf.eax >> 5 & 7;
-    let sharing = if level >= 3 { everyone } else { 1 };
+    let sharing = if level >= 3 { everyone } else { threads };
     leaf.eax = with_field(leaf.eax, 0x03ff_c000, sharing.saturating_sub(1));
 }
 
 struct Vcpu {
     id: u32,
     count: u32,
+    /// Threads of a core, 1 or 2.
+    threads: u32,
     tsc_khz: Option<u32>,
     tsc_deadline: TscDeadline,
     amd: bool,
@@ -166,9 +189,20 @@ impl Vcpu {
         self.count.checked_next_power_of_two().map_or(u32::BITS, u32::trailing_zeros)
     }
 
+    /// Width of an APIC id's part within a core, in bits.
+    fn thread_bits(&self) -> u32 {
+        self.threads.trailing_zeros()
+    }
+
     /// Number of APIC ids set aside for the socket: a power of two.
     fn id_space(&self) -> u32 {
         self.count.checked_next_power_of_two().unwrap_or(u32::MAX)
+    }
+
+    /// Whether guests learn of threads by AMD's topology extensions: they are leaves and nothing else, so a guest can have
+    /// them whatever the host has.
+    fn tells_amd_threads(&self) -> bool {
+        self.amd && self.threads > 1
     }
 
     /// Turns a leaf as KVM supports it into the guest's; all zeroes when the guest does without.
@@ -177,9 +211,10 @@ impl Vcpu {
             0 => leaf.eax = leaf.eax.max(TOPOLOGY),
             1 => self.edit_features(leaf),
             4 if is_cache(leaf) => {
-                share_cache(leaf, self.id_space());
+                share_cache(leaf, self.id_space(), self.threads);
                 // APIC ids for cores in the socket, less one.
-                leaf.eax = with_field(leaf.eax, 0xfc00_0000, self.id_space().saturating_sub(1));
+                let cores = self.id_space() >> self.thread_bits();
+                leaf.eax = with_field(leaf.eax, 0xfc00_0000, cores.saturating_sub(1));
             }
             6 => (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (L6_EAX_ARAT, 0, 0, 0),
             7 if leaf.index == 0 => {
@@ -191,16 +226,20 @@ impl Vcpu {
                 }
             }
             HYPERVISOR_BASE if self.tsc_khz.is_some() => leaf.eax = leaf.eax.max(HYPERVISOR_FREQUENCIES),
+            0x8000_0000 if self.tells_amd_threads() => leaf.eax = leaf.eax.max(AMD_TOPOLOGY),
             0x8000_0001 => {
                 leaf.ecx &= !L81_ECX_REMOVED;
+                if self.tells_amd_threads() {
+                    leaf.ecx |= L81_ECX_TOPOEXT;
+                }
                 set(&mut leaf.ecx, L81_ECX_CMP_LEGACY, self.amd && self.count > 1);
             }
-            // Core count less one, and the width of the core's part of the APIC id.
+            // Thread count less one, and the width of the part of the APIC id below the socket.
             0x8000_0008 if self.amd => {
                 leaf.ecx = with_field(leaf.ecx, 0x0000_00ff, self.count.saturating_sub(1));
                 leaf.ecx = with_field(leaf.ecx, 0x0000_f000, self.id_bits());
             }
-            0x8000_001d if is_cache(leaf) => share_cache(leaf, self.count),
+            0x8000_001d if is_cache(leaf) => share_cache(leaf, self.count, self.threads),
             // Made anew in `add`.
             TOPOLOGY | TOPOLOGY_V2 | AMD_TOPOLOGY | HYPERVISOR_FREQUENCIES => clear(leaf),
             function if LEFT_OUT.contains(&function) => clear(leaf),
@@ -240,19 +279,23 @@ impl Vcpu {
         }
         let topoext = value(leaves, 0x8000_0001).is_some_and(|leaf| leaf.ecx & L81_ECX_TOPOEXT != 0);
         if self.amd && topoext {
-            // EBX: core id, with one thread per core (less one: 0); ECX: node 0 of one.
+            // EBX: threads per core less one, and core id; ECX: node 0 of one.
+            let core = self.id >> self.thread_bits();
             leaves.push(kvm_cpuid_entry2 {
                 function: AMD_TOPOLOGY,
                 eax: self.id,
-                ebx: self.id & 0xff,
+                ebx: (self.threads - 1) << 8 | core & 0xff,
                 ..kvm_cpuid_entry2::default()
             });
         }
     }
 
-    /// A level of leaf 0xB or 0x1F: one thread to a core, all cores in one socket. Levels further up read as invalid.
+    /// A level of leaf 0xB or 0x1F: the threads of a core, all cores in one socket. Levels further up read as invalid.
     fn topology(&self, function: u32, index: u32, level: u32) -> kvm_cpuid_entry2 {
-        let (shift, processors) = if level == LEVEL_SMT { (0, 1) } else { (self.id_bits(), self.count) };
+        let (shift, processors) = match level {
+            LEVEL_SMT => (self.thread_bits(), self.threads),
+            _ => (self.id_bits(), self.count),
+        };
         kvm_cpuid_entry2 {
             function,
             index,

@@ -5,9 +5,10 @@
 
 mod cpuid;
 mod msrs;
+pub mod template;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::cpuid::{CpuError, TscDeadline, guest_cpuid};
+pub use self::cpuid::{CpuError, Topology, TscDeadline, guest_cpuid};
 pub use self::msrs::boot_msrs;

@@ -2,7 +2,7 @@
 
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 
-use super::{TscDeadline, boot_msrs, guest_cpuid};
+use super::{Topology, TscDeadline, boot_msrs, guest_cpuid};
 
 const INTEL: [u8; 12] = *b"GenuineIntel";
 const AMD: [u8; 12] = *b"AuthenticAMD";
@@ -61,7 +61,23 @@ impl Guest {
     }
 
     fn on(host: &[kvm_cpuid_entry2], id: u32, count: u32, khz: Option<u32>, deadline: TscDeadline) -> Self {
-        Self(guest_cpuid(&CpuId::from_entries(host).unwrap(), id, count, khz, deadline).unwrap())
+        Self::in_topology(host, id, Topology { vcpus: count, smt: false }, khz, deadline)
+    }
+
+    /// The same with two threads to a core.
+    fn of_threads(vendor: [u8; 12], id: u32, count: u32) -> Self {
+        let topology = Topology { vcpus: count, smt: true };
+        Self::in_topology(&supported(vendor, 0x1f), id, topology, None, TscDeadline::Offered)
+    }
+
+    fn in_topology(
+        host: &[kvm_cpuid_entry2],
+        id: u32,
+        topology: Topology,
+        khz: Option<u32>,
+        deadline: TscDeadline,
+    ) -> Self {
+        Self(guest_cpuid(&CpuId::from_entries(host).unwrap(), id, topology, khz, deadline).unwrap())
     }
 
     /// EAX, EBX, ECX and EDX; zeroes for what is not there, as KVM answers.
@@ -101,6 +117,35 @@ fn topology_is_one_socket_with_one_thread_per_core() {
         assert_eq!(bits(guest.get(1, 0)[1], 23, 16), 1 << width);
         assert_eq!(bits(guest.get(1, 0)[3], 28, 28), u32::from(count > 1));
     }
+}
+
+#[test]
+fn two_threads_are_a_core_when_that_is_asked_for() {
+    for (count, width) in [(2, 1), (4, 2), (6, 3), (32, 5)] {
+        let guest = Guest::of_threads(INTEL, 3 % count, count);
+        assert_eq!(guest.get(0xb, 0), [1, 2, 0x100, 3 % count], "{count}");
+        assert_eq!(guest.get(0xb, 1), [width, count, 0x201, 3 % count], "{count}");
+        for index in 0..3 {
+            assert_eq!(bits(guest.get(4, index)[0], 25, 14), 1, "a core's threads share its caches");
+            assert_eq!(bits(guest.get(4, index)[0], 31, 26), (1 << width) / 2 - 1, "cores");
+        }
+        let amd = Guest::of_threads(AMD, 3 % count, count);
+        assert_eq!(amd.get(0x8000_001e, 0), [3 % count, 0x100 + (3 % count) / 2, 0, 0]);
+        assert_eq!(bits(amd.get(0x8000_001d, 0)[0], 25, 14), 1);
+    }
+    let mut host = supported(AMD, 0x1f);
+    for leaf in &mut host {
+        match leaf.function {
+            0x8000_0000 => leaf.eax = 0x8000_0008,
+            0x8000_0001 => leaf.ecx &= !(1 << 22),
+            _ => {}
+        }
+    }
+    let topology = Topology { vcpus: 2, smt: true };
+    let amd = Guest::in_topology(&host, 1, topology, None, TscDeadline::Offered);
+    assert_eq!(amd.get(0x8000_001e, 0), [1, 0x100, 0, 0], "also where the host has no such leaf");
+    assert_eq!(bits(amd.get(0x8000_0001, 0)[2], 22, 22), 1);
+    assert_eq!(Guest::of_threads(INTEL, 0, 1).get(0xb, 0), [0, 1, 0x100, 0], "an only vCPU is a core");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{Counter, Snapshot};
 use crate::append;
 
 /// Time from one line to the next.
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_mins(1);
 
 /// `metrics`: where metrics are written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,13 @@
 //! A VM: memory, interrupt controllers, devices and vCPUs, put together in the order that starts fastest.
 
+mod cpu_template;
 mod teardown;
 
 use std::io;
 use std::sync::Arc;
 
 use devices::GuestMemory;
+use devices::mmds::MmdsStore;
 use kvm_bindings::{CpuId, Msrs, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
@@ -14,11 +16,13 @@ use crate::acpi::{self, AcpiError};
 use crate::boot::{self, BootError, BootRegisters, BootSource};
 use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
-use crate::cpu::{self, CpuError, TscDeadline};
+use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
+use crate::cpu::{self, CpuError, Topology, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::layout;
 use crate::memory::{self, MemoryError};
+use crate::seccomp::Filter;
 use crate::vcpu::{Buses, ExitCounters, GuestEvents, Vcpu, VcpuHandle};
 
 /// Why a VM could not be made or started.
@@ -53,6 +57,9 @@ pub enum VmError {
         /// What there is.
         max: usize,
     },
+    /// There is no such CPU template.
+    #[error(transparent)]
+    CpuTemplate(#[from] TemplateFileError),
     /// The host refused a thread, a descriptor or the like.
     #[error("cannot {what}")]
     Host {
@@ -77,14 +84,16 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Makes the VM that `config` describes and loads what it boots.
+    /// Makes the VM that `config` describes and loads what it boots. Its metadata service, if it has one, gives out what is
+    /// in `metadata`.
     ///
     /// # Errors
     /// [`VmError`]; nothing is left behind.
-    pub fn create(config: &VmConfig, console: &Output) -> Result<Self, VmError> {
+    pub fn create(config: &VmConfig, console: &Output, metadata: &Arc<MmdsStore>) -> Result<Self, VmError> {
         config.validate()?;
         let source = config.boot_source.as_ref().ok_or(ConfigError::NoKernel)?;
         let machine = &config.machine_config;
+        let template = config.cpu_config.as_ref().map(CpuConfig::template).transpose()?;
         let host = Host::open()?;
         let fd = Arc::new(host.create_vm()?);
         let memory = memory::create(machine.mem_size_mib, machine.huge_pages, machine.track_dirty_pages)?;
@@ -93,7 +102,7 @@ impl Vm {
         fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
 
         let mut buses = Buses::default();
-        let mut devices = DeviceSet::create(config, &fd, &memory, console, &mut buses)?;
+        let mut devices = DeviceSet::create(config, &fd, &memory, console, metadata, &mut buses)?;
         let registers = load(config, source, &memory, &devices)?;
 
         let events =
@@ -101,7 +110,14 @@ impl Vm {
         let (events, buses, counters) =
             (Arc::new(events), Arc::new(buses), Arc::new(ExitCounters::default()));
         devices.metrics.add("vcpu", counters.clone());
-        let vcpus = VcpuPlan { host: &host, fd: &fd, count: machine.vcpu_count, registers: &registers };
+        let vcpus = VcpuPlan {
+            host: &host,
+            fd: &fd,
+            count: machine.vcpu_count,
+            smt: machine.smt,
+            registers: &registers,
+            template: template.as_deref(),
+        };
         let ready = vcpus
             .create()?
             .into_iter()
@@ -112,9 +128,17 @@ impl Vm {
                 buses: Arc::clone(&buses),
                 events: Arc::clone(&events),
                 counters: Arc::clone(&counters),
+                filter: None,
             })
             .collect();
         Ok(Self { running: Vec::new(), ready, devices, events, counters, _memory: memory, fd })
+    }
+
+    /// Has `filter` on every vCPU's thread when it starts.
+    pub fn confine(&mut self, filter: &Filter) {
+        for vcpu in &mut self.ready {
+            vcpu.filter = Some(filter.clone());
+        }
     }
 
     /// Starts the vCPUs, each on its thread.
@@ -204,7 +228,7 @@ fn load(
     let machine = acpi::Machine {
         vcpus: config.machine_config.vcpu_count,
         virtio_mmio: &devices.places(),
-        pci: config.machine_config.transport == Transport::Pci,
+        pci: config.transport() == Transport::Pci,
         serial: true,
         keyboard: true,
     };
@@ -223,7 +247,9 @@ struct VcpuPlan<'a> {
     host: &'a Host,
     fd: &'a VmFd,
     count: u32,
+    smt: bool,
     registers: &'a BootRegisters,
+    template: Option<&'a CpuTemplate>,
 }
 
 impl VcpuPlan<'_> {
@@ -232,6 +258,9 @@ impl VcpuPlan<'_> {
         let max = if self.count > 1 { self.host.max_vcpus() } else { 1 };
         if self.count as usize > max {
             return Err(VmError::Vcpus { asked: self.count, max });
+        }
+        if let Some(template) = self.template {
+            cpu_template::check_capabilities(self.fd, template)?;
         }
         let supported = self.host.supported_cpuid()?;
         (0..self.count).map(|id| self.create_one(id, &supported)).collect()
@@ -245,9 +274,24 @@ impl VcpuPlan<'_> {
             TscDeadline::Absent
         };
         let tsc_khz = vcpu.get_tsc_khz().ok();
-        let cpuid = cpu::guest_cpuid(supported, id, self.count, tsc_khz, deadline)?;
+        let mut cpuid = cpu::guest_cpuid(
+            supported,
+            id,
+            Topology { vcpus: self.count, smt: self.smt },
+            tsc_khz,
+            deadline,
+        )?;
+        if let Some(template) = self.template {
+            cpuid = template.apply_to_cpuid(&cpuid, supported)?;
+        }
         vcpu.set_cpuid2(&cpuid).map_err(kvm::failed("KVM_SET_CPUID2"))?;
         set_msrs(&vcpu)?;
+        if let Some(template) = self.template {
+            if id == 0 {
+                cpu_template::warn_of_overridden(&vcpu, template, &cpuid);
+            }
+            cpu_template::set_msrs(&vcpu, template)?;
+        }
         if id == 0 {
             let mut sregs = vcpu.get_sregs().map_err(kvm::failed("KVM_GET_SREGS"))?;
             self.registers.apply(&mut sregs);

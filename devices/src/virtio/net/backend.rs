@@ -75,6 +75,9 @@ pub(super) trait Backend: Send {
     /// Puts a packet into the front of `room`, which has space for a header at least.
     fn receive(&mut self, room: &mut IoVecs) -> Received;
 
+    /// Whether a part of a packet is in the front of the room, which must stay what it is until the packet is complete.
+    fn holds_room(&self) -> bool;
+
     /// Drops the packet that needed room, and what is already in the room of one.
     fn drop_packet(&mut self);
 

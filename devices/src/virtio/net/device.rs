@@ -15,6 +15,7 @@ use virtio_queue::Queue;
 
 use super::backend::{Backend, HEADER_LEN, MAX_PACKET_LEN, Received, Sent};
 use super::config::{MAX_USER_MTU, NetConfig, NetConfigError};
+use super::detour::Detour;
 use super::error::NetError;
 use super::layout::ConfigSpace;
 use super::mac::MacAddress;
@@ -23,6 +24,7 @@ use super::receive::ReceiveQueue;
 use super::tap::Tap;
 use super::transmit::{Next, TransmitQueue};
 use crate::metrics::NetMetrics;
+use crate::mmds::Mmds;
 use crate::rate_limiter::{RateLimiter, RateLimiterConfig};
 use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
 use crate::virtio::queue::VirtQueue;
@@ -37,12 +39,15 @@ pub(super) const QUEUE_MAX_SIZES: [u16; 2] = [256, 256];
 const BACKEND_TOKEN: u32 = 0;
 const RECEIVE_LIMITER_TOKEN: u32 = 1;
 const TRANSMIT_LIMITER_TOKEN: u32 = 2;
+const DETOUR_TOKEN: u32 = 3;
 
 /// Packets that one call of `process` moves in one direction before other devices get their turn. A buffer that is of no
 /// use counts like one.
 const MAX_PACKETS_PER_CALL: usize = 128;
 /// Bytes after which it moves no more.
 const MAX_BYTES_PER_CALL: usize = 1 << 20;
+/// A frame for the metadata service, which is answered here and now, counts like so many others.
+const DETOURED_COST: usize = 8;
 
 /// Room that a packet is given at first: an ordinary frame of Ethernet.
 const FIRST_ROOM: usize = 1526;
@@ -62,10 +67,28 @@ struct Active {
     expected: usize,
 }
 
+/// Where a packet for the guest comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Backend,
+    Detour,
+}
+
+/// What has become of a packet of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moved {
+    /// It is gone, and took as long as so many packets usually do.
+    Gone(usize),
+    /// It has to wait.
+    Waits,
+}
+
 /// A network device.
 pub struct NetDevice {
     id: String,
     backend: Box<dyn Backend>,
+    /// The way to the metadata service, if there is one from this interface.
+    detour: Option<Detour>,
     features: u64,
     config_space: ConfigSpace,
     receive_limiter: RateLimiter,
@@ -123,6 +146,7 @@ impl NetDevice {
         Ok(Self {
             features,
             backend,
+            detour: None,
             config_space: ConfigSpace {
                 mac: config.guest_mac.unwrap_or_else(|| generated_mac(config)),
                 link_up: true,
@@ -146,6 +170,15 @@ impl NetDevice {
         self.config_space.mac
     }
 
+    /// Gives the guest a way to the metadata service by this interface, before a driver is there.
+    ///
+    /// # Errors
+    /// When the host has no descriptor left for a timer.
+    pub fn add_detour(&mut self, mmds: Arc<Mmds>) -> Result<(), NetError> {
+        self.detour = Some(Detour::new(mmds).map_err(NetError::Host)?);
+        Ok(())
+    }
+
     /// Changes what limits the guest's receiving and sending; without one, nothing changes. A bucket that the limiter
     /// does not name stays, too.
     pub fn set_rate_limiters(&mut self, rx: Option<&RateLimiterConfig>, tx: Option<&RateLimiterConfig>) {
@@ -161,6 +194,14 @@ impl NetDevice {
     }
 
     fn handle(&mut self, active: &mut Active, event: DeviceEvent) -> Result<(), DeviceError> {
+        self.handle_event(active, event)?;
+        if let Some(detour) = &mut self.detour {
+            detour.arm();
+        }
+        Ok(())
+    }
+
+    fn handle_event(&mut self, active: &mut Active, event: DeviceEvent) -> Result<(), DeviceError> {
         match event {
             DeviceEvent::Queue(RECEIVE_QUEUE) => {
                 self.start(active);
@@ -168,7 +209,7 @@ impl NetDevice {
             }
             DeviceEvent::Queue(TRANSMIT_QUEUE) => {
                 self.start(active);
-                self.transmit(active)
+                self.transmit_and_answer(active)
             }
             DeviceEvent::Backend(BACKEND_TOKEN) => {
                 self.backend.tick();
@@ -176,7 +217,7 @@ impl NetDevice {
                 if let Err(error) = self.backend.flush() {
                     self.lose_link(active, &error);
                 }
-                if active.transmit.stalled { self.transmit(active) } else { Ok(()) }
+                if active.transmit.stalled { self.transmit_and_answer(active) } else { Ok(()) }
             }
             DeviceEvent::Backend(RECEIVE_LIMITER_TOKEN) => {
                 self.receive_limiter.wake();
@@ -184,7 +225,13 @@ impl NetDevice {
             }
             DeviceEvent::Backend(TRANSMIT_LIMITER_TOKEN) => {
                 self.transmit_limiter.wake();
-                self.transmit(active)
+                self.transmit_and_answer(active)
+            }
+            DeviceEvent::Backend(DETOUR_TOKEN) => {
+                if let Some(detour) = &mut self.detour {
+                    detour.wake();
+                }
+                self.answer(active)
             }
             DeviceEvent::Queue(_) | DeviceEvent::Backend(_) => Ok(()),
         }
@@ -231,18 +278,18 @@ impl NetDevice {
             }
             let len = match receive.packet.take() {
                 Some(len) => len,
-                None => match self.backend.receive(&mut receive.room) {
-                    Received::Packet(len) => len,
-                    Received::NeedsRoom(len) => {
+                None => match self.next_packet(receive) {
+                    (_, Received::Packet(len)) => len,
+                    (source, Received::NeedsRoom(len)) => {
                         // From now on there is room for one as long as this.
                         *expected = len;
-                        if self.make_room(receive, len)? {
+                        if self.make_room(receive, len, source)? {
                             continue;
                         }
                         break;
                     }
-                    Received::Nothing => break,
-                    Received::Gone(error) => {
+                    (_, Received::Nothing) => break,
+                    (_, Received::Gone(error)) => {
                         self.lose_link(active, &error);
                         break;
                     }
@@ -262,8 +309,31 @@ impl NetDevice {
         active.receive.queue.notify_driver()
     }
 
-    /// Whether it makes sense to ask the backend again for a packet of `len` bytes, which did not fit.
-    fn make_room(&mut self, receive: &mut ReceiveQueue, len: usize) -> Result<bool, DeviceError> {
+    /// Puts the next packet for the guest into the front of the room. Backend and metadata service take turns.
+    fn next_packet(&mut self, receive: &mut ReceiveQueue) -> (Source, Received) {
+        let room = &mut receive.room;
+        let Some(detour) = &mut self.detour else { return (Source::Backend, self.backend.receive(room)) };
+        if detour.takes_turn() && !self.backend.holds_room() {
+            return (Source::Detour, detour.receive(room));
+        }
+        match self.backend.receive(room) {
+            Received::Nothing if detour.has_frame() && !self.backend.holds_room() => {
+                (Source::Detour, detour.receive(room))
+            }
+            received => {
+                detour.pass_turn();
+                (Source::Backend, received)
+            }
+        }
+    }
+
+    /// Whether it makes sense to ask `source` again for a packet of `len` bytes, which did not fit.
+    fn make_room(
+        &mut self,
+        receive: &mut ReceiveQueue,
+        len: usize,
+        source: Source,
+    ) -> Result<bool, DeviceError> {
         receive.fill(len)?;
         if receive.room.bytes() >= len {
             return Ok(true);
@@ -271,11 +341,24 @@ impl NetDevice {
         if receive.is_full() {
             debug!("network interface {}: no room for a frame of {} bytes", self.id, frame_len(len));
             self.metrics.rx_dropped.increment();
-            self.backend.drop_packet();
+            match (source, &mut self.detour) {
+                (Source::Detour, Some(detour)) => detour.drop_packet(),
+                _ => self.backend.drop_packet(),
+            }
             return Ok(true);
         }
         self.metrics.rx_no_buffers.increment();
         receive.queue.enable_notifications()
+    }
+
+    /// Gives the guest what the metadata service has for it.
+    fn answer(&mut self, active: &mut Active) -> Result<(), DeviceError> {
+        if self.detour.as_ref().is_some_and(Detour::has_frame) { self.receive(active) } else { Ok(()) }
+    }
+
+    fn transmit_and_answer(&mut self, active: &mut Active) -> Result<(), DeviceError> {
+        self.transmit(active)?;
+        self.answer(active)
     }
 
     /// Gives the backend what the guest has for it.
@@ -288,14 +371,21 @@ impl NetDevice {
             while packets < MAX_PACKETS_PER_CALL && bytes < MAX_BYTES_PER_CALL {
                 match active.transmit.next(self.backend.max_frame_len())? {
                     Next::None => break,
-                    Next::Nonsense => self.metrics.tx_invalid.increment(),
-                    Next::Packet if !self.send(active)? => {
-                        waits = true;
-                        break;
+                    Next::Nonsense => {
+                        self.metrics.tx_invalid.increment();
+                        packets += 1;
                     }
-                    Next::Packet => bytes += active.transmit.packet.bytes(),
+                    Next::Packet => match self.send(active)? {
+                        Moved::Waits => {
+                            waits = true;
+                            break;
+                        }
+                        Moved::Gone(cost) => {
+                            packets += cost;
+                            bytes += active.transmit.packet.bytes();
+                        }
+                    },
                 }
-                packets += 1;
             }
             if let Err(error) = self.backend.flush() {
                 self.lose_link(active, &error);
@@ -316,18 +406,22 @@ impl NetDevice {
         active.transmit.queue.notify_driver()
     }
 
-    /// Sends the packet that is next. False when it has to wait.
-    fn send(&mut self, active: &mut Active) -> Result<bool, DeviceError> {
+    /// Sends the packet that is next.
+    fn send(&mut self, active: &mut Active) -> Result<Moved, DeviceError> {
         let transmit = &mut active.transmit;
         let frame_len = frame_len(transmit.packet.bytes()) as u64;
         if !self.config_space.link_up {
             self.metrics.tx_dropped.increment();
             transmit.done()?;
-            return Ok(true);
+            return Ok(Moved::Gone(1));
         }
         if !self.transmit_limiter.take(frame_len) {
             self.metrics.tx_limited.increment();
-            return Ok(false);
+            return Ok(Moved::Waits);
+        }
+        if self.detour.as_mut().is_some_and(|detour| detour.take(&transmit.packet)) {
+            transmit.done()?;
+            return Ok(Moved::Gone(DETOURED_COST));
         }
         match self.backend.send(&mut transmit.packet) {
             Sent::Taken => {
@@ -338,7 +432,7 @@ impl NetDevice {
                 self.transmit_limiter.refund(frame_len);
                 self.metrics.tx_stalled.increment();
                 transmit.stalled = true;
-                return Ok(false);
+                return Ok(Moved::Waits);
             }
             Sent::Refused(error) => {
                 debug!("network interface {}: a frame is refused: {error}", self.id);
@@ -348,11 +442,11 @@ impl NetDevice {
                 transmit.done()?;
                 self.metrics.tx_dropped.increment();
                 self.lose_link(active, &error);
-                return Ok(true);
+                return Ok(Moved::Gone(1));
             }
         }
         transmit.done()?;
-        Ok(true)
+        Ok(Moved::Gone(1))
     }
 }
 
@@ -396,11 +490,13 @@ impl VirtioDevice for NetDevice {
     }
 
     fn backend_fds(&self) -> Vec<BackendFd> {
-        vec![
+        let mut fds = vec![
             BackendFd::edge(BACKEND_TOKEN, self.backend.fd()),
             BackendFd::level(RECEIVE_LIMITER_TOKEN, self.receive_limiter.fd()),
             BackendFd::level(TRANSMIT_LIMITER_TOKEN, self.transmit_limiter.fd()),
-        ]
+        ];
+        fds.extend(self.detour.iter().map(|detour| BackendFd::level(DETOUR_TOKEN, detour.fd())));
+        fds
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
@@ -433,6 +529,9 @@ impl VirtioDevice for NetDevice {
     fn deactivate(&mut self) -> Vec<Queue> {
         self.receive_limiter.disarm();
         self.transmit_limiter.disarm();
+        if let Some(detour) = &mut self.detour {
+            detour.reset();
+        }
         // What is half in buffers that are the driver's again is lost.
         self.backend.drop_packet();
         let Some(Active { receive, transmit, .. }) = self.active.take() else { return Vec::new() };

@@ -99,6 +99,25 @@ impl IoVecs {
         }
     }
 
+    /// Copies the run from byte `offset` on into `data`, as far as there is both. How many bytes that were.
+    pub(super) fn read_at(&self, offset: usize, data: &mut [u8]) -> usize {
+        let mut filled = 0;
+        for piece in from(self.pieces(), offset) {
+            let rest = data.get_mut(filled..).unwrap_or_default();
+            let count = piece.iov_len.min(rest.len());
+            // SAFETY: the piece is `iov_len` bytes of guest memory, which is mapped as long as `self.memory` is; `rest`, of
+            // which no more is written than it has, is memory of the host, so they do not overlap.
+            unsafe {
+                std::ptr::copy_nonoverlapping(piece.iov_base.cast_const().cast(), rest.as_mut_ptr(), count);
+            };
+            filled += count;
+            if count < piece.iov_len {
+                break;
+            }
+        }
+        filled
+    }
+
     /// Copies the run from byte `offset` on to the end of `data`.
     pub(super) fn append_to(&self, offset: usize, data: &mut Vec<u8>) {
         data.reserve(self.bytes.saturating_sub(offset));

@@ -10,6 +10,7 @@
 //! | `tap` | an interface of the host, with checksums and segmentation left to its kernel |
 //! | `passt` | a process of the user that needs no root rights |
 //! | `receive`, `transmit` | the two queues |
+//! | `detour` | frames that go to the metadata service, and come from it |
 //! | `device` | the device: when which of them moves |
 //! | `vhost` | the same device, with the queues in the hands of the host's kernel |
 //!
@@ -21,6 +22,7 @@
 
 mod backend;
 mod config;
+mod detour;
 mod device;
 mod error;
 mod iovecs;

@@ -219,6 +219,10 @@ impl Backend for Tap {
         }
     }
 
+    fn holds_room(&self) -> bool {
+        self.overflown.is_some()
+    }
+
     fn drop_packet(&mut self) {
         self.overflown = None;
     }

@@ -1,5 +1,3 @@
-#![expect(unsafe_code, reason = "getrandom(2)")]
-
 use std::io;
 use std::sync::Arc;
 
@@ -10,6 +8,7 @@ use virtio_queue::Queue;
 
 use super::config::EntropyConfig;
 use crate::metrics::RngMetrics;
+use crate::random;
 use crate::rate_limiter::{RateLimiter, RateLimiterConfig};
 use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, VirtioDevice};
 use crate::virtio::queue::VirtQueue;
@@ -140,7 +139,7 @@ fn fill(queue: &VirtQueue, mut buffer: Segments) -> u32 {
     while !buffer.is_empty() {
         let part = buffer.take_front(BLOCK_LEN as u64);
         let Some(bytes) = block.get_mut(..part.len() as usize) else { break };
-        if random(bytes).is_err() {
+        if random::fill(bytes).is_err() {
             break;
         }
         match part.write(queue.memory(), bytes) {
@@ -149,22 +148,4 @@ fn fill(queue: &VirtQueue, mut buffer: Segments) -> u32 {
         }
     }
     written
-}
-
-/// Fills `bytes` with random ones.
-fn random(bytes: &mut [u8]) -> io::Result<()> {
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        // SAFETY: the kernel writes at most `rest.len()` bytes to `rest`, which is borrowed for the call.
-        let count = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
-        if let Ok(count) = usize::try_from(count) {
-            filled += count;
-            continue;
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-    Ok(())
 }

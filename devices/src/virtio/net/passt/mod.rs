@@ -118,6 +118,10 @@ impl Backend for PasstBackend {
         self.stream.as_mut().map_or(Received::Nothing, |stream| stream.receive(room))
     }
 
+    fn holds_room(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::holds_room)
+    }
+
     fn drop_packet(&mut self) {
         if let Some(stream) = &mut self.stream {
             stream.drop_packet();

@@ -238,6 +238,10 @@ impl Stream {
         }
     }
 
+    pub(super) fn holds_room(&self) -> bool {
+        self.incoming.is_some_and(|incoming| incoming.placed > 0)
+    }
+
     pub(super) fn drop_packet(&mut self) {
         if let Some(Incoming { packet_len, placed }) = self.incoming.take() {
             self.dropping = packet_len - placed.max(HEADER_LEN);
@@ -291,6 +295,10 @@ impl Backend for StreamBackend {
 
     fn receive(&mut self, room: &mut IoVecs) -> Received {
         self.0.receive(room)
+    }
+
+    fn holds_room(&self) -> bool {
+        self.0.holds_room()
     }
 
     fn drop_packet(&mut self) {

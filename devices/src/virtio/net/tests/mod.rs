@@ -4,6 +4,7 @@
 mod config;
 mod hostile;
 mod limits;
+mod metadata;
 mod packets;
 mod stream;
 

@@ -1,0 +1,82 @@
+//! Where a template comes from: written out in the configuration, a file, or one of rvmm's own.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{CpuTemplate, TemplateFileError, builtins};
+
+/// The longest file that is read, in bytes.
+const MAX_FILE_SIZE: u64 = 1 << 20;
+
+/// `cpu-config` of a configuration: a template, or a name for one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum CpuConfig {
+    /// It is written here.
+    Template(CpuTemplate),
+    /// A template of rvmm's own, or the path of a file that has one.
+    Named(String),
+}
+
+impl<'de> Deserialize<'de> for CpuConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> serde::de::Visitor<'de> for Either {
+            type Value = CpuConfig;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a CPU template, or the name of one")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<CpuConfig, E> {
+                Ok(CpuConfig::Named(name.to_owned()))
+            }
+
+            fn visit_map<M: serde::de::MapAccess<'de>>(self, map: M) -> Result<CpuConfig, M::Error> {
+                CpuTemplate::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    .map(CpuConfig::Template)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl CpuConfig {
+    /// The template itself. A name without a slash is one of rvmm's own templates if there is such a one.
+    ///
+    /// # Errors
+    /// There is no such template, or its file is none.
+    pub fn template(&self) -> Result<Cow<'_, CpuTemplate>, TemplateFileError> {
+        match self {
+            Self::Template(template) => Ok(Cow::Borrowed(template)),
+            Self::Named(name) => named(name).map(Cow::Owned),
+        }
+    }
+}
+
+fn named(name: &str) -> Result<CpuTemplate, TemplateFileError> {
+    if let Some(builtin) = builtins().iter().find(|builtin| builtin.name == name) {
+        return Ok((builtin.template)());
+    }
+    let path = Path::new(name);
+    let text = read(path).map_err(|source| {
+        if source.kind() == io::ErrorKind::NotFound && !name.contains('/') {
+            return TemplateFileError::Unknown { name: name.to_owned() };
+        }
+        TemplateFileError::Read { path: path.to_owned(), source }
+    })?;
+    CpuTemplate::from_json(&text).map_err(|source| TemplateFileError::Json { path: path.to_owned(), source })
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_SIZE {
+        return Err(io::Error::other(format!("longer than {MAX_FILE_SIZE} bytes")));
+    }
+    Ok(text)
+}
