@@ -56,7 +56,7 @@ fn an_answer_without_bounds_is_cut_off() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         while stream.write_all(&[b'x'; 8192]).is_ok() {}
     });
-    let client = Client::new(&path, Duration::from_secs(60)).unwrap();
+    let client = Client::new(&path, Duration::from_secs(30)).unwrap();
     assert!(matches!(client.get("/"), Err(ClientError::TooLong)));
 }
 
