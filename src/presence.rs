@@ -12,7 +12,7 @@ use std::rc::Rc;
 use api::{Limits, Server};
 use vmm::controller::Controller;
 
-use crate::args::ControlArgs;
+use crate::args::RunArgs;
 use crate::detach::Report;
 use crate::name::Name;
 
@@ -59,10 +59,11 @@ impl Presence {
     pub(crate) fn appear(
         self: &Rc<Self>,
         controller: &mut Controller,
-        control: &ControlArgs,
+        args: &RunArgs,
         limits: Limits,
         can_start: bool,
     ) -> Result<(), Box<dyn Error>> {
+        let control = &args.control;
         if self.name.get().is_none() && (self.named || control.api_sock.is_some()) {
             match Name::take(&self.id) {
                 Ok(name) => drop(self.name.set(name)),
@@ -72,6 +73,9 @@ impl Presence {
         }
         if let Some(path) = &control.api_sock {
             self.listen(controller, path, limits.clone())?;
+            if let Some(server) = &*self.server.borrow() {
+                server.metrics().started(&args.timing.start_times());
+            }
             self.link(path);
             if !can_start {
                 self.tell();

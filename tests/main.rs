@@ -19,6 +19,7 @@ mod api;
 mod bad_input;
 mod block;
 mod boot;
+mod boot_timer;
 mod console;
 mod cpu_template;
 mod cpus;

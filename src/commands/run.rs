@@ -64,7 +64,7 @@ pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
     controller.give_metadata(metadata(args)?);
     let filter = policy.map(|policy| policy.api);
     let limits = Limits { body: args.control.http_api_max_payload_size, filter };
-    presence.appear(&mut controller, &args.control, limits, can_start)?;
+    presence.appear(&mut controller, args, limits, can_start)?;
     let ending = controller.run();
     presence.fall_silent();
     Ok(exit_code(ending?))
@@ -114,6 +114,7 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.console = Some(VirtioConsoleConfig::default());
     }
     set_boot_source(&mut config, args)?;
+    config.boot_timer = args.timing.boot_timer;
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
     }

@@ -6,6 +6,7 @@ mod console;
 mod cpu_config;
 mod metadata;
 mod metrics;
+mod openapi;
 mod pause;
 mod socket;
 
