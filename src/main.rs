@@ -57,8 +57,9 @@ fn dispatch(invocation: &Invocation) -> commands::Outcome {
     match invocation {
         Invocation::Run(args) if args.control.detach => commands::detach::run(args),
         Invocation::Run(args) => {
-            logging::start(&args.log.config(), args.id.as_deref().unwrap_or("rvmm"), None)?;
-            commands::run::run(args, &Rc::new(Presence::new(args.id.as_deref())))
+            let presence = Rc::new(Presence::new(args.id.as_deref()));
+            logging::start(&args.log.config(), presence.id(), None)?;
+            commands::run::run(args, &presence)
         }
         Invocation::Verb(Verb::Ps(args)) => commands::ps::run(args),
         Invocation::Verb(Verb::Inspect(args)) => commands::inspect::run(args),
