@@ -10,6 +10,7 @@
 
 mod balloon;
 mod boot;
+mod boot_timer;
 mod console;
 mod control;
 mod cpu_template;
