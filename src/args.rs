@@ -13,6 +13,7 @@ mod log;
 mod metadata;
 mod net;
 mod size;
+mod timing;
 mod transport;
 mod usage;
 mod vsock;
@@ -29,6 +30,7 @@ pub(crate) use disk::{Cache, DiskArg, Engine};
 pub(crate) use log::LogArgs;
 pub(crate) use metadata::MetadataArgs;
 pub(crate) use net::NetArg;
+pub(crate) use timing::TimingArgs;
 pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
 pub(crate) use vsock::VsockArg;
@@ -210,6 +212,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) control: ControlArgs,
+
+    #[command(flatten)]
+    pub(crate) timing: TimingArgs,
 
     #[command(flatten)]
     pub(crate) metadata: MetadataArgs,

@@ -17,6 +17,6 @@ mod stream;
 
 pub use devices::unix_socket::SocketError;
 pub use errors::Fault;
-pub use metrics::ApiMetrics;
+pub use metrics::{ApiMetrics, StartTimes};
 pub use reply::Reply;
 pub use server::{Limits, Server, ServerError};

@@ -22,6 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use vmm::controller::{Event, Refusal, Remote, Request, Response};
+use vmm::seccomp::Filter;
 
 use crate::endpoints::events;
 use crate::errors::Fault;
@@ -41,16 +42,18 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a head.
 const MAX_HEAD: usize = 16 << 10;
-/// What a client may take.
-#[derive(Clone, Copy, Debug)]
+/// What a client, and the thread that serves it, may take.
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of a body.
     pub body: usize,
+    /// What the thread may ask of the host; all, if there is none.
+    pub filter: Option<Filter>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: MAX_BODY }
+        Self { body: MAX_BODY, filter: None }
     }
 }
 
@@ -133,6 +136,11 @@ impl Drop for Server {
 }
 
 fn run(listener: StdListener, service: Service, stopped: oneshot::Receiver<()>) {
+    if let Some(Err(error)) = service.limits.filter.as_ref().map(Filter::apply) {
+        // Nobody is served who would be served unconfined.
+        log::error!("the API's system calls cannot be filtered: {error}");
+        return;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let served = runtime.and_then(|runtime| runtime.block_on(serve(listener, service, stopped)));
     if let Err(error) = served {

@@ -20,8 +20,13 @@ pub(crate) struct ControlArgs {
     #[arg(long, value_name = "BYTES", help_heading = "Control", default_value_t = 51_200)]
     pub(crate) http_api_max_payload_size: usize,
 
-    /// Firecracker's option: run without a filter of system calls.
-    #[arg(long, help_heading = "Control")]
+    /// Filters of system calls for rvmm's threads: a JSON policy in the form of the seccompiler crate, with "vmm", "api" and
+    /// "vcpu".
+    #[arg(long, value_name = "FILE", help_heading = "Control", value_hint = ValueHint::FilePath)]
+    pub(crate) seccomp_filter: Option<PathBuf>,
+
+    /// Run without a filter of system calls, as rvmm does unless it is given one.
+    #[arg(long, help_heading = "Control", conflicts_with = "seccomp_filter")]
     pub(crate) no_seccomp: bool,
 
     /// Firecracker's option: virtio devices are on PCI anyway.

@@ -17,6 +17,7 @@ use vmm::config::{
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
+use vmm::seccomp::Policy;
 
 use super::Outcome;
 use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, MetadataArgs, OnReset, RunArgs};
@@ -54,17 +55,23 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     {
         return Err(format!("--log-file {}: the guest has it as {}", path.display(), guest.display()).into());
     }
+    let policy = args.control.seccomp_filter.as_deref().map(Policy::read).transpose()?;
     // Held to the end of the run: the name is taken as long as the VM lives.
     let _name = args.id.as_deref().map(Name::take).transpose()?;
     let mut controller = Controller::new(config, options)?;
     controller.log_with(Box::new(logging::change));
+    if let Some(policy) = &policy {
+        controller.confine_with(policy.clone());
+    }
     controller.give_metadata(metadata(args)?);
     // Held to the end as well: the answers that are due are given when the VM has ended.
     let _server = match &args.control.api_sock {
         Some(path) => {
-            let limits = Limits { body: args.control.http_api_max_payload_size };
+            let filter = policy.as_ref().map(|policy| policy.api.clone());
+            let limits = Limits { body: args.control.http_api_max_payload_size, filter };
             let server = Server::start(path, controller.remote()?, limits)?;
             controller.measure("api_server", server.metrics());
+            server.metrics().started(&args.timing.start_times());
             controller.listen(server.listener());
             Some(server)
         }
@@ -118,6 +125,7 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         config.console = Some(VirtioConsoleConfig::default());
     }
     set_boot_source(&mut config, args)?;
+    config.boot_timer = args.timing.boot_timer;
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
     }

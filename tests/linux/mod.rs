@@ -12,6 +12,7 @@ mod balloon;
 mod boot;
 mod console;
 mod control;
+mod cpu_template;
 mod disks;
 mod ends;
 mod guest;

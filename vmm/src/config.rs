@@ -172,6 +172,9 @@ pub struct VmConfig {
     /// virtio-vsock device; absent: none.
     #[serde(default)]
     pub vsock: Option<VsockConfig>,
+    /// The guest has a [boot timer](devices::legacy::boot_timer). The command line has it, the wire has no name for it.
+    #[serde(skip)]
+    pub boot_timer: bool,
 }
 
 /// A configuration that no VM can be made from.

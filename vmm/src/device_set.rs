@@ -8,6 +8,7 @@ use devices::GuestMemory;
 use devices::bus::{BusDevice, BusError};
 use devices::interrupt::Interrupt;
 use devices::legacy::acpi_power::AcpiPower;
+use devices::legacy::boot_timer::{BootTimer, Moment};
 use devices::legacy::i8042::I8042;
 use devices::legacy::pvpanic::Pvpanic;
 use devices::legacy::serial::Serial;
@@ -105,6 +106,8 @@ pub struct DeviceSet {
     pub pvpanic: Arc<Pvpanic>,
     /// The virtio devices, in the order of their addresses.
     pub virtio: Vec<VirtioSlot>,
+    /// Where the first virtio-mmio device is.
+    mmio_start: u64,
     /// The PCI bus, while it is built; none with virtio-mmio.
     pci: Option<PciBus>,
     /// Drives by their ids, to be changed while the guest runs.
@@ -146,6 +149,12 @@ fn irqfd(vm: &VmFd, gsi: u32) -> Result<Arc<dyn Interrupt>, DeviceSetError> {
     Ok(Arc::new(Irqfd(eventfd)))
 }
 
+/// Gives the guest a boot timer that runs since `start`. [`DeviceSet::create`] has left its place free.
+pub(crate) fn add_boot_timer(buses: &mut Buses, start: Moment) -> Result<(), DeviceSetError> {
+    buses.mmio.insert(layout::BOOT_TIMER_START, layout::BOOT_TIMER_SIZE, Arc::new(BootTimer::new(start)))?;
+    Ok(())
+}
+
 impl DeviceSet {
     /// Makes the devices that `config` names and puts them on `buses`. Guest memory must have its slots already: one
     /// that is added after the first interrupt or notification costs milliseconds.
@@ -182,6 +191,8 @@ impl DeviceSet {
             i8042,
             pvpanic,
             virtio: Vec::new(),
+            mmio_start: layout::VIRTIO_MMIO_START
+                + if config.boot_timer { layout::BOOT_TIMER_SIZE } else { 0 },
             pci,
             drives: Vec::new(),
             nets: Vec::new(),
@@ -296,7 +307,7 @@ impl DeviceSet {
         }
         let index = self.virtio.len() as u32;
         let place = VirtioMmio {
-            base: layout::VIRTIO_MMIO_START + u64::from(index) * layout::VIRTIO_MMIO_SIZE,
+            base: self.mmio_start + u64::from(index) * layout::VIRTIO_MMIO_SIZE,
             size: layout::VIRTIO_MMIO_SIZE,
             gsi: layout::VIRTIO_GSI_FIRST + index,
         };

@@ -35,6 +35,10 @@ pub const HIGH_RAM_START: u64 = 0x1_0000_0000;
 pub const VIRTIO_MMIO_START: u64 = MMIO_GAP_START;
 /// Size of each virtio-mmio device's registers and configuration space, in bytes.
 pub const VIRTIO_MMIO_SIZE: u64 = 0x1000;
+/// The boot timer, where Firecracker has it; the virtio-mmio devices move up by one when there is one.
+pub const BOOT_TIMER_START: u64 = MMIO_GAP_START;
+/// Size of the boot timer's page, in bytes.
+pub const BOOT_TIMER_SIZE: u64 = 0x1000;
 /// First interrupt of the virtio-mmio devices (global system interrupt).
 pub const VIRTIO_GSI_FIRST: u32 = 5;
 /// Last interrupt of the virtio-mmio devices: the I/O APIC has 24 pins.

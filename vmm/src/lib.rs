@@ -17,6 +17,7 @@ pub mod memory;
 pub mod metrics;
 mod pci_bus;
 pub mod runtime_dir;
+pub mod seccomp;
 pub mod signals;
 pub mod vcpu;
 mod vm;

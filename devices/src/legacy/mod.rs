@@ -1,6 +1,8 @@
-//! Devices that every PC has: serial port, keyboard controller, ACPI power registers; and the panic notifier of virtual ones.
+//! Devices with registers of their own: serial port, keyboard controller, ACPI power registers, boot timer, and the panic
+//! notifier of virtual machines.
 
 pub mod acpi_power;
+pub mod boot_timer;
 pub mod i8042;
 pub mod pvpanic;
 pub mod serial;

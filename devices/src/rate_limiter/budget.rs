@@ -1,7 +1,8 @@
 //! A limit for what is not waited for: what is beyond it is dropped.
 
+use super::TokenBucketConfig;
 use super::bucket::TokenBucket;
-use super::{TokenBucketConfig, timer};
+use crate::clock;
 
 /// Tokens that come in over time, and are spent or not at once.
 #[derive(Debug)]
@@ -10,13 +11,13 @@ pub struct Budget(TokenBucket);
 impl Budget {
     /// A full bucket; none when `config` limits nothing.
     pub fn new(config: &TokenBucketConfig) -> Option<Self> {
-        TokenBucket::new(config, timer::now()).map(Self)
+        TokenBucket::new(config, clock::monotonic()).map(Self)
     }
 
     /// Takes `tokens`, if there are as many.
     #[must_use]
     pub fn spend(&mut self, tokens: u64) -> bool {
-        self.0.refill(timer::now());
+        self.0.refill(clock::monotonic());
         let enough = self.0.wait(tokens) == 0;
         self.0.forget_wait();
         if enough {

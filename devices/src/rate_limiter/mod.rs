@@ -18,6 +18,7 @@ pub(crate) mod timer;
 use std::io;
 use std::os::fd::RawFd;
 
+use crate::clock;
 use bucket::{Nanos, TokenBucket};
 pub use budget::Budget;
 pub use config::{RateLimiterConfig, TokenBucketConfig};
@@ -60,7 +61,7 @@ impl RateLimiter {
         if self.bandwidth.is_none() && self.ops.is_none() {
             return true;
         }
-        self.take_at(timer::now(), bytes)
+        self.take_at(clock::monotonic(), bytes)
     }
 
     fn take_at(&mut self, now: Nanos, bytes: u64) -> bool {
@@ -98,7 +99,7 @@ impl RateLimiter {
     /// The descriptor is readable: empties it, and lets operations through again.
     pub fn wake(&mut self) {
         if self.is_blocked() {
-            self.wake_at(timer::now());
+            self.wake_at(clock::monotonic());
         }
         self.timer.empty();
     }
@@ -127,7 +128,7 @@ impl RateLimiter {
     /// Replaces the buckets that `config` names by new, full ones; one that is absent stays as it is, and one whose size or
     /// refill time is 0 goes. Nothing waits after this: whoever was blocked must ask again.
     pub fn update(&mut self, config: &RateLimiterConfig) {
-        self.update_at(timer::now(), config);
+        self.update_at(clock::monotonic(), config);
     }
 
     fn update_at(&mut self, now: Nanos, config: &RateLimiterConfig) {

@@ -1,5 +1,5 @@
 //! The monotonic clock, and a descriptor that becomes readable at a moment of it.
-#![expect(unsafe_code, reason = "clock_gettime(2), timerfd_create(2), timerfd_settime(2)")]
+#![expect(unsafe_code, reason = "timerfd_create(2), timerfd_settime(2)")]
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -8,15 +8,6 @@ use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 pub(crate) use super::bucket::Nanos;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
-
-/// The time now, in nanoseconds of CLOCK_MONOTONIC, which no change of the date moves.
-pub(crate) fn now() -> Nanos {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the kernel to write one `timespec`. This clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    let number = |value: i64| u64::try_from(value).unwrap_or(0);
-    number(time.tv_sec).saturating_mul(NS_PER_SECOND).saturating_add(number(time.tv_nsec))
-}
 
 /// A timer that is not armed at first.
 #[derive(Debug)]

@@ -20,6 +20,7 @@ use crate::console::{ConsoleConfig, Input, Output, OutputError, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
+use crate::seccomp::Policy;
 use crate::signals::{Signal, Signals};
 use crate::vcpu::{Diagnosis, GuestEvent};
 use crate::vm::{Vm, VmError};
@@ -136,6 +137,9 @@ pub struct Controller {
     logger: Option<ApplyLogger>,
     /// What the metadata service gives out.
     metadata: Arc<MmdsStore>,
+    /// What the threads may ask of the host.
+    policy: Option<Policy>,
+    confined: bool,
 }
 
 impl Controller {
@@ -163,6 +167,8 @@ impl Controller {
             told: Events::default(),
             logger: None,
             metadata: Arc::default(),
+            policy: None,
+            confined: false,
         })
     }
 
@@ -186,6 +192,11 @@ impl Controller {
     /// first listener stays.
     pub fn listen(&mut self, listener: impl Fn(&Event) + Send + Sync + 'static) {
         self.told.listen(Box::new(listener));
+    }
+
+    /// Has the filters of `policy` on this thread and the vCPUs' as soon as the guest is started.
+    pub fn confine_with(&mut self, policy: Policy) {
+        self.policy = Some(policy);
     }
 
     /// Has `apply` change the process's log when a request asks for that.
@@ -342,6 +353,9 @@ impl Controller {
             input: None,
         };
         self.watch_failures(&vm);
+        if let Some(policy) = &self.policy {
+            vm.confine(&policy.vcpu);
+        }
         vm.start()?;
         self.enter(State::Running);
         let machine = &self.config.machine_config;
@@ -355,7 +369,20 @@ impl Controller {
         }
         let events = EventLoop::new(watched, Rc::clone(&self.signals))
             .map_err(|source| ControllerError::Host { what: "make the event loop", source })?;
+        self.confine()?;
         Ok(Live { events, vm, output })
+    }
+
+    /// Lays its filter on this thread, once.
+    fn confine(&mut self) -> Result<(), ControllerError> {
+        if std::mem::replace(&mut self.confined, true) {
+            return Ok(());
+        }
+        let filter = self.policy.as_ref().map(|policy| policy.vmm.apply());
+        filter
+            .transpose()
+            .map(drop)
+            .map_err(|source| ControllerError::Host { what: "filter the system calls", source })
     }
 
     /// Has devices that fail, and a guest that panics, tell of it.

@@ -20,6 +20,8 @@ use vmm_sys_util::signal::{Killable, register_signal_handler};
 pub use diagnosis::Diagnosis;
 pub use exits::{ExitCounters, ExitCounts};
 
+use crate::seccomp::Filter;
+
 /// How long a kick waits before it is repeated: the signal can arrive just before `KVM_RUN` and be lost.
 const KICK_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -114,6 +116,8 @@ pub struct Vcpu {
     pub events: Arc<GuestEvents>,
     /// What it counts its exits in.
     pub counters: Arc<ExitCounters>,
+    /// What its thread may ask of the host; all, if there is none.
+    pub filter: Option<Filter>,
 }
 
 /// The running thread of a vCPU.
@@ -152,6 +156,11 @@ impl Vcpu {
     }
 
     fn run(mut self, shared: &Shared) {
+        if let Some(Err(error)) = self.filter.as_ref().map(Filter::apply) {
+            // A guest that should be confined does not run unconfined.
+            log::error!("a vCPU's system calls cannot be filtered: {error}");
+            std::process::abort();
+        }
         while shared.may_run() {
             if let Some(event) = self.run_once() {
                 self.events.report(event);

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use devices::GuestMemory;
+use devices::legacy::boot_timer::Moment;
 use devices::mmds::MmdsStore;
 use kvm_bindings::{CpuId, Msrs, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
@@ -18,10 +19,11 @@ use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
 use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
 use crate::cpu::{self, CpuError, Topology, TscDeadline};
-use crate::device_set::{DeviceSet, DeviceSetError};
+use crate::device_set::{self, DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::layout;
 use crate::memory::{self, MemoryError};
+use crate::seccomp::Filter;
 use crate::vcpu::{Buses, ExitCounters, GuestEvents, Vcpu, VcpuHandle};
 
 /// Why a VM could not be made or started.
@@ -89,6 +91,7 @@ impl Vm {
     /// # Errors
     /// [`VmError`]; nothing is left behind.
     pub fn create(config: &VmConfig, console: &Output, metadata: &Arc<MmdsStore>) -> Result<Self, VmError> {
+        let start = config.boot_timer.then(Moment::now);
         config.validate()?;
         let source = config.boot_source.as_ref().ok_or(ConfigError::NoKernel)?;
         let machine = &config.machine_config;
@@ -102,6 +105,9 @@ impl Vm {
 
         let mut buses = Buses::default();
         let mut devices = DeviceSet::create(config, &fd, &memory, console, metadata, &mut buses)?;
+        if let Some(start) = start {
+            device_set::add_boot_timer(&mut buses, start)?;
+        }
         let registers = load(config, source, &memory, &devices)?;
 
         let events =
@@ -127,9 +133,17 @@ impl Vm {
                 buses: Arc::clone(&buses),
                 events: Arc::clone(&events),
                 counters: Arc::clone(&counters),
+                filter: None,
             })
             .collect();
         Ok(Self { running: Vec::new(), ready, devices, events, counters, _memory: memory, fd })
+    }
+
+    /// Has `filter` on every vCPU's thread when it starts.
+    pub fn confine(&mut self, filter: &Filter) {
+        for vcpu in &mut self.ready {
+            vcpu.filter = Some(filter.clone());
+        }
     }
 
     /// Starts the vCPUs, each on its thread.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::backend::{HEADER_LEN, Received};
 use super::iovecs::IoVecs;
+use crate::clock;
 use crate::mmds::{HEAD_LEN, Mmds, Stack};
-use crate::rate_limiter::timer::{self, Nanos, Timer};
+use crate::rate_limiter::timer::{Nanos, Timer};
 
 /// One interface's way.
 pub(super) struct Detour {
@@ -46,7 +47,7 @@ impl Detour {
         // The guest may change it meanwhile; the stack takes it as it finds it.
         let mut frame = Vec::new();
         packet.append_to(HEADER_LEN, &mut frame);
-        let now = timer::now();
+        let now = clock::monotonic();
         self.stack.get_or_insert_with(|| Stack::new(self.mmds.clone(), now)).input(frame, now);
         true
     }
@@ -96,7 +97,7 @@ impl Detour {
 
     fn pop(&mut self) {
         if let Some(stack) = &mut self.stack {
-            stack.pop(timer::now());
+            stack.pop(clock::monotonic());
         }
     }
 
@@ -105,13 +106,13 @@ impl Detour {
         self.timer.empty();
         self.armed = None;
         if let Some(stack) = &mut self.stack {
-            stack.run(timer::now());
+            stack.run(clock::monotonic());
         }
     }
 
     /// Sets the timer for what is to be done next.
     pub(super) fn arm(&mut self) {
-        let next = self.stack.as_mut().and_then(|stack| stack.next_run(timer::now()));
+        let next = self.stack.as_mut().and_then(|stack| stack.next_run(clock::monotonic()));
         match next {
             // What is not needed any more fires once, and finds nothing to do.
             None => {}

@@ -1,6 +1,8 @@
 //! Templates that rvmm brings along, by name. What each is for, and what it was measured to do, is in
 //! docs/cpu-templates.md.
 
+use kvm_bindings::KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+
 use super::{Bitmap, CpuTemplate, CpuidRegister, LeafModifier, RegisterModifier};
 
 /// A template with a name.
@@ -17,23 +19,19 @@ pub struct Builtin {
 pub fn builtins() -> &'static [Builtin] {
     &[Builtin {
         name: "emulated",
-        summary: "for a KVM without hardware virtualization of its own: hides what is slow or missing when CPUs are emulated",
+        summary: "for a host whose processor is itself emulated (QEMU without KVM): hides ERMS, so that copies go by 8 bytes",
         template: emulated,
     }]
 }
 
-fn emulated() -> CpuTemplate {
-    CpuTemplate {
-        cpuid_modifiers: vec![hide(0x7, 0, &[(CpuidRegister::Ecx, 1 << 16)])],
-        ..CpuTemplate::default()
-    }
-}
+/// Leaf 7 EBX: "enhanced rep movsb/stosb" (Intel SDM 2A, "CPUID").
+const L7_EBX_ERMS: u64 = 1 << 9;
 
-/// Clears bits of a leaf.
-fn hide(leaf: u32, flags: u32, registers: &[(CpuidRegister, u64)]) -> LeafModifier {
-    let modifiers = registers
-        .iter()
-        .map(|(register, bits)| RegisterModifier { register: *register, bitmap: Bitmap::clear(*bits) })
-        .collect();
-    LeafModifier { leaf, subleaf: 0, flags, modifiers }
+/// Linux and C libraries copy by single bytes (`rep movsb`) where ERMS is shown, as hardware does many at a time. An
+/// emulator does one at a time.
+fn emulated() -> CpuTemplate {
+    let erms = RegisterModifier { register: CpuidRegister::Ebx, bitmap: Bitmap::clear(L7_EBX_ERMS) };
+    let leaf =
+        LeafModifier { leaf: 7, subleaf: 0, flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX, modifiers: vec![erms] };
+    CpuTemplate { cpuid_modifiers: vec![leaf], ..CpuTemplate::default() }
 }

@@ -9,9 +9,9 @@ use smoltcp::wire::TcpControl;
 use virtio_bindings::virtio_net::{VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4};
 
 use super::*;
+use crate::clock;
 use crate::mmds::tests::guest::{GUEST_ADDRESS, GUEST_MAC, Guest, Segment, parse};
 use crate::mmds::{MAC_ADDRESS, Mmds, MmdsConfig, MmdsStore, MmdsVersion};
-use crate::rate_limiter::timer;
 use crate::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 
 const BUFFER_LEN: u32 = 2000;
@@ -115,7 +115,7 @@ impl<P> Machine<P> {
     /// Lets both sides do what they have to do.
     fn settle(&mut self) {
         loop {
-            let sent = self.guest.poll(timer::now());
+            let sent = self.guest.poll(clock::monotonic());
             for frame in &sent {
                 self.transmit([0; HEADER], frame);
             }

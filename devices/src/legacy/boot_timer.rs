@@ -1,0 +1,93 @@
+//! Firecracker's boot timer: a guest that has booted writes a byte, and the log says how long it took.
+//!
+//! The line is Firecracker's, for what reads it there: wall time and the process's CPU time since the VM was asked to
+//! start, in microseconds and milliseconds. Reads are zeroes. A guest has one line of the log, not as many as it likes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::bus::{BusAction, BusDevice};
+use crate::clock;
+
+/// What a guest writes that has booted.
+const BOOTED: u8 = 123;
+
+const NS_PER_US: u64 = 1000;
+
+/// A moment by two clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    wall_ns: u64,
+    cpu_ns: u64,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        Self { wall_ns: clock::monotonic(), cpu_ns: clock::process_cpu() }
+    }
+}
+
+/// One register of a byte.
+#[derive(Debug)]
+pub struct BootTimer {
+    start: Moment,
+    told: AtomicBool,
+}
+
+impl BootTimer {
+    /// A timer that runs since `start`.
+    pub fn new(start: Moment) -> Self {
+        Self { start, told: AtomicBool::new(false) }
+    }
+}
+
+impl BusDevice for BootTimer {
+    fn read(&self, _offset: u64, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> BusAction {
+        if (offset, data) == (0, &[BOOTED]) && !self.told.swap(true, Ordering::Relaxed) {
+            // It was asked for, so it is told also where the log has warnings only.
+            let level = if log::log_enabled!(log::Level::Info) { log::Level::Info } else { log::Level::Warn };
+            log::log!(level, "{}", line(self.start, Moment::now()));
+        }
+        BusAction::None
+    }
+}
+
+fn line(start: Moment, booted: Moment) -> String {
+    let wall = booted.wall_ns.saturating_sub(start.wall_ns) / NS_PER_US;
+    let cpu = booted.cpu_ns.saturating_sub(start.cpu_ns) / NS_PER_US;
+    format!("Guest-boot-time = {wall:>6} us {} ms, {cpu:>6} CPU us {} CPU ms", wall / 1000, cpu / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_has_microseconds_and_milliseconds() {
+        let start = Moment { wall_ns: 7, cpu_ns: 1_000_000 };
+        let booted = Moment { wall_ns: 12_345_007, cpu_ns: 3_999_000 };
+        assert_eq!(line(start, booted), "Guest-boot-time =  12345 us 12 ms,   2999 CPU us 2 CPU ms");
+        assert_eq!(line(booted, start), "Guest-boot-time =      0 us 0 ms,      0 CPU us 0 CPU ms");
+    }
+
+    #[test]
+    fn only_the_right_byte_at_the_right_place_counts_and_only_once() {
+        let timer = BootTimer::new(Moment::now());
+        let told = |offset, data: &[u8]| {
+            assert_eq!(timer.write(offset, data), BusAction::None);
+            timer.told.load(Ordering::Relaxed)
+        };
+        for (offset, data) in [(0, &[122][..]), (1, &[123]), (0, &[123, 0]), (0, &[]), (u64::MAX, &[123])] {
+            assert!(!told(offset, data), "{offset} {data:?}");
+        }
+        assert!(told(0, &[123]));
+        assert!(told(0, &[123]));
+        let mut data = [0xaa; 3];
+        timer.read(0, &mut data);
+        assert_eq!(data, [0; 3]);
+    }
+}
