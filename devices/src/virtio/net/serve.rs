@@ -24,6 +24,7 @@ const DETOURED_COST: usize = 8;
 
 /// Room that a packet is given at first: an ordinary frame of Ethernet.
 pub(super) const FIRST_ROOM: usize = 1526;
+
 /// Where a packet for the guest comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
