@@ -5,6 +5,7 @@
 //! with its verbs and help texts, only when that does not succeed.
 
 mod balloon;
+mod by_name;
 mod control;
 mod cpu_template;
 mod disk;
@@ -25,6 +26,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub(crate) use balloon::BalloonArg;
+pub(crate) use by_name::{ID, KillArgs, LogsArgs, MetricsArgs, PsArgs, RmArgs, StopArgs, VmArgs};
 pub(crate) use control::ControlArgs;
 pub(crate) use disk::{Cache, DiskArg, Engine};
 pub(crate) use log::LogArgs;
@@ -41,6 +43,7 @@ pub(crate) const EXAMPLES: &str = "  rvmm --kernel vmlinux --rootfs disk.ext4
   rvmm --kernel vmlinux --rootfs disk.ext4,readonly --disk path=data.img,engine=io_uring,id=data
   rvmm --kernel vmlinux --rootfs disk.ext4 --net user,publish=8080:80
   rvmm --config-file vm.json --console none --log-file vm.log --log-level info
+  rvmm --detach --id web --kernel vmlinux --rootfs disk.ext4; rvmm ps; rvmm console web; rvmm stop web
   rvmm doctor";
 
 /// What an option's line has no room for.
@@ -84,6 +87,34 @@ pub(crate) enum Invocation {
 /// The verbs; each has a file of its name in `commands/`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// List the VMs that run, and those that were killed or failed.
+    Ps(PsArgs),
+    /// Print all that is known of a VM, as JSON.
+    Inspect(VmArgs),
+    /// Stop a guest between two instructions.
+    Pause(VmArgs),
+    /// Let a paused guest go on.
+    Resume(VmArgs),
+    /// End a VM: by Ctrl-Alt-Del, then by SIGTERM, then by SIGKILL.
+    #[command(
+        after_help = "Exit codes:\n  0  the guest ended by itself\n  3  SIGTERM was needed\n  4  SIGKILL was needed"
+    )]
+    Stop(StopArgs),
+    /// Send a signal to a VM's process.
+    Kill(KillArgs),
+    /// Attach to a VM's console; Ctrl-A d leaves it.
+    Console(VmArgs),
+    /// Print the last of what a guest wrote to its console.
+    Logs(LogsArgs),
+    /// Print what a VM counts, for Prometheus.
+    Metrics(MetricsArgs),
+    /// Print a VM's configuration, for --config-file.
+    #[command(after_help = "Example:\n  rvmm config web > vm.json; rvmm --config-file vm.json")]
+    Config(VmArgs),
+    /// Print what happens to a VM, a JSON object per line.
+    Events(VmArgs),
+    /// Remove what VMs left behind that were killed or failed.
+    Rm(RmArgs),
     /// Show what this host can do, what it lacks, and how to mend that.
     Doctor(DoctorArgs),
     /// Print a script that completes rvmm's options in a shell.
@@ -176,7 +207,7 @@ pub(crate) struct RunArgs {
     #[arg(default_value = "exit")]
     pub(crate) on_reset: OnReset,
 
-    /// Name of the VM, for logs and other tools.
+    /// Name of the VM, which rvmm ps shows and other verbs take [default: one is made up].
     #[arg(long, value_name = "NAME", help_heading = "Machine")]
     pub(crate) id: Option<String>,
 

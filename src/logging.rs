@@ -13,6 +13,7 @@ use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -31,17 +32,25 @@ const LINE_MAX: usize = 4096;
 /// How long a line waits for the reader of stderr.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// Bytes of a log that nobody asked for: that of a VM in the background.
+const MAX_OWN_LOG: u64 = 1 << 20;
+
 /// What is logged when nobody says.
 const DEFAULT_LEVEL: LevelFilter = LevelFilter::Warn;
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Starts logging as `config` says, to stderr if it names no file; to be called once. `id` is the VM's name, which is part
-/// of each line. The error names the file that cannot be opened.
-pub(crate) fn start(config: &LoggerConfig, id: &str) -> Result<(), String> {
-    let how = How::new(config)?;
+/// Starts logging as `config` says; if it names no file, to `own`, which does not grow without bounds, else to stderr. To
+/// be called once. `id` is the VM's name, which is part of each line. The error names the file that cannot be opened.
+pub(crate) fn start(config: &LoggerConfig, id: &str, own: Option<&Path>) -> Result<(), String> {
+    let how = How::new(config, own)?;
     let level = how.level;
-    let logger = LOGGER.get_or_init(|| Logger { how: how.into(), id: id.to_owned(), lost: 0.into() });
+    let logger = LOGGER.get_or_init(|| Logger {
+        how: how.into(),
+        id: id.to_owned(),
+        own: own.map(Path::to_owned),
+        lost: 0.into(),
+    });
     log::set_logger(logger).map_err(|error| error.to_string())?;
     log::set_max_level(level);
     Ok(())
@@ -50,7 +59,7 @@ pub(crate) fn start(config: &LoggerConfig, id: &str) -> Result<(), String> {
 /// Logs as `config` says from now on. The error names the file that cannot be opened, and all is as it was then.
 pub(crate) fn change(config: &LoggerConfig) -> Result<(), String> {
     let Some(logger) = LOGGER.get() else { return Ok(()) };
-    let how = How::new(config)?;
+    let how = How::new(config, logger.own.as_deref())?;
     log::set_max_level(how.level);
     *logger.how.write().unwrap_or_else(PoisonError::into_inner) = how;
     Ok(())
@@ -74,6 +83,8 @@ fn wait_for_room(output: &impl AsFd, patience: Duration) -> io::Result<()> {
 struct Logger {
     how: RwLock<How>,
     id: String,
+    /// Where the log goes when nobody says.
+    own: Option<PathBuf>,
     /// Lines that could not be written since the last one that could.
     lost: AtomicU64,
 }
@@ -92,16 +103,24 @@ struct How {
 enum Sink {
     Stderr,
     File(File),
+    /// A file with so many bytes of room.
+    Bounded(File, AtomicU64),
 }
 
 impl How {
-    fn new(config: &LoggerConfig) -> Result<Self, String> {
-        let sink = match &config.log_path {
-            None => Sink::Stderr,
-            Some(path) => Sink::File(
-                append::open(path)
-                    .map_err(|error| format!("cannot open the log file {}: {error}", path.display()))?,
-            ),
+    fn new(config: &LoggerConfig, own: Option<&Path>) -> Result<Self, String> {
+        let open = |path: &Path| {
+            append::open(path)
+                .map_err(|error| format!("cannot open the log file {}: {error}", path.display()))
+        };
+        let sink = match (&config.log_path, own) {
+            (None, None) => Sink::Stderr,
+            (None, Some(path)) => {
+                let file = open(path)?;
+                let len = file.metadata().map_or(0, |metadata| metadata.len());
+                Sink::Bounded(file, MAX_OWN_LOG.saturating_sub(len).into())
+            }
+            (Some(path), _) => Sink::File(open(path)?),
         };
         Ok(Self {
             sink,
@@ -150,6 +169,12 @@ impl Logger {
             Sink::Stderr => wait_for_room(&io::stderr(), self.patience())
                 .and_then(|()| io::stderr().write_all(line.0.as_bytes())),
             Sink::File(file) => (&mut &*file).write_all(line.0.as_bytes()),
+            Sink::Bounded(file, room) => {
+                let len = line.0.len() as u64;
+                room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(len))
+                    .map_err(|_| io::ErrorKind::FileTooLarge)?;
+                (&mut &*file).write_all(line.0.as_bytes())
+            }
         }
     }
 }

@@ -4,18 +4,22 @@
 
 mod args;
 mod commands;
+mod detach;
 mod escape;
 mod logging;
 mod name;
+mod presence;
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use args::{Invocation, Stop, Verb};
 use escape::Escape;
+use presence::Presence;
 
 /// The exit code for a command line that is wrong; failures of any other kind exit with 1.
 const EXIT_USAGE: u8 = 2;
@@ -51,10 +55,24 @@ fn share_one_heap() {}
 
 fn dispatch(invocation: &Invocation) -> commands::Outcome {
     match invocation {
+        Invocation::Run(args) if args.control.detach => commands::detach::run(args),
         Invocation::Run(args) => {
-            logging::start(&args.log.config(), args.id.as_deref().unwrap_or("rvmm"))?;
-            commands::run::run(args)
+            let presence = Rc::new(Presence::new(args.id.as_deref()));
+            logging::start(&args.log.config(), presence.id(), None)?;
+            commands::run::run(args, &presence)
         }
+        Invocation::Verb(Verb::Ps(args)) => commands::ps::run(args),
+        Invocation::Verb(Verb::Inspect(args)) => commands::inspect::run(args),
+        Invocation::Verb(Verb::Pause(args)) => commands::pause::pause(args),
+        Invocation::Verb(Verb::Resume(args)) => commands::pause::resume(args),
+        Invocation::Verb(Verb::Stop(args)) => commands::stop::run(args),
+        Invocation::Verb(Verb::Kill(args)) => commands::kill::run(args),
+        Invocation::Verb(Verb::Console(args)) => commands::console::run(args),
+        Invocation::Verb(Verb::Logs(args)) => commands::logs::run(args),
+        Invocation::Verb(Verb::Metrics(args)) => commands::metrics::run(args),
+        Invocation::Verb(Verb::Config(args)) => commands::config::run(args),
+        Invocation::Verb(Verb::Events(args)) => commands::events::run(args),
+        Invocation::Verb(Verb::Rm(args)) => commands::rm::run(args),
         Invocation::Verb(Verb::Doctor(args)) => commands::doctor::run(args),
         Invocation::Verb(Verb::Completions(args)) => commands::completions::run(args),
         Invocation::Verb(Verb::Man) => commands::man::run(),
@@ -62,7 +80,7 @@ fn dispatch(invocation: &Invocation) -> commands::Outcome {
 }
 
 /// An error with its causes, outermost first.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     std::iter::successors(Some(error), |error| (*error).source())
         .map(ToString::to_string)
         .collect::<Vec<_>>()

@@ -1,83 +1,178 @@
-//! `--id NAME`: one running VM per name and user.
+//! What a VM is called: one running VM per name and user.
 //!
-//! A name is a folder in the runtime folder with a locked file, which has the pid. The lock goes with the process, however
-//! that ends; a folder that was left behind is taken over by the next VM of that name.
+//! A name is a folder in the runtime folder:
+//!
+//! | file | |
+//! | --- | --- |
+//! | `pid` | the process, which holds a lock on it |
+//! | `api.sock` | the REST socket, or a link to where it was asked to be |
+//! | `log` | of a VM in the background: rvmm's own log |
+//! | `error` | of one that failed: why |
+//!
+//! The lock goes with the process, however that ends; a folder that was left behind is taken over by the next VM of that
+//! name, or cleared by `rvmm rm`.
 
+pub(crate) mod known;
+pub(crate) mod process;
+
+use std::cell::Cell;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, TryLockError};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The locked file in a name's folder.
-const FILE: &str = "pid";
-/// How often a name is tried whose last owner is just ending.
+const PID: &str = "pid";
+/// The REST socket there.
+pub(crate) const SOCKET: &str = "api.sock";
+/// rvmm's own log there.
+pub(crate) const LOG: &str = "log";
+/// Why the VM failed.
+const ERROR: &str = "error";
+/// How often a name is tried whose last owner is just ending, or that somebody is just looking at.
 const MAX_TRIES: u32 = 32;
+/// How long apart that is.
+const LOOKED_AT: Duration = Duration::from_millis(2);
 /// Most bytes of a name.
 const MAX_LEN: usize = 64;
+
+/// Whether `id` can be a name: it is that of a folder, and what others read on their terminals.
+fn is_valid(id: &str) -> bool {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=MAX_LEN).contains(&id.len()) && id.bytes().all(valid)
+}
+
+/// A name for a VM that was given none. That two are the same is as good as impossible, and the second would do without.
+pub(crate) fn invent() -> String {
+    // The keys of the hash are random.
+    format!("{:012x}", RandomState::new().hash_one(std::process::id()) >> 16)
+}
+
+/// Why a name is not to be had.
+#[derive(Debug)]
+pub(crate) enum TakeError {
+    /// A VM of this name is running.
+    Running {
+        /// Its process.
+        pid: String,
+    },
+    /// It is no name, or the host refuses it.
+    Refused(String),
+}
+
+impl fmt::Display for TakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running { pid } => {
+                write!(f, "a VM of this name is running (pid {pid}); end it, or choose another name")
+            }
+            Self::Refused(why) => f.write_str(why),
+        }
+    }
+}
 
 /// A name that no other VM of this user can have until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Name {
     folder: PathBuf,
     lock: File,
+    /// What is there stays, when this is dropped.
+    stays: Cell<bool>,
 }
 
 impl Name {
-    /// Takes the name `id`, or says who has it.
-    pub(crate) fn take(id: &str) -> Result<Self, String> {
-        let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if !(1..=MAX_LEN).contains(&id.len()) || !id.bytes().all(valid) {
-            return Err(format!("--id {id:?}: a name has 1 to {MAX_LEN} letters, digits, '-' and '_'"));
+    /// Takes the name `id`, or says who has it. What another VM left behind there is gone then.
+    pub(crate) fn take(id: &str) -> Result<Self, TakeError> {
+        if !is_valid(id) {
+            let why = format!("a name has 1 to {MAX_LEN} letters, digits, '-' and '_'");
+            return Err(TakeError::Refused(why));
         }
-        let refused = |error: &io::Error| format!("--id {id}: cannot take the name: {error}");
-        let folder = vmm::runtime_dir::create().map_err(|error| refused(&error))?.join(id);
-        let mut tries = 0..MAX_TRIES;
-        let lock = loop {
-            if tries.next().is_none() {
-                return Err(format!(
-                    "--id {id}: {} comes and goes; remove it, or choose another name",
-                    folder.display()
-                ));
-            }
-            match DirBuilder::new().mode(0o700).create(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(&error)),
+        let refused = |error: io::Error| TakeError::Refused(format!("cannot take the name: {error}"));
+        let folder = vmm::runtime_dir::create().map_err(refused)?.join(id);
+        let lock = lock(&folder)?;
+        let name = Self { folder, lock, stays: Cell::new(false) };
+        for file in [SOCKET, LOG, ERROR] {
+            match fs::remove_file(name.folder.join(file)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(error)),
                 _ => {}
             }
-            let path = folder.join(FILE);
-            let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-            let mut lock = match opened {
-                Ok(file) => file,
-                // Its last owner ended just now and took the folder along.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => {
-                    // Goes only when it is empty, and so nobody's.
-                    let _ = fs::remove_dir(&folder);
-                    return Err(refused(&error));
-                }
-            };
-            match lock.try_lock() {
-                Ok(()) if is_still(&lock, &path).map_err(|error| refused(&error))? => break lock,
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    let mut pid = String::new();
-                    let _ = (&mut lock).take(16).read_to_string(&mut pid);
-                    return Err(format!(
-                        "--id {id}: a VM of this name is running (pid {}); end it, or choose another name",
-                        pid.trim()
-                    ));
-                }
-                Err(TryLockError::Error(error)) => return Err(refused(&error)),
-            }
-        };
-        let name = Self { folder, lock };
+        }
         let mut lock = &name.lock;
         let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| {
             let pid = format!("{}\n", std::process::id());
             lock.write_all(pid.as_bytes())
         });
-        written.map_err(|error| refused(&error))?;
+        written.map_err(refused)?;
         Ok(name)
     }
+
+    /// Where the REST socket is, or a link to it.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join(SOCKET)
+    }
+
+    /// Where rvmm's own log is, when it is not anywhere else.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join(LOG)
+    }
+
+    /// Leaves the folder behind, with the reason why the VM failed.
+    pub(crate) fn leave(&self, error: &str) {
+        self.stays.set(true);
+        // Without it the VM is shown as dead.
+        let _ = fs::write(self.folder.join(ERROR), format!("{error}\n"));
+    }
+}
+
+/// Makes the folder of a name, and locks it.
+fn lock(folder: &Path) -> Result<File, TakeError> {
+    let refused = |error: io::Error| TakeError::Refused(format!("cannot take the name: {error}"));
+    let path = folder.join(PID);
+    let mut running = None;
+    for _ in 0..MAX_TRIES {
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(error)),
+            _ => {}
+        }
+        let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let lock = match opened {
+            Ok(file) => file,
+            // Its last owner ended just now and took the folder along.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                // Goes only when it is empty, and so nobody's.
+                let _ = fs::remove_dir(folder);
+                return Err(refused(error));
+            }
+        };
+        match lock.try_lock() {
+            Ok(()) if is_still(&lock, &path).map_err(refused)? => return Ok(lock),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                // It may be somebody who only looks, and is gone in a moment.
+                running = Some(lock);
+                std::thread::sleep(LOOKED_AT);
+            }
+            Err(TryLockError::Error(error)) => return Err(refused(error)),
+        }
+    }
+    let Some(lock) = running else {
+        let folder = folder.display();
+        return Err(TakeError::Refused(format!(
+            "{folder} comes and goes; remove it, or choose another name"
+        )));
+    };
+    Err(TakeError::Running { pid: read_pid(&lock) })
+}
+
+/// What is in the file of a name.
+fn read_pid(file: &File) -> String {
+    let mut pid = String::new();
+    let _ = file.take(16).read_to_string(&mut pid);
+    pid.trim().to_owned()
 }
 
 /// Whether `path` still names `file`. When its owner removed it between our opening and our locking, the lock is worth
@@ -95,9 +190,14 @@ fn is_still(file: &File, path: &Path) -> io::Result<bool> {
 
 impl Drop for Name {
     fn drop(&mut self) {
+        if self.stays.get() {
+            return;
+        }
         // What cannot be removed is taken over by the next VM of this name. Nothing but our own is removed, nor anything
-        // opened for it, which takes a descriptor that there may not be.
-        let _ = fs::remove_file(self.folder.join(FILE));
+        // opened for it, which takes a descriptor that there may not be. The lock is worth something until its file goes.
+        for file in [SOCKET, LOG, ERROR, PID] {
+            let _ = fs::remove_file(self.folder.join(file));
+        }
         let _ = fs::remove_dir(&self.folder);
     }
 }
@@ -121,8 +221,32 @@ mod tests {
     #[test]
     fn names_that_are_no_names_are_refused() {
         for id in ["", ".", "..", "a/b", "a b", "ä", &"a".repeat(65)] {
-            let error = Name::take(id).unwrap_err();
+            let error = Name::take(id).unwrap_err().to_string();
             assert!(error.contains("1 to 64 letters"), "{error}");
         }
+    }
+
+    #[test]
+    fn invented_names_are_names_and_differ() {
+        let names: std::collections::HashSet<String> = (0..1000).map(|_| invent()).collect();
+        assert_eq!(names.len(), 1000);
+        assert!(names.iter().all(|name| is_valid(name) && name.len() == 12), "{names:?}");
+    }
+
+    #[test]
+    fn a_lock_that_somebody_only_looks_at_is_waited_for_and_one_that_stays_is_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("web");
+        drop(lock(&folder).unwrap());
+        let looking = File::open(folder.join(PID)).unwrap();
+        looking.lock_shared().unwrap();
+        let taking = std::thread::spawn({
+            let folder = folder.clone();
+            move || lock(&folder)
+        });
+        std::thread::sleep(LOOKED_AT * 4);
+        drop(looking);
+        let _taken = taking.join().unwrap().unwrap();
+        assert!(matches!(lock(&folder), Err(TakeError::Running { .. })));
     }
 }

@@ -30,6 +30,7 @@ mod host;
 mod layering;
 mod linux;
 mod log;
+mod names;
 mod net;
 mod pci;
 mod seccomp;

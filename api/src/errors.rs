@@ -51,6 +51,22 @@ pub enum Fault {
         /// The path.
         path: String,
     },
+    /// A query that means nothing at its path.
+    #[error("The query {query:?} is not known; there is {known}.")]
+    Query {
+        /// The query.
+        query: String,
+        /// What there is.
+        known: &'static str,
+    },
+    /// The guest does not read what is typed.
+    #[error("The guest's console has no room: {typed} of {len} bytes were typed.")]
+    NotTyped {
+        /// Bytes that were typed.
+        typed: usize,
+        /// Bytes that were to be.
+        len: usize,
+    },
     /// What was sent does not fit where it belongs. Answered with 413.
     #[error("{0}")]
     TooLarge(String),

@@ -6,6 +6,8 @@
 //!
 //! A write that succeeds is answered with 204, what is refused with 400 and `{"fault_message": "…"}`.
 
+pub mod client;
+mod console;
 mod endpoints;
 mod errors;
 mod metrics;
@@ -20,3 +22,11 @@ pub use errors::Fault;
 pub use metrics::{ApiMetrics, StartTimes};
 pub use reply::Reply;
 pub use server::{Limits, Server, ServerError};
+
+/// Removes the socket at `path` if it is one that nobody listens on; anything else is left alone.
+pub fn clear_stale_socket(path: &std::path::Path) {
+    // Whoever listens there first replaces what is stale, and takes it along at its end.
+    if path.exists() {
+        drop(devices::unix_socket::ListeningSocket::bind(path));
+    }
+}

@@ -52,6 +52,10 @@ pub enum Call {
     Ask(Request, fn(Response) -> Reply),
     /// The client is told what happens, from now on.
     Events,
+    /// The client gets what the guest writes to its consoles.
+    Console,
+    /// The client types at the guest's console.
+    Type(Vec<u8>),
 }
 
 impl Call {

@@ -22,9 +22,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
+use vmm::console::Tape;
 use vmm::controller::{Event, Refusal, Remote, Request, Response};
 use vmm::seccomp::Filter;
 
+use crate::console;
 use crate::endpoints::events;
 use crate::errors::Fault;
 use crate::metrics::ApiMetrics;
@@ -93,6 +95,7 @@ pub struct Server {
     stop: Option<oneshot::Sender<()>>,
     metrics: Arc<ApiMetrics>,
     listeners: Listeners,
+    console: Arc<Tape>,
     _file: SocketFile,
 }
 
@@ -107,6 +110,7 @@ impl Server {
         let (listener, file) = ListeningSocket::bind(path).map_err(named)?.into_parts();
         let metrics = Arc::new(ApiMetrics::default());
         let listeners = Listeners::default();
+        let console = remote.console().clone();
         let service = Service { remote, metrics: metrics.clone(), listeners: listeners.clone(), limits };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
@@ -114,7 +118,7 @@ impl Server {
             .stack_size(STACK)
             .spawn(move || run(listener, service, stopped))
             .map_err(ServerError::Thread)?;
-        Ok(Self { thread: Some(thread), stop: Some(stop), metrics, listeners, _file: file })
+        Ok(Self { thread: Some(thread), stop: Some(stop), metrics, listeners, console, _file: file })
     }
 
     /// What has to be told what happens to the VM, so that clients hear of it.
@@ -133,6 +137,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Nothing happens any more.
         self.listeners.close();
+        self.console.close();
         // Fails when the thread has ended already.
         let _ = self.stop.take().map(|stop| stop.send(()));
         // A panic has ended the process.
@@ -245,9 +250,11 @@ impl Service {
         let response = match call {
             Ok(Call::Answered(reply)) => Ok(whole(reply)),
             Ok(Call::Ask(request, to_reply)) => {
-                self.ask(request).await.map(|response| whole(to_reply(response)))
+                ask(&self.remote, request).await.map(|response| whole(to_reply(response)))
             }
             Ok(Call::Events) => self.events().await,
+            Ok(Call::Console) => console::read(self.remote.console(), head.uri.query()),
+            Ok(Call::Type(bytes)) => console::write(&self.remote, bytes).await.map(whole),
             Err(fault) => Err(fault),
         };
         response.unwrap_or_else(|fault| {
@@ -257,22 +264,23 @@ impl Service {
         })
     }
 
-    async fn ask(&self, request: Request) -> Result<Response, Fault> {
-        let (sender, answer) = oneshot::channel();
-        // The client may be gone when the answer comes.
-        self.remote.send(request, move |answer| drop(sender.send(answer)));
-        answer.await.unwrap_or(Err(Refusal::Ended)).map_err(Fault::from)
-    }
-
     /// What happens from now on, and first the state that the VM is in.
     async fn events(&self) -> Result<hyper::Response<Payload>, Fault> {
-        let state = match self.ask(Request::GetInstance).await? {
+        let state = match ask(&self.remote, Request::GetInstance).await? {
             Response::Instance(instance) => instance.state,
             other => return Ok(whole(Reply::unexpected(&other))),
         };
         let follow = self.listeners.add(events::message(&Event::State { state }));
         Ok(response(StatusCode::OK, Some(events::CONTENT_TYPE), Payload::Follow(follow)))
     }
+}
+
+/// Asks the VM for something.
+pub(crate) async fn ask(remote: &Remote, request: Request) -> Result<Response, Fault> {
+    let (sender, answer) = oneshot::channel();
+    // The client may be gone when the answer comes.
+    remote.send(request, move |answer| drop(sender.send(answer)));
+    answer.await.unwrap_or(Err(Refusal::Ended)).map_err(Fault::from)
 }
 
 /// Reads a body of a bounded length, in bounded time.
@@ -306,7 +314,7 @@ fn whole(reply: Reply) -> hyper::Response<Payload> {
     response(status, content_type, Payload::Whole((!body.is_empty()).then(|| Bytes::from(body))))
 }
 
-fn response(
+pub(crate) fn response(
     status: StatusCode,
     content_type: Option<&'static str>,
     payload: Payload,

@@ -1,11 +1,13 @@
 //! Answers that do not end by themselves: what happens is sent to whoever listens, for as long as both are there.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use vmm::console::{Follower, Piece};
 
 /// Pieces that wait for a slow listener. One that is further behind is let go, and has to come again.
 const MAX_BEHIND: usize = 256;
@@ -51,11 +53,13 @@ pub(crate) enum Payload {
     Whole(Option<Bytes>),
     /// It goes on.
     Follow(Follow),
+    /// It goes on with what the guest writes; an error when the client was too slow for that.
+    Console(Follower),
 }
 
 impl Body for Payload {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -66,6 +70,11 @@ impl Body for Payload {
             Self::Follow(Follow(pieces)) => {
                 pieces.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
             }
+            Self::Console(follower) => follower.poll(context).map(|piece| match piece {
+                Piece::Bytes(bytes) => Some(Ok(Frame::data(Bytes::from(bytes)))),
+                Piece::Overtaken => Some(Err(io::Error::other("the client is too slow for the console"))),
+                Piece::End => None,
+            }),
         }
     }
 
@@ -76,7 +85,7 @@ impl Body for Payload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Follow(_) => SizeHint::default(),
+            Self::Follow(_) | Self::Console(_) => SizeHint::default(),
         }
     }
 }

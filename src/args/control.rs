@@ -6,11 +6,16 @@ use clap::{Args, ValueHint};
 
 /// How others reach the VM while it runs.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option without a value")]
 pub(crate) struct ControlArgs {
     /// Listen on a unix socket for REST requests: watch, pause and change the VM while it runs. Without a kernel, the VM
     /// waits to be configured and started there.
     #[arg(long, value_name = "PATH", help_heading = "Control", value_hint = ValueHint::FilePath)]
     pub(crate) api_sock: Option<PathBuf>,
+
+    /// Run in the background, and print the VM's name once its guest runs; its console is where rvmm console ID finds it.
+    #[arg(long, short, help_heading = "Control")]
+    pub(crate) detach: bool,
 
     /// Listen nowhere.
     #[arg(long, help_heading = "Control", conflicts_with = "api_sock")]

@@ -17,9 +17,11 @@ fn page() -> io::Result<Vec<u8>> {
     let command = args::command();
     let mut verbs = Roff::new();
     verbs.control("SH", ["COMMANDS"]);
-    for verb in command.get_subcommands() {
-        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-        verbs.control("TP", []).text([bold(format!("rvmm {}", verb.get_name()))]).text([roman(about)]);
+    // Complete, so that arguments can be shown.
+    let mut built = command.clone();
+    built.build();
+    for verb in built.get_subcommands() {
+        describe(verb, &mut verbs);
     }
 
     let mut page = Vec::new();
@@ -33,6 +35,21 @@ fn page() -> io::Result<Vec<u8>> {
     as_it_stands("EXIT STATUS", args::EXIT_CODES).to_writer(&mut page)?;
     as_it_stands("NOTES", args::NOTES).to_writer(&mut page)?;
     Ok(page)
+}
+
+/// Adds what a verb does, takes and knows as options, but for those that every command has.
+fn describe(verb: &clap::Command, page: &mut Roff) {
+    let text =
+        |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
+    let takes: Vec<String> = verb.get_positionals().map(|argument| format!(" {argument}")).collect();
+    page.control("TP", []).text([bold(format!("rvmm {}{}", verb.get_name(), takes.concat()))]);
+    page.text([roman(text(verb.get_about()))]);
+    for option in verb.get_arguments().filter(|option| !option.is_positional()) {
+        if !matches!(option.get_id().as_str(), "help" | "version") {
+            page.control("br", [])
+                .text([bold(option.to_string()), roman(format!(": {}", text(option.get_help())))]);
+        }
+    }
 }
 
 /// A section whose lines are not filled.
@@ -54,7 +71,9 @@ mod tests {
     fn the_page_has_every_option_and_verb() {
         let page = String::from_utf8(page().unwrap()).unwrap().replace("\\-", "-");
         let command = args::command();
-        let options = command.get_arguments().filter_map(|option| Some(format!("--{}", option.get_long()?)));
+        let all =
+            command.get_arguments().chain(command.get_subcommands().flat_map(clap::Command::get_arguments));
+        let options = all.filter_map(|option| Some(format!("--{}", option.get_long()?)));
         let verbs = command.get_subcommands().map(|verb| format!("rvmm {}", verb.get_name()));
         for word in options.chain(verbs) {
             assert!(page.contains(&word), "{word} is missing");

@@ -1,9 +1,21 @@
 //! The verbs, one file each.
 
 pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod console;
+pub(crate) mod detach;
 pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod inspect;
+pub(crate) mod kill;
+pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod metrics;
+pub(crate) mod pause;
+pub(crate) mod ps;
+pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod stop;
 
 use std::error::Error;
 use std::io::{self, Write as _};
@@ -21,4 +33,9 @@ pub(crate) fn print(text: &[u8]) -> Outcome {
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Says that a follower was too slow, on a line of its own.
+fn note_loss() {
+    eprintln!("\nrvmm: some of it came too fast and is lost; here is the last of it again");
 }

@@ -6,9 +6,10 @@ use std::io::Read as _;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use api::{Limits, Server};
+use api::Limits;
 use vmm::config::MmdsStore;
 use vmm::config::{
     BalloonConfig, BlockConfig, BootSourceConfig, CacheType, CpuConfig, EntropyConfig, IoEngine,
@@ -22,23 +23,21 @@ use vmm::seccomp::Policy;
 use super::Outcome;
 use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, MetadataArgs, OnReset, RunArgs};
 use crate::logging;
-use crate::name::Name;
+use crate::presence::Presence;
 
 /// The longest file of JSON that is read, in bytes: the largest VM takes a few thousand.
 const MAX_FILE_SIZE: u64 = 1 << 20;
 
-/// What a VM without a name is called where one has to be.
-const ANONYMOUS: &str = "anonymous-instance";
-
-/// Runs the VM that the options describe until it ends; the exit code says how.
-pub(crate) fn run(args: &RunArgs) -> Outcome {
+/// Runs the VM that the options describe until it ends, as others see it by `presence`; the exit code says how.
+pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
     let config = configuration(args)?;
     if let Some(logger) = &config.logger {
         logging::change(logger)?;
     }
     let options = Options {
-        id: args.id.clone().unwrap_or_else(|| ANONYMOUS.to_owned()),
+        id: presence.id().to_owned(),
         console: match &args.console.end {
+            ConsoleEnd::Stdio if presence.is_detached() => ConsoleConfig::None,
             ConsoleEnd::Stdio => ConsoleConfig::Stdio,
             ConsoleEnd::None => ConsoleConfig::None,
             ConsoleEnd::File(path) => ConsoleConfig::File(path.clone()),
@@ -56,29 +55,19 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
         return Err(format!("--log-file {}: the guest has it as {}", path.display(), guest.display()).into());
     }
     let policy = args.control.seccomp_filter.as_deref().map(Policy::read).transpose()?;
-    // Held to the end of the run: the name is taken as long as the VM lives.
-    let _name = args.id.as_deref().map(Name::take).transpose()?;
+    let can_start = config.boot_source.is_some();
     let mut controller = Controller::new(config, options)?;
     controller.log_with(Box::new(logging::change));
     if let Some(policy) = &policy {
         controller.confine_with(policy.clone());
     }
     controller.give_metadata(metadata(args)?);
-    // Held to the end as well: the answers that are due are given when the VM has ended.
-    let _server = match &args.control.api_sock {
-        Some(path) => {
-            let filter = policy.as_ref().map(|policy| policy.api.clone());
-            let limits = Limits { body: args.control.http_api_max_payload_size, filter };
-            let server = Server::start(path, controller.remote()?, limits)?;
-            controller.measure("api_server", server.metrics());
-            server.metrics().started(&args.timing.start_times());
-            controller.listen(server.listener());
-            Some(server)
-        }
-        None => None,
-    };
-    let ending = controller.run()?;
-    Ok(exit_code(ending))
+    let filter = policy.map(|policy| policy.api);
+    let limits = Limits { body: args.control.http_api_max_payload_size, filter };
+    presence.appear(&mut controller, args, limits, can_start)?;
+    let ending = controller.run();
+    presence.fall_silent();
+    Ok(exit_code(ending?))
 }
 
 /// What the guest's metadata service gives out at first.

@@ -16,7 +16,7 @@ fn logger(path: &Path) -> Logger {
 }
 
 fn logger_that(config: &LoggerConfig) -> Logger {
-    Logger { how: How::new(config).unwrap().into(), id: "web".to_owned(), lost: 0.into() }
+    Logger { how: How::new(config, None).unwrap().into(), id: "web".to_owned(), own: None, lost: 0.into() }
 }
 
 fn log(logger: &Logger, level: log::Level, message: &str) {
@@ -111,7 +111,7 @@ fn a_pipe_that_nobody_reads_loses_lines_and_says_so_later() {
 #[test]
 fn a_log_file_that_can_not_be_opened_is_named() {
     let config = LoggerConfig { log_path: Some("/proc/no/such".into()), ..LoggerConfig::default() };
-    let error = start(&config, "x").unwrap_err();
+    let error = start(&config, "x", None).unwrap_err();
     assert!(error.contains("/proc/no/such"), "{error}");
 }
 
@@ -125,4 +125,23 @@ fn a_line_waits_for_a_reader_and_not_for_ever() {
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     drop(reader);
     assert!(wait_for_room(&writer, PATIENCE).is_ok(), "the write tells that nobody is there");
+}
+
+#[test]
+fn a_log_that_nobody_asked_for_is_bounded_and_what_is_lost_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let config = LoggerConfig { level: Some(LogLevel::Info), ..LoggerConfig::default() };
+    let how = How::new(&config, Some(&path)).unwrap();
+    let logger = Logger { how: how.into(), id: "web".to_owned(), own: Some(path.clone()), lost: 0.into() };
+    let line = "x".repeat(3000);
+    for _ in 0..500 {
+        log(&logger, log::Level::Warn, &line);
+    }
+    let len = std::fs::metadata(&path).unwrap().len();
+    assert!((MAX_OWN_LOG - LINE_MAX as u64..=MAX_OWN_LOG).contains(&len), "{len}");
+    assert!(logger.lost.load(Ordering::Relaxed) > 100);
+    // One that opens it again has no more room than is left.
+    let again = How::new(&config, Some(&path)).unwrap();
+    assert!(logger.write(&again.sink, &Line(line)).is_err());
 }

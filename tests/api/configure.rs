@@ -187,6 +187,7 @@ fn lines_of_metrics_have_what_was_asked_for() {
     let path = folder.path().join("metrics");
     let socket = ApiSocket::new();
     let running = empty(&socket);
+    let id = socket.get("/").json()["id"].clone();
     let metrics = json!({"metrics_path": path, "emit_id": true, "properties": {"zone": "a"}});
     socket.put("/metrics", &metrics).assert_done();
     socket.put("/boot-source", &boot_source("hello")).assert_done();
@@ -194,7 +195,7 @@ fn lines_of_metrics_have_what_was_asked_for() {
     running.end().assert_clean();
     let text = fs::read_to_string(&path).unwrap();
     let line: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    assert_eq!((&line["id"], &line["properties"]["zone"]), (&json!("anonymous-instance"), &json!("a")));
+    assert_eq!((&line["id"], &line["properties"]["zone"]), (&id, &json!("a")));
     assert!(line["vcpu"]["exits"].is_object());
 }
 

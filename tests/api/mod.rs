@@ -2,6 +2,7 @@
 
 mod clients;
 mod configure;
+mod console;
 mod cpu_config;
 mod curl;
 mod load;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::guest;
 use crate::support::api::ApiSocket;
 use crate::support::kvm::require_kvm;
-use crate::support::{Rvmm, process};
+use crate::support::{Rvmm, poll, process};
 
 #[test]
 fn only_its_user_can_connect_and_it_is_gone_in_the_end() {
@@ -104,7 +104,7 @@ fn a_vm_that_cannot_be_made_leaves_no_socket() {
 }
 
 #[test]
-fn there_is_a_thread_for_it_only_when_it_is_asked_for() {
+fn there_is_a_thread_for_it_unless_it_is_not_wanted() {
     require_kvm!();
     let named_api = |pid| {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
@@ -115,10 +115,13 @@ fn there_is_a_thread_for_it_only_when_it_is_asked_for() {
             })
             .count()
     };
-    let mut without = Rvmm::guest("spin-forever").launch();
+    let mut without = Rvmm::guest("spin-forever").arg("--no-api").launch();
     without.wait_for("spinning\n");
     assert_eq!(named_api(without.pid()), 0);
     let socket = ApiSocket::new();
+    let mut plain = Rvmm::guest("spin-forever").launch();
+    plain.wait_for("spinning\n");
+    assert!(poll(|| named_api(plain.pid()) == 1));
     let mut with = guest("spin-forever", &socket).launch();
     with.wait_for("spinning\n");
     socket.get("/").json();

@@ -19,6 +19,7 @@ mod ends;
 mod guest;
 mod limits;
 mod machine;
+mod names;
 mod metadata;
 mod net;
 mod pci;

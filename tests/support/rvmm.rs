@@ -1,11 +1,36 @@
 //! Running rvmm: configure, launch, wait for what the guest prints, look at the end.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use super::output::Output;
 use super::{Ended, bare, poll, process};
+
+/// The runtime folder of all VMs of this test program, unless a test has one of its own. What tests left behind there
+/// that were stopped goes when there is a next time.
+fn runtime_folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    const PREFIX: &str = "rvmm-tests-";
+    FOLDER.get_or_init(|| {
+        let parent = std::env::temp_dir();
+        for entry in fs::read_dir(&parent).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            let pid = name.strip_prefix(PREFIX).and_then(|pid| pid.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let folder = parent.join(format!("{PREFIX}{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+        folder
+    })
+}
 
 /// A run of rvmm that has not started yet.
 pub(crate) struct Rvmm {
@@ -21,6 +46,7 @@ impl Rvmm {
     /// rvmm started by another program: `wrapper` with its arguments, to which those of rvmm are added.
     pub(crate) fn within(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("XDG_RUNTIME_DIR", runtime_folder());
         Self { command }
     }
 

@@ -32,6 +32,19 @@ pub fn create() -> io::Result<PathBuf> {
     Ok(folder)
 }
 
+/// [`path`], if there is such a folder.
+///
+/// # Errors
+/// What the host said; a folder that others own or can write to is refused.
+pub fn existing() -> io::Result<Option<PathBuf>> {
+    let Some(folder) = path() else { return Ok(None) };
+    match folder.parent().map_or(Ok(()), check_private).and_then(|()| check_private(&folder)) {
+        Ok(()) => Ok(Some(folder)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Refuses what is not a folder of this user, to which nobody else can write.
 fn check_private(folder: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(folder)?;

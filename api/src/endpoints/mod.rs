@@ -3,6 +3,7 @@
 pub(crate) mod actions;
 pub(crate) mod balloon;
 pub(crate) mod configure;
+pub(crate) mod console;
 pub(crate) mod drives;
 pub(crate) mod events;
 pub(crate) mod instance;

@@ -4,8 +4,8 @@ use vmm::config::Part;
 
 use super::{Call, Method};
 use crate::endpoints::{
-    actions, balloon, configure, drives, instance, logger, machine_config, metrics, mmds, network_interfaces,
-    version, vm,
+    actions, balloon, configure, console, drives, instance, logger, machine_config, metrics, mmds,
+    network_interfaces, version, vm,
 };
 use crate::errors::Fault;
 
@@ -62,6 +62,8 @@ const TABLE: &[(Method, &str, Endpoint)] = &[
     (Put, "/mmds/config", Write(|body| configure::part(body, Part::Mmds))),
     (Put, "/snapshot/create", NotSupported),
     (Put, "/snapshot/load", NotSupported),
+    (Get, "/rvmm/console", Read(|| Call::Console)),
+    (Put, "/rvmm/console", Write(|body| Ok(console::put(body)))),
     (Get, "/rvmm/events", Read(|| Call::Events)),
     (Get, "/rvmm/metrics", Read(metrics::get_text)),
     (Get, "/rvmm/metrics.json", Read(metrics::get_json)),

@@ -24,6 +24,11 @@ impl Operation<'_> {
         self.node["x-rvmm-status"] == "planned"
     }
 
+    /// Whether its body is bytes that mean nothing to the server.
+    pub(super) fn takes_bytes(&self) -> bool {
+        self.node["requestBody"]["content"].get("application/octet-stream").is_some()
+    }
+
     /// A body that a server accepts.
     pub(super) fn example(&self) -> &Value {
         &self.node["requestBody"]["content"]["application/json"]["example"]

@@ -71,7 +71,11 @@ impl Subject {
         let place = |path: &str| first.iter().position(|first| *first == path).unwrap_or(first.len());
         writes.sort_by_key(|one| (place(one.path), one.method != "PUT"));
         for operation in writes {
-            self.walk_write(&mut connection, operation, state);
+            if operation.takes_bytes() {
+                walk_bytes(&mut connection, operation, state);
+            } else {
+                self.walk_write(&mut connection, operation, state);
+            }
             renew(&mut connection);
         }
         for operation in reads {
@@ -171,6 +175,20 @@ impl Subject {
         let data = lines.find_map(|line| Some(line.strip_prefix("data: ")?.to_owned()));
         serde_json::from_str(&data.unwrap()).unwrap()
     }
+}
+
+/// Holds a write whose body is bytes against the document.
+fn walk_bytes(connection: &mut Connection, operation: &Operation<'_>, state: &str) {
+    let Operation { method, path, .. } = operation;
+    for bytes in ["{}", "x", "\u{0}"] {
+        let answer = connection.ask(method, path, bytes);
+        if operation.is_answered(state, &Value::Null) {
+            answer.assert_done();
+        } else {
+            answer.assert_refused(&format!("the VM is {}", state.to_lowercase()));
+        }
+    }
+    connection.ask(method, path, "").assert_refused("Empty");
 }
 
 /// What comes of an operation with a body; the path has the id of the body, or else of the example.

@@ -11,26 +11,45 @@ rvmm: Ctrl-A Ctrl-A send Ctrl-A to the guest\n";
 
 /// A command to rvmm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub enum Command {
+    /// End the VM, or leave it alone from now on.
     Quit,
+    /// Say what the keys are.
     Help,
+}
+
+/// Which keys there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keys {
+    /// Those of who has started the VM: `x` and `h`.
+    #[default]
+    Owner,
+    /// Those of who is attached to its console: `d` as well.
+    Visitor,
 }
 
 /// Takes rvmm's keys out of what is typed.
 #[derive(Default)]
-pub(super) struct Escape {
+pub struct Escape {
+    keys: Keys,
     after_prefix: bool,
 }
 
 impl Escape {
+    /// For what is typed by one who has `keys`.
+    pub fn new(keys: Keys) -> Self {
+        Self { keys, after_prefix: false }
+    }
+
     /// Appends to `guest` what is for the guest; the commands among `typed`, in order.
-    pub(super) fn filter(&mut self, typed: &[u8], guest: &mut Vec<u8>) -> Vec<Command> {
+    pub fn filter(&mut self, typed: &[u8], guest: &mut Vec<u8>) -> Vec<Command> {
         let mut commands = Vec::new();
         for &byte in typed {
             match (std::mem::take(&mut self.after_prefix), byte) {
                 (false, PREFIX) => self.after_prefix = true,
                 (false, byte) | (true, byte @ PREFIX) => guest.push(byte),
                 (true, b'x' | b'X') => commands.push(Command::Quit),
+                (true, b'd' | b'D') if self.keys == Keys::Visitor => commands.push(Command::Quit),
                 (true, b'h' | b'H' | b'?') => commands.push(Command::Help),
                 (true, other) => guest.extend([PREFIX, other]),
             }
@@ -57,6 +76,14 @@ mod tests {
     #[test]
     fn commands_are_taken_out_even_when_split_between_reads() {
         assert_eq!(typed(&[b"a\x01hb\x01", b"xc"]), (b"abc".to_vec(), vec![Command::Help, Command::Quit]));
+    }
+
+    #[test]
+    fn a_visitor_leaves_by_keys_of_its_own() {
+        let (mut escape, mut guest) = (Escape::new(Keys::Visitor), Vec::new());
+        assert_eq!(escape.filter(b"a\x01db\x01x", &mut guest), [Command::Quit, Command::Quit]);
+        assert_eq!(guest, b"ab");
+        assert_eq!(typed(&[b"\x01d"]), (b"\x01d".to_vec(), vec![]));
     }
 
     #[test]

@@ -4,13 +4,16 @@ mod escape;
 mod input;
 mod output;
 mod queued;
+mod tape;
 mod terminal;
 
 use std::path::PathBuf;
 
+pub use escape::{Command, Escape, Keys};
 pub use input::{Input, Port, Request};
 pub use output::{Output, OutputError};
 pub use queued::Queued;
+pub use tape::{Follower, Piece, Tape};
 pub use terminal::{Terminal, restore as restore_terminal};
 
 /// Where the console goes.

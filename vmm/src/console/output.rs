@@ -12,6 +12,7 @@ use devices::rate_limiter::Budget;
 
 use super::ConsoleConfig;
 use super::queued::{Queue, Queued};
+use super::tape::Tape;
 use crate::config::VmConfig;
 
 /// The console's file cannot be written.
@@ -65,6 +66,8 @@ pub struct Output {
     stdio: bool,
     /// What may be written in a time.
     limit: Option<Arc<Mutex<Budget>>>,
+    /// Where all of it is taken down.
+    tape: Option<Arc<Tape>>,
 }
 
 impl Output {
@@ -96,7 +99,15 @@ impl Output {
             made,
             stdio: *console == ConsoleConfig::Stdio,
             limit: limit.map(|limit| Arc::new(Mutex::new(limit))),
+            tape: None,
         })
+    }
+
+    /// The same, with all that is written taken down on `tape`.
+    #[must_use]
+    pub fn taped(mut self, tape: Option<Arc<Tape>>) -> Self {
+        self.tape = tape;
+        self
     }
 
     /// Whether the console is standard input and output.
@@ -194,12 +205,9 @@ fn write_kept(mut file: &File, kept: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !self.may_write(bytes.len()) {
-            // As from a serial line that is too slow.
-            return Ok(bytes.len());
-        }
+impl Output {
+    /// Writes to the file, if there is one.
+    fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(file) = self.file.as_deref() else { return Ok(bytes.len()) };
         let kept = &mut self.kept;
         let written = write_kept(file, kept).and_then(|()| { file }.write(bytes));
@@ -216,6 +224,25 @@ impl Write for Output {
             }
             other => other,
         }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.may_write(bytes.len()) {
+            // As from a serial line that is too slow.
+            return Ok(bytes.len());
+        }
+        let written = self.put(bytes);
+        if let Some(tape) = &self.tape {
+            match &written {
+                Ok(len) => tape.record(bytes.get(..*len).unwrap_or(bytes)),
+                // Nobody reads standard output any more; others may.
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => tape.record(bytes),
+                Err(_) => {}
+            }
+        }
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {

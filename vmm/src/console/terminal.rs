@@ -46,6 +46,13 @@ impl Terminal {
         (result == 0).then_some((size.ws_col, size.ws_row))
     }
 
+    /// Has signals that end the process restore the terminal first; for a process that does not take them as events.
+    pub fn restore_when_ended(&self) {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            restore_on(signal);
+        }
+    }
+
     /// Gives every key to the guest, when rvmm is in the foreground; whether it is.
     pub fn make_raw(&self) -> bool {
         let Some(original) = ORIGINAL.get().filter(|_| self.is_foreground()) else { return false };

@@ -106,6 +106,7 @@ impl Controller {
                 .send_ctrl_alt_del()
                 .map(|()| Response::Done)
                 .map_err(|source| Refusal::Device { what: "press Ctrl-Alt-Del", source: source.into() }),
+            Request::Type(bytes) => Ok(Response::Typed(devices.input_port().enqueue(&bytes))),
             Request::UpdateDrive(update) => changes::drive(update, &mut self.config, devices),
             Request::UpdateNet(update) => changes::net(&update, &mut self.config, devices),
             Request::GetBalloon => {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use devices::mmds::MmdsStore;
 
 use crate::config::{LoggerConfig, VmConfig};
-use crate::console::{ConsoleConfig, Input, Output, OutputError, Terminal};
+use crate::console::{ConsoleConfig, Input, Output, OutputError, Tape, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
@@ -117,6 +117,9 @@ pub enum ControllerError {
 /// Has the process log as is said; why it cannot, if so.
 pub type ApplyLogger = Box<dyn Fn(&LoggerConfig) -> Result<(), String>>;
 
+/// What is done once, when the guest runs.
+type WhenStarted = Box<dyn FnOnce(&mut Controller)>;
+
 /// One VM, from configuration to end.
 pub struct Controller {
     config: VmConfig,
@@ -135,6 +138,9 @@ pub struct Controller {
     /// What happens is told here.
     told: Events,
     logger: Option<ApplyLogger>,
+    /// What the guest writes to its consoles, when somebody may ask for it.
+    tape: Option<Arc<Tape>>,
+    when_started: Option<WhenStarted>,
     /// What the metadata service gives out.
     metadata: Arc<MmdsStore>,
     /// What the threads may ask of the host.
@@ -166,6 +172,8 @@ impl Controller {
             metrics,
             told: Events::default(),
             logger: None,
+            tape: None,
+            when_started: None,
             metadata: Arc::default(),
             policy: None,
             confined: false,
@@ -177,10 +185,20 @@ impl Controller {
     /// # Errors
     /// What the host said.
     pub fn remote(&mut self) -> Result<Remote, ControllerError> {
-        let (remote, inbox) =
-            remote::pair().map_err(|source| ControllerError::Host { what: "make an eventfd", source })?;
+        let (remote, inbox) = remote::pair(self.keep_console())
+            .map_err(|source| ControllerError::Host { what: "make an eventfd", source })?;
         self.inbox = Some(inbox);
         Ok(remote)
+    }
+
+    /// Has the last of what the guest writes to its consoles kept, for who gets a [`Remote`] later.
+    pub fn keep_console(&mut self) -> Arc<Tape> {
+        self.tape.get_or_insert_default().clone()
+    }
+
+    /// Has `hook` called once, when the guest runs for the first time: nothing that it does keeps the guest waiting.
+    pub fn when_started(&mut self, hook: impl FnOnce(&mut Self) + 'static) {
+        self.when_started = Some(Box::new(hook));
     }
 
     /// Adds `source` to the VM's metrics, as `kind`.
@@ -274,7 +292,7 @@ impl Controller {
     /// [`ControllerError`]; nothing is left behind, and it can be tried again.
     fn begin(&mut self) -> Result<Live, ControllerError> {
         self.open_metrics()?;
-        let output = Output::open(&self.options.console, &self.config)?;
+        let output = Output::open(&self.options.console, &self.config)?.taped(self.tape.clone());
         let vm = Vm::create(&self.config, &output, &self.metadata).inspect_err(|_| output.abandon())?;
         output
             .begin()
@@ -345,6 +363,14 @@ impl Controller {
         output.hold();
         let stdio = self.options.console == ConsoleConfig::Stdio && output.is_stdio();
         let terminal = stdio.then(Terminal::on_stdin).flatten();
+        self.watch_failures(&vm);
+        if let Some(policy) = &self.policy {
+            vm.confine(&policy.vcpu);
+        }
+        vm.start()?;
+        if let Some(hook) = self.when_started.take() {
+            hook(self);
+        }
         let mut watched = Watched {
             guest: vm.events().clone(),
             virtio: vm.devices().virtio.iter().map(|slot| slot.core.clone()).collect(),
@@ -352,11 +378,6 @@ impl Controller {
             metrics_timer: self.metrics_file.as_ref().map(MetricsFile::timer),
             input: None,
         };
-        self.watch_failures(&vm);
-        if let Some(policy) = &self.policy {
-            vm.confine(&policy.vcpu);
-        }
-        vm.start()?;
         self.enter(State::Running);
         let machine = &self.config.machine_config;
         log::info!("the guest runs: {} vCPUs, {} MiB of memory", machine.vcpu_count, machine.mem_size_mib);

@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::request::{Answer, Refusal, Request};
+use crate::console::Tape;
 
 /// Requests that wait at most.
 const QUEUE_LEN: usize = 128;
@@ -50,9 +51,15 @@ impl Drop for Envelope {
 pub struct Remote {
     queue: SyncSender<Envelope>,
     wake: Arc<EventFd>,
+    console: Arc<Tape>,
 }
 
 impl Remote {
+    /// What the guest writes to its consoles. There is no need to ask the VM.
+    pub fn console(&self) -> &Arc<Tape> {
+        &self.console
+    }
+
     /// Asks for `request`, and has `reply` called with the answer, once. Does not wait; `reply` may be called before
     /// this returns, in this thread, or later in the VM's main thread, where it must neither block nor take long.
     pub fn send(&self, request: Request, reply: impl FnOnce(Answer) + Send + 'static) {
@@ -97,14 +104,14 @@ impl Inbox {
     }
 }
 
-/// A queue and its two ends.
+/// A queue and its two ends, of a VM that writes to `console`.
 ///
 /// # Errors
 /// What eventfd(2) said.
-pub(super) fn pair() -> io::Result<(Remote, Inbox)> {
+pub(super) fn pair(console: Arc<Tape>) -> io::Result<(Remote, Inbox)> {
     let wake = Arc::new(EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?);
     let (sender, receiver) = mpsc::sync_channel(QUEUE_LEN);
-    Ok((Remote { queue: sender, wake: wake.clone() }, Inbox { queue: receiver, wake }))
+    Ok((Remote { queue: sender, wake: wake.clone(), console }, Inbox { queue: receiver, wake }))
 }
 
 #[cfg(test)]
@@ -117,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_request_is_answered_where_it_was_asked() {
-        let (remote, inbox) = pair().unwrap();
+        let (remote, inbox) = pair(Arc::default()).unwrap();
         let asker = thread::spawn(move || remote.ask(Request::Pause));
         while inbox.wake().read().is_err() {
             thread::yield_now();
@@ -132,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_waits_when_the_vm_ends_and_what_comes_after_is_answered_once() {
-        let (remote, inbox) = pair().unwrap();
+        let (remote, inbox) = pair(Arc::default()).unwrap();
         let answers = Arc::new(AtomicUsize::new(0));
         let count = || {
             let answers = answers.clone();
@@ -155,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded() {
-        let (remote, inbox) = pair().unwrap();
+        let (remote, inbox) = pair(Arc::default()).unwrap();
         let busy = Arc::new(AtomicUsize::new(0));
         for _ in 0..QUEUE_LEN + 5 {
             let busy = busy.clone();

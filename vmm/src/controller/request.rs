@@ -106,6 +106,8 @@ pub enum Request {
     Resume,
     /// Press Ctrl-Alt-Del on the guest's keyboard.
     SendCtrlAltDel,
+    /// Type these bytes at the guest's console, as many as it has room for: [`Response::Typed`].
+    Type(Vec<u8>),
     /// Change a drive.
     UpdateDrive(DriveUpdate),
     /// Change a network interface.
@@ -141,6 +143,7 @@ impl Request {
             Self::Pause => "to pause the VM",
             Self::Resume => "to resume the VM",
             Self::SendCtrlAltDel => "to press Ctrl-Alt-Del",
+            Self::Type(_) => "to type at the console",
             Self::UpdateDrive(_) => "to change a drive",
             Self::UpdateNet(_) => "to change a network interface",
             Self::GetBalloon => "to look at the balloon",
@@ -161,6 +164,8 @@ pub enum Response {
     Done,
     /// To [`Request::GetInstance`].
     Instance(Instance),
+    /// To [`Request::Type`]: how many bytes there was room for.
+    Typed(usize),
     /// To [`Request::GetConfig`]: what the VM is made of now, changes while it ran included.
     Config(Box<VmConfig>),
     /// To [`Request::GetBalloon`]: the balloon as it is now.

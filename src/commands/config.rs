@@ -1,0 +1,12 @@
+//! `rvmm config ID`
+
+use super::{Outcome, print};
+use crate::args::VmArgs;
+use crate::name::known::{self, PATIENCE};
+
+/// Prints what the VM is made of now, for `--config-file`.
+pub(crate) fn run(args: &VmArgs) -> Outcome {
+    let vm = known::find(&args.id)?;
+    let config = vm.reach("read the configuration of", PATIENCE)?.json("/vm/config")?;
+    print(format!("{config:#}\n").as_bytes())
+}

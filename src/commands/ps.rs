@@ -1,0 +1,144 @@
+//! `rvmm ps`
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Outcome, print};
+use crate::args::PsArgs;
+use crate::escape::Escape;
+use crate::name::known::{self, Known, Life};
+
+/// How long one VM may keep the list waiting.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What is not known.
+const UNKNOWN: &str = "-";
+
+/// Lists the VMs of this user.
+pub(crate) fn run(args: &PsArgs) -> Outcome {
+    let all = known::all()?;
+    if args.names {
+        let names: Vec<&str> = all.iter().flat_map(|vm| [vm.id.as_str(), "\n"]).collect();
+        return print(names.concat().as_bytes());
+    }
+    let rows: Vec<Row> = all.iter().map(Row::of).collect();
+    if args.json {
+        return print(format!("{:#}\n", serde_json::to_value(&rows)?).as_bytes());
+    }
+    print(table(&rows).as_bytes())
+}
+
+/// A VM in the list.
+#[derive(Debug, Default, Serialize)]
+struct Row {
+    id: String,
+    state: String,
+    pid: Option<u32>,
+    vcpus: Option<u64>,
+    memory_mib: Option<u64>,
+    uptime_s: Option<u64>,
+    kernel: Option<String>,
+}
+
+impl Row {
+    fn of(vm: &Known) -> Self {
+        let id = vm.id.clone();
+        let pid = match vm.life {
+            Life::Dead => return Self { id, state: "Dead".to_owned(), ..Self::default() },
+            Life::Failed(_) => return Self { id, state: "Failed".to_owned(), ..Self::default() },
+            Life::Alive(pid) => pid,
+        };
+        let asked = vm.reach("ask", PATIENCE).and_then(|vm| Ok((vm.json("/")?, vm.json("/vm/config")?)));
+        let (state, config) = match asked {
+            Ok((instance, config)) => {
+                (instance.get("state").and_then(Value::as_str).map(str::to_owned), config)
+            }
+            // It listens nowhere, or does not answer: it runs all the same.
+            Err(_) => (None, Value::Null),
+        };
+        let machine = |key: &str| config.pointer(&format!("/machine-config/{key}"))?.as_u64();
+        let kernel = config.pointer("/boot-source/kernel_image_path").and_then(Value::as_str);
+        Self {
+            id,
+            state: state.unwrap_or_else(|| "Silent".to_owned()),
+            pid: Some(pid),
+            vcpus: machine("vcpu_count"),
+            memory_mib: machine("mem_size_mib"),
+            uptime_s: Some(vm.uptime()),
+            kernel: kernel.map(str::to_owned),
+        }
+    }
+
+    fn cells(&self) -> [String; 7] {
+        let number = |number: Option<u64>| number.map_or_else(|| UNKNOWN.to_owned(), |n| n.to_string());
+        let kernel = self.kernel.as_deref().map(Path::new).and_then(Path::file_name);
+        let kernel = kernel.map_or(UNKNOWN.into(), |name| name.to_string_lossy());
+        let mut escaped = String::new();
+        let _ = Escape(&mut escaped).write_str(&kernel);
+        [
+            self.id.clone(),
+            self.state.clone(),
+            number(self.pid.map(u64::from)),
+            number(self.vcpus),
+            self.memory_mib.map_or_else(|| UNKNOWN.to_owned(), |mib| format!("{mib}M")),
+            self.uptime_s.map_or_else(|| UNKNOWN.to_owned(), age),
+            escaped,
+        ]
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let heads = ["ID", "STATE", "PID", "CPUS", "MEMORY", "UPTIME", "KERNEL"].map(str::to_owned);
+    let lines: Vec<[String; 7]> = std::iter::once(heads).chain(rows.iter().map(Row::cells)).collect();
+    let mut text = String::new();
+    for line in &lines {
+        for (column, cell) in line.iter().enumerate() {
+            let width =
+                lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
+            let last = column + 1 == line.len();
+            let width = if last { 0 } else { width.unwrap_or_default() + 2 };
+            let _ = write!(text, "{cell:width$}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Seconds, in the two largest units that count.
+fn age(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match () {
+        () if days > 0 => format!("{days}d{}h", hours % 24),
+        () if hours > 0 => format!("{hours}h{}m", minutes % 60),
+        () if minutes > 0 => format!("{minutes}m{}s", seconds % 60),
+        () => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other_and_a_kernel_drives_no_terminal() {
+        let row = |id: &str, kernel: &str| Row {
+            id: id.to_owned(),
+            state: "Running".to_owned(),
+            memory_mib: Some(128),
+            kernel: Some(kernel.to_owned()),
+            ..Row::default()
+        };
+        let text = table(&[row("a", "/boot/vm\x1b[2Jlinux"), row("web-frontend", "k")]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].find("STATE"), lines[2].find("Running"), "{text}");
+        assert!(lines[1].ends_with("vm\\u{1b}[2Jlinux"), "{text}");
+    }
+
+    #[test]
+    fn an_age_has_two_units() {
+        assert_eq!([age(9), age(75), age(7_322), age(180_000)], ["9s", "1m15s", "2h2m", "2d2h"]);
+    }
+}

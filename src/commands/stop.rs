@@ -1,0 +1,53 @@
+//! `rvmm stop ID`: asks the guest to end, then rvmm, and then does not ask.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Outcome;
+use crate::args::StopArgs;
+use crate::name::known::{self, Known, PATIENCE};
+
+/// How long rvmm has to end its guest when it is asked by SIGTERM, and the host to end a process that is killed.
+const FORCED: Duration = Duration::from_secs(10);
+/// The exit code when the guest did not end by itself, and SIGTERM was needed.
+const EXIT_TERMINATED: u8 = 3;
+/// The exit code when SIGKILL was needed.
+const EXIT_KILLED: u8 = 4;
+
+/// Ends a VM; the exit code says how it took it.
+pub(crate) fn run(args: &StopArgs) -> Outcome {
+    let vm = known::find(&args.vm.id)?;
+    let process = vm.process("stop")?;
+    let failed = |error| format!("cannot stop {}: {error}", vm.id);
+    match press(&vm) {
+        Ok(()) => {
+            if process.wait(args.timeout).map_err(failed)? {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        // Nobody there to hear it.
+        Err(_) if process.wait(Duration::ZERO).map_err(failed)? => return Ok(ExitCode::SUCCESS),
+        Err(_) => {}
+    }
+    process.signal(libc::SIGTERM).map_err(failed)?;
+    if process.wait(FORCED).map_err(failed)? {
+        return Ok(ExitCode::from(EXIT_TERMINATED));
+    }
+    process.signal(libc::SIGKILL).map_err(failed)?;
+    if process.wait(FORCED).map_err(failed)? {
+        vm.clear()?;
+        return Ok(ExitCode::from(EXIT_KILLED));
+    }
+    Err(format!("cannot stop {}: the host does not end its process, which was killed", vm.id).into())
+}
+
+/// Presses Ctrl-Alt-Del, which a guest that is paused has to be awake for.
+fn press(vm: &Known) -> Result<(), String> {
+    let asked = vm.reach("stop", PATIENCE)?;
+    if asked.json("/")?.get("state").is_some_and(|state| state == "Paused") {
+        asked.patch("/vm", &json!({"state": "Resumed"}))?;
+    }
+    asked.put("/actions", json!({"action_type": "SendCtrlAltDel"}).to_string())
+}

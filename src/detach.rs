@@ -1,0 +1,91 @@
+//! Going to the background: a process of its own, in a session of its own, that tells the one that was started how it went.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+
+/// Bytes of what is told at most.
+const MAX_REPORT: u64 = 64 << 10;
+/// What a report begins with: the VM's name follows, or why there is none.
+const STARTED: u8 = b'+';
+const FAILED: u8 = b'-';
+
+/// Which process this is.
+pub(crate) enum Side {
+    /// The one that was started: what the other one told it.
+    Foreground(Result<String, String>),
+    /// The one that is to run the VM.
+    Background(Report),
+}
+
+/// Who waits to hear how it went. It is told once.
+pub(crate) struct Report(Cell<Option<PipeWriter>>);
+
+impl Report {
+    /// The VM `id` is there.
+    pub(crate) fn started(&self, id: &str) {
+        self.tell(STARTED, id);
+    }
+
+    /// There is no VM, because of `error`; false when it was there before.
+    pub(crate) fn failed(&self, error: &str) -> bool {
+        self.tell(FAILED, error)
+    }
+
+    fn tell(&self, kind: u8, text: &str) -> bool {
+        let Some(mut pipe) = self.0.take() else { return false };
+        // Whoever waited may have been killed; the VM runs all the same.
+        let _ = pipe.write_all(&[&[kind], text.as_bytes()].concat());
+        true
+    }
+}
+
+/// Makes a process that goes on here, in the background, and waits for its report. No other thread may run yet.
+///
+/// # Errors
+/// What the host said.
+#[expect(unsafe_code, reason = "fork(2) has no wrapper in the standard library")]
+pub(crate) fn fork() -> io::Result<Side> {
+    let (reader, writer) = io::pipe()?;
+    // SAFETY: this process has no other thread, so the new one finds no lock that somebody else holds.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            // SAFETY: takes nothing. It fails for a leader of a process group only, which a new process is not.
+            unsafe { libc::setsid() };
+            Ok(Side::Background(Report(Cell::new(Some(writer)))))
+        }
+        _ => {
+            drop(writer);
+            Ok(Side::Foreground(read(reader)))
+        }
+    }
+}
+
+fn read(reader: PipeReader) -> Result<String, String> {
+    let mut report = Vec::new();
+    let _ = reader.take(MAX_REPORT).read_to_end(&mut report);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match report.split_first() {
+        Some((&STARTED, id)) => Ok(text(id)),
+        Some((_, error)) => Err(text(error)),
+        None => Err("the VM's process ended before the guest ran".to_owned()),
+    }
+}
+
+/// Gives the terminal or pipes up that this process was started with.
+///
+/// # Errors
+/// What the host said.
+#[expect(unsafe_code, reason = "dup2(2) has no wrapper in the standard library")]
+pub(crate) fn close_stdio() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    for stdio in [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+        // SAFETY: takes two descriptors, of which the first is open; that of the second, if open, nobody owns.
+        if unsafe { libc::dup2(null.as_raw_fd(), stdio) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! How VMs are ended by name, and what is left of those that were killed.
+
+use super::Host;
+use crate::support::kvm::require_kvm;
+use crate::support::{Rvmm, poll, process};
+
+#[test]
+fn a_guest_that_hears_ctrl_alt_del_ends_by_itself() {
+    require_kvm!();
+    let host = Host::new();
+    let mut running = host.guest("ctrl-alt-del", "web").launch();
+    running.wait_for("ready\n");
+    host.wait_for_state("web", "Running");
+    assert_eq!(host.verb(["stop", "web"]).run().code(), 0);
+    running.end().assert_clean().assert_stdout("ready\na key\n");
+    assert_eq!(host.names(), [""; 0]);
+}
+
+#[test]
+fn a_paused_guest_is_woken_to_end_by_itself() {
+    require_kvm!();
+    let host = Host::new();
+    let mut running = host.guest("ctrl-alt-del", "web").launch();
+    running.wait_for("ready\n");
+    host.wait_for_state("web", "Running");
+    host.ask(["pause", "web"]);
+    assert_eq!(host.verb(["stop", "web"]).run().code(), 0);
+    running.end().assert_clean();
+}
+
+#[test]
+fn a_guest_that_hears_nothing_is_ended_by_a_signal() {
+    require_kvm!();
+    let host = Host::new();
+    let mut running = host.guest("spin-forever", "web").launch();
+    running.wait_for("spinning");
+    host.wait_for_state("web", "Running");
+    assert_eq!(host.verb(["stop", "web"]).run().code(), 3);
+    assert_eq!(running.end().code(), 128 + libc::SIGTERM);
+}
+
+#[test]
+fn a_vm_that_hears_no_signal_is_killed_and_cleared() {
+    require_kvm!();
+    let host = Host::new();
+    host.detach("spin-forever", "web");
+    host.ask(["kill", "--signal", "STOP", "web"]);
+    assert_eq!(host.listed("web").unwrap()["state"], "Silent");
+    assert_eq!(host.verb(["stop", "--timeout", "0.1", "web"]).run().code(), 4);
+    assert_eq!(host.names(), [""; 0]);
+    assert!(!host.folder("web").exists());
+}
+
+#[test]
+fn a_vm_is_killed_by_name_and_nothing_is_left() {
+    require_kvm!();
+    let host = Host::new();
+    host.detach("spin-forever", "web");
+    host.ask(["kill", "web"]);
+    assert!(!host.folder("web").exists());
+    host.detach("spin-forever", "web");
+    host.ask(["kill", "web", "--signal", "SIGTERM"]);
+    assert!(poll(|| !host.folder("web").exists()));
+}
+
+#[test]
+fn what_a_killed_vm_left_behind_is_shown_as_dead_and_removed() {
+    require_kvm!();
+    let host = Host::new();
+    for id in ["one", "two", "three"] {
+        let running = host.guest("spin-forever", id).launch();
+        host.wait_for_state(id, "Running");
+        process::kill(running.pid(), libc::SIGKILL);
+        running.end();
+        host.wait_for_state(id, "Dead");
+    }
+    host.detach("spin-forever", "alive");
+    for verb in ["pause", "resume", "stop", "kill", "console", "logs", "metrics", "config", "events"] {
+        host.refused([verb, "one"], &["it is dead", "rvmm rm one"]);
+    }
+    assert_eq!(host.json(["inspect", "one"])["state"], "Dead");
+    host.refused(["rm", "alive"], &["it is running", "rvmm stop alive"]);
+    host.ask(["rm", "one"]);
+    assert_eq!(host.names(), ["alive", "three", "two"]);
+    host.refused(["rm", "two", "alive", "nobody"], &["alive", "nobody"]);
+    host.ask(["rm", "--all-dead"]);
+    assert_eq!(host.names(), ["alive"]);
+    host.refused(["rm", ""], &["no VM is called"]);
+}
+
+#[test]
+fn a_name_that_a_killed_vm_left_behind_can_be_taken_again() {
+    require_kvm!();
+    let host = Host::new();
+    let running = host.guest("spin-forever", "web").launch();
+    host.wait_for_state("web", "Running");
+    process::kill(running.pid(), libc::SIGKILL);
+    running.end();
+    host.detach("spin-forever", "web");
+    host.wait_for_state("web", "Running");
+}
+
+#[test]
+fn a_list_that_is_asked_for_all_the_time_keeps_no_vm_from_its_name() {
+    require_kvm!();
+    let host = Host::new();
+    let running = host.guest("spin-forever", "web").launch();
+    host.wait_for_state("web", "Running");
+    process::kill(running.pid(), libc::SIGKILL);
+    running.end();
+    std::thread::scope(|scope| {
+        let lists: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| (0..30).for_each(|_| drop(host.names())))).collect();
+        while lists.iter().any(|list| !list.is_finished()) {
+            host.guest("hello", "web").run().assert_clean();
+        }
+    });
+}
+
+#[test]
+fn files_in_the_runtime_folder_that_are_no_vms_are_left_alone() {
+    require_kvm!();
+    let host = Host::new();
+    host.of(Rvmm::guest("hello")).run().assert_clean();
+    let folder = host.folder("a file");
+    std::fs::write(&folder, "").unwrap();
+    std::fs::create_dir(host.folder("no name!")).unwrap();
+    assert_eq!(host.names(), [""; 0]);
+    host.ask(["rm", "--all-dead"]);
+    assert!(folder.exists() && host.folder("no name!").exists());
+}
