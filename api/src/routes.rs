@@ -81,9 +81,21 @@ impl Call {
     }
 }
 
-/// Reads a body.
+/// Reads a body, which is an object.
 pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
-    Ok(serde_json::from_slice(body)?)
+    // serde would read the fields of an object from an array, in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Fault::Json("invalid type: an array, expected an object".to_owned()));
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (path, inner) = (error.path().to_string(), error.inner());
+        // There is none to an error of the whole, nor to one of syntax at the beginning.
+        let named = path.starts_with(|first: char| first.is_alphanumeric() || first == '_');
+        Fault::Json(if named { format!("{path}: {inner}") } else { inner.to_string() })
+    })?;
+    json.end()?;
+    Ok(value)
 }
 
 /// The id in the path has to be the one in the body.

@@ -5,6 +5,7 @@ mod configure;
 mod cpu_config;
 mod metadata;
 mod metrics;
+mod openapi;
 mod pause;
 mod socket;
 

@@ -104,7 +104,7 @@ impl Connection {
         };
         let status = line.split(' ').nth(1).unwrap_or_else(|| panic!("no status line: {line:?}"));
         let status = status.parse().unwrap();
-        let mut length = 0;
+        let (mut length, mut content_type) = (0, None);
         loop {
             let mut header = String::new();
             self.stream.read_line(&mut header).unwrap();
@@ -115,10 +115,13 @@ impl Connection {
             if let Some(value) = header.strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap();
             }
+            if let Some(value) = header.strip_prefix("content-type:") {
+                content_type = Some(value.trim().to_owned());
+            }
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).unwrap();
-        Some(Answer { status, body: String::from_utf8(body).unwrap() })
+        Some(Answer { status, content_type, body: String::from_utf8(body).unwrap() })
     }
 
     /// Whether the other side closes it, whatever it had to say before.
@@ -140,6 +143,7 @@ pub(crate) fn request(method: &str, path: &str, body: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    pub(crate) content_type: Option<String>,
     pub(crate) body: String,
 }
 
