@@ -1,8 +1,12 @@
 //! A connection whose client has to read its answers: one that does not, for as long as we have patience, is an error.
+//!
+//! A client that has said all it has to say, and has closed its half, is still answered.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,11 +20,18 @@ pub(crate) struct PatientStream {
     patience: Duration,
     /// When the write that waits has waited too long.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Whether an answer is due, of which nothing is written yet.
+    due: Arc<AtomicBool>,
 }
 
 impl PatientStream {
     pub(crate) fn new(stream: UnixStream, patience: Duration) -> Self {
-        Self { stream, patience, deadline: None }
+        Self { stream, patience, deadline: None, due: Arc::default() }
+    }
+
+    /// To be set when an answer is due.
+    pub(crate) fn due(&self) -> Arc<AtomicBool> {
+        self.due.clone()
     }
 }
 
@@ -30,7 +41,14 @@ impl AsyncRead for PatientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let ended = buffer.filled().len() == before && buffer.remaining() > 0;
+        if ended && self.due.load(Ordering::Relaxed) {
+            // hyper would take it for a client that is gone. It looks again when it has written the answer.
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -42,6 +60,7 @@ impl AsyncWrite for PatientStream {
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(context, bytes) {
             self.deadline = None;
+            self.due.store(false, Ordering::Relaxed);
             return Poll::Ready(written);
         }
         let patience = self.patience;

@@ -13,6 +13,9 @@ pub use table::endpoints;
 /// Bytes that a body may have.
 pub const MAX_BODY: usize = 51_200;
 
+/// Bytes of the path to a field that are worth saying.
+const MAX_FIELD: usize = 120;
+
 /// The methods that the API knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
@@ -91,7 +94,8 @@ pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, inner) = (error.path().to_string(), error.inner());
         // There is none to an error of the whole, nor to one of syntax at the beginning.
-        let named = path.starts_with(|first: char| first.is_alphanumeric() || first == '_');
+        let named = path.len() <= MAX_FIELD
+            && path.starts_with(|first: char| first.is_alphanumeric() || first == '_');
         Fault::Json(if named { format!("{path}: {inner}") } else { inner.to_string() })
     })?;
     json.end()?;

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a head.
 const MAX_HEAD: usize = 16 << 10;
+/// Bytes of the thread's stack: JSON may nest 128 deep, and each level takes some hundred bytes, or thousands without
+/// optimization. What is not touched is not there.
+const STACK: usize = 2 << 20;
+
 /// What a client, and the thread that serves it, may take.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -106,7 +111,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("api".to_owned())
-            .stack_size(256 << 10)
+            .stack_size(STACK)
             .spawn(move || run(listener, service, stopped))
             .map_err(ServerError::Thread)?;
         Ok(Self { thread: Some(thread), stop: Some(stop), metrics, listeners, _file: file })
@@ -201,9 +206,12 @@ impl Service {
     /// Serves one connection until it ends, or until the VM has ended and the answer under way is given.
     async fn connection(self, stream: UnixStream, mut ends: watch::Receiver<()>) {
         self.metrics.connections.increment();
-        let service = service_fn(|request| async {
+        let stream = PatientStream::new(stream, WRITE_TIMEOUT);
+        let due = stream.due();
+        let service = service_fn(|request| {
+            due.store(true, Ordering::Relaxed);
             let (head, body) = hyper::Request::into_parts(request);
-            Ok::<_, Infallible>(self.respond(&head, body).await)
+            async { Ok::<_, Infallible>(self.respond(head, body).await) }
         });
         let mut connection = pin!(
             http1::Builder::new()
@@ -211,7 +219,7 @@ impl Service {
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(MAX_HEAD)
                 .auto_date_header(false)
-                .serve_connection(TokioIo::new(PatientStream::new(stream, WRITE_TIMEOUT)), service)
+                .serve_connection(TokioIo::new(stream), service)
         );
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -226,7 +234,7 @@ impl Service {
         }
     }
 
-    async fn respond(&self, head: &hyper::http::request::Parts, body: Incoming) -> hyper::Response<Payload> {
+    async fn respond(&self, head: hyper::http::request::Parts, body: Incoming) -> hyper::Response<Payload> {
         self.metrics.requests.increment();
         let (method, path) = (head.method.as_str(), head.uri.path());
         log::debug!("API: {method} {path}");

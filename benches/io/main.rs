@@ -30,6 +30,8 @@ mod metric;
 mod net;
 mod options;
 mod place;
+#[path = "../programs.rs"]
+mod programs;
 mod report;
 mod session;
 mod vmms;

@@ -87,11 +87,6 @@ pub(crate) fn scratch() -> TempDir {
     tempfile::Builder::new().prefix("rvmm-io-").tempdir_in("/dev/shm").unwrap()
 }
 
-/// The program `name`, if it is on PATH.
-pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
-}
-
 fn resource(script: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("resources").join(script)
 }

@@ -1,15 +1,16 @@
 //! The VMMs: which there are, and how each is told to run the same guest.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::{env, fs};
 
 use serde_json::{Value, json};
 
 use crate::metric::Group;
-use crate::place::{Resources, on_path};
+use crate::place::Resources;
+use crate::programs::{firecracker, on_path, rvmm};
 
 /// Memory of a guest.
 const MEMORY_MIB: u64 = 512;
@@ -211,10 +212,6 @@ pub(crate) fn programs() -> Vec<PathBuf> {
     programs
 }
 
-fn firecracker() -> Option<PathBuf> {
-    env::var_os("FIRECRACKER").map(PathBuf::from).or_else(|| on_path("firecracker"))
-}
-
 /// The engines to tell apart: those of disks, where disks are what is measured.
 fn engines(group: Group) -> impl Iterator<Item = Option<Engine>> {
     let engines: &[Option<Engine>] =
@@ -230,9 +227,4 @@ pub(crate) fn rvmm_has(option: &str) -> bool {
         String::from_utf8_lossy(&output.stdout).into_owned()
     });
     help.split_whitespace().any(|word| word == option)
-}
-
-/// The rvmm that is measured: the one that was built with this program, unless `RVMM_PROGRAM` names another.
-fn rvmm() -> PathBuf {
-    env::var_os("RVMM_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_rvmm").into(), PathBuf::from)
 }

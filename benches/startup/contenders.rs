@@ -8,6 +8,7 @@ use std::{env, fs};
 use serde_json::json;
 
 use crate::bare;
+use crate::programs::{self, on_path};
 
 /// Name of the contender that others are compared with.
 pub(crate) const YARDSTICK: &str = "minimal C program";
@@ -44,7 +45,7 @@ impl Contender {
         let kept = folder.join("kept");
         fs::create_dir_all(&kept).unwrap();
         let program =
-            [env!("CARGO_BIN_EXE_rvmm").into(), "--kernel".into(), bare::path("one-byte").into_os_string()];
+            [programs::rvmm().into_os_string(), "--kernel".into(), bare::path("one-byte").into_os_string()];
         let words = program.into_iter().chain(args).collect();
         Self { name, argv: words, runtime: Some(Runtime::Kept(kept)), left }
     }
@@ -101,12 +102,8 @@ fn compile(folder: &Path, name: &str) -> PathBuf {
     program
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
-}
-
 fn firecracker(folder: &Path, guest: &Path) -> Option<Contender> {
-    let program = on_path("firecracker")?;
+    let program = programs::firecracker()?;
     let file = folder.join("firecracker.json");
     let config = json!({
         "boot-source": {"kernel_image_path": guest, "boot_args": "console=ttyS0"},

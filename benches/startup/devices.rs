@@ -8,10 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::Result;
 use crate::contenders::{Contender, YARDSTICK};
-use crate::report::Summary;
 use crate::run::Sample;
+use crate::summary::Summary;
+use crate::{Result, programs};
 
 /// Those that the others are compared with, by transport.
 const ALONE: [&str; 2] = ["rvmm", "rvmm, pci"];
@@ -43,7 +43,7 @@ pub(crate) fn all(folder: &Path) -> Vec<Contender> {
         ));
     }
 
-    let known = Command::new(env!("CARGO_BIN_EXE_rvmm")).arg("--help").output().unwrap();
+    let known = Command::new(programs::rvmm()).arg("--help").output().unwrap();
     let known = String::from_utf8_lossy(&known.stdout).into_owned();
     let has = |option: &str| known.split_whitespace().any(|word| word == option);
     let mut all = Vec::new();

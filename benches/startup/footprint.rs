@@ -1,5 +1,6 @@
 //! What rvmm needs beside the guest: resident memory while a guest halts, and the size of the binary.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::Read;
@@ -8,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
-use crate::bare;
+use crate::{bare, programs};
 
 /// Guest memory of the VM that is looked at, in KiB.
 const GUEST_KIB: u64 = 128 << 10;
@@ -26,12 +27,13 @@ pub(crate) struct Footprint {
     binary_bytes: u64,
 }
 
-/// Starts a guest that halts for ever, and looks.
-pub(crate) fn measure(folder: &Path) -> Footprint {
-    let rvmm = env!("CARGO_BIN_EXE_rvmm");
-    let mut child = Command::new(rvmm)
+/// Starts a guest that halts for ever with further options, does `first`, and looks.
+pub(crate) fn measure(folder: &Path, options: &[&OsStr], first: impl FnOnce()) -> Footprint {
+    let rvmm = programs::rvmm();
+    let mut child = Command::new(&rvmm)
         .arg("--kernel")
         .arg(bare::path("hlt-forever"))
+        .args(options)
         .env("XDG_RUNTIME_DIR", folder.join("kept"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -39,13 +41,14 @@ pub(crate) fn measure(folder: &Path) -> Footprint {
         .unwrap();
     let mut text = [0; 7];
     child.stdout.as_mut().unwrap().read_exact(&mut text).unwrap();
+    first();
     let process = format!("/proc/{}", child.id());
     let mut footprint = Footprint {
         anonymous_kib: 0,
         file_kib: 0,
         guest_kib: 0,
         threads: fs::read_dir(format!("{process}/task")).unwrap().count(),
-        binary_bytes: fs::metadata(rvmm).unwrap().len(),
+        binary_bytes: fs::metadata(&rvmm).unwrap().len(),
     };
     footprint.add_mappings(&fs::read_to_string(format!("{process}/smaps")).unwrap());
     child.kill().unwrap();
@@ -54,6 +57,11 @@ pub(crate) fn measure(folder: &Path) -> Footprint {
 }
 
 impl Footprint {
+    /// Resident outside of guest memory, in KiB.
+    pub(crate) fn own_kib(&self) -> u64 {
+        self.anonymous_kib + self.file_kib
+    }
+
     /// Sorts the mappings in the text of `/proc/PID/smaps`. That of guest memory is as large as it.
     fn add_mappings(&mut self, smaps: &str) {
         let mut is_guest = false;
@@ -84,7 +92,7 @@ impl fmt::Display for Footprint {
             "memory: rvmm with a halted guest has {} KiB resident outside of guest memory ({anonymous_kib} KiB of its \
              own, {file_kib} KiB of its file), and {guest_kib} KiB of guest memory; {threads} threads\n\
              binary: {:.2} MiB",
-            anonymous_kib + file_kib,
+            self.own_kib(),
             *binary_bytes as f64 / f64::from(1 << 20)
         )
     }

@@ -27,8 +27,11 @@ mod contenders;
 mod devices;
 mod footprint;
 mod host;
+#[path = "../programs.rs"]
+mod programs;
 mod report;
 mod run;
+mod summary;
 
 use std::time::Duration;
 
@@ -120,7 +123,7 @@ fn main() {
         devices::print(&results);
         devices::end();
     }
-    let footprint = footprint::measure(folder.path());
+    let footprint = footprint::measure(folder.path(), &[], || {});
     println!("\n{footprint}");
     if let Some(path) = &options.json {
         std::fs::write(path, report::json(&results, &footprint))

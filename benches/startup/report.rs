@@ -8,29 +8,10 @@ use crate::Result;
 use crate::contenders::YARDSTICK;
 use crate::footprint::Footprint;
 use crate::run::Sample;
+use crate::summary::Summary;
 
-/// What a list of durations, or of ratios, comes to.
-pub(crate) struct Summary {
-    pub(crate) median: f64,
-    pub(crate) p90: f64,
-    min: f64,
-}
-
-impl Summary {
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let at = |percent: usize| values[(values.len() - 1) * percent / 100];
-        Self { median: at(50), p90: at(90), min: at(0) }
-    }
-
-    fn of_times(samples: &[Sample], time: impl Fn(&Sample) -> Duration) -> Self {
-        Self::of(samples.iter().map(|sample| time(sample).as_secs_f64() * 1e3))
-    }
-
-    fn json(&self) -> serde_json::Value {
-        json!({"median": self.median, "p90": self.p90, "min": self.min})
-    }
+fn of_times(samples: &[Sample], time: impl Fn(&Sample) -> Duration) -> Summary {
+    Summary::of(samples.iter().map(|sample| time(sample).as_secs_f64() * 1e3))
 }
 
 /// The median, run by run, of how often the yardstick's time the contender took.
@@ -54,8 +35,8 @@ pub(crate) fn print(results: &[Result]) {
         "", "median", "p90", "min", "minimal C", "median", "p90", "median"
     );
     for Result { contender, samples } in results {
-        let byte = Summary::of_times(samples, |sample| sample.to_byte);
-        let end = Summary::of_times(samples, |sample| sample.to_end);
+        let byte = of_times(samples, |sample| sample.to_byte);
+        let end = of_times(samples, |sample| sample.to_end);
         println!(
             "{:<20} {:>8.2} {:>8.2} {:>8.2}   {:>9.2}   {:>8.2} {:>8.2}   {:>8.2}",
             contender.name,
@@ -65,7 +46,7 @@ pub(crate) fn print(results: &[Result]) {
             ratio(samples, yardstick(results)),
             end.median,
             end.p90,
-            Summary::of_times(samples, |sample| sample.cpu).median
+            of_times(samples, |sample| sample.cpu).median
         );
     }
 }
@@ -78,9 +59,9 @@ pub(crate) fn json(results: &[Result], footprint: &Footprint) -> String {
         .map(|Result { contender, samples }| {
             json!({
                 "name": contender.name,
-                "to_byte_ms": Summary::of_times(samples, |sample| sample.to_byte).json(),
-                "to_end_ms": Summary::of_times(samples, |sample| sample.to_end).json(),
-                "cpu_ms": Summary::of_times(samples, |sample| sample.cpu).json(),
+                "to_byte_ms": of_times(samples, |sample| sample.to_byte).json(),
+                "to_end_ms": of_times(samples, |sample| sample.to_end).json(),
+                "cpu_ms": of_times(samples, |sample| sample.cpu).json(),
                 "ratio_to_minimal": ratio(samples, yardstick(results)),
                 "runs_ms": samples.iter().map(|run| [millis(run.to_byte), millis(run.to_end)]).collect::<Vec<_>>(),
             })

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::configure::empty;
 use super::guest;
 use crate::support::api::{ApiSocket, Connection, request};
 use crate::support::kvm::require_kvm;
@@ -109,6 +110,60 @@ fn clients_that_stop_half_way_hold_nobody_up() {
 }
 
 #[test]
+fn a_request_that_comes_byte_by_byte_is_answered() {
+    let socket = ApiSocket::new();
+    let _running = empty(&socket);
+    let mut connection = socket.connect();
+    for byte in request("PUT", "/entropy", "{}").bytes() {
+        connection.send([byte]);
+        thread::sleep(Duration::from_millis(1));
+    }
+    connection.answer().assert_done();
+}
+
+#[test]
+fn a_body_that_does_not_come_is_waited_for_some_seconds() {
+    let socket = ApiSocket::new();
+    let _running = empty(&socket);
+    let mut connection = socket.connect();
+    connection.send("PUT /entropy HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{");
+    connection.answer().assert_refused("did not come");
+}
+
+#[test]
+fn a_client_that_has_said_all_it_has_to_say_is_answered() {
+    let socket = ApiSocket::new();
+    let _running = empty(&socket);
+    let mut connection = socket.connect();
+    connection.send(request("GET", "/", "")).end();
+    connection.answer().json();
+    assert!(connection.is_closed());
+
+    let mut connection = socket.connect();
+    let all = [request("PUT", "/entropy", "{}"), request("PUT", "/entropy", "[]"), request("GET", "/", "")];
+    connection.send(all.concat()).end();
+    connection.answer().assert_done();
+    connection.answer().assert_refused("array");
+    connection.answer().json();
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn bodies_that_nest_without_end_are_refused() {
+    let socket = ApiSocket::new();
+    let _running = empty(&socket);
+    let mut connection = socket.connect();
+    for path in ["/vm/", "/mmds", "/drives/a", "/metrics", "/machine-config"] {
+        for open in ["[", "{\"a\":", "{\"drive_id\":[", "{\"rate_limiter\":{\"ops\":"] {
+            let method = if path == "/vm/" { "PATCH" } else { "PUT" };
+            let body = open.repeat(51_200 / open.len());
+            assert_eq!(connection.ask(method, path, &body).status, 400, "{path} {open}");
+        }
+    }
+    connection.ask("GET", "/", "").json();
+}
+
+#[test]
 fn a_client_beyond_the_64th_is_served_when_there_is_a_place() {
     require_kvm!();
     let socket = ApiSocket::new();
@@ -131,7 +186,7 @@ fn many_clients_at_once_are_all_answered() {
     let socket = ApiSocket::new();
     let running = guest("count-forever", &socket).launch();
     socket.get("/").json();
-    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap().count();
+    let descriptors = || process::descriptors(running.pid());
     let before = descriptors();
     thread::scope(|scope| {
         for _ in 0..MAX_CONNECTIONS {

@@ -12,7 +12,7 @@ use crate::support::process;
 use crate::support::{Running, Rvmm};
 
 /// rvmm with nothing but a socket.
-fn empty(socket: &ApiSocket) -> Running {
+pub(super) fn empty(socket: &ApiSocket) -> Running {
     Rvmm::new().arg("--api-sock").arg(socket.path()).launch()
 }
 

@@ -3,6 +3,7 @@
 mod clients;
 mod configure;
 mod cpu_config;
+mod load;
 mod metadata;
 mod metrics;
 mod openapi;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
+use std::thread;
+use std::time::Instant;
 
 use super::guest;
 use crate::support::api::ApiSocket;
@@ -39,6 +41,28 @@ fn what_a_killed_vm_left_is_replaced_and_what_a_live_one_has_is_not() {
     second.assert_refused(1, &["api.sock", "another process listens"]);
     // The first is still reached.
     socket.get("/").json();
+}
+
+#[test]
+fn whenever_a_vm_is_killed_the_next_one_takes_over() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let begin = Instant::now();
+    guest("hlt-forever", &socket).launch().signal(libc::SIGKILL);
+    let unit = begin.elapsed();
+    for number in 0..24 {
+        let mut killed = guest("hlt-forever", &socket).launch();
+        // From before there is a socket until a guest halts behind it.
+        thread::sleep(unit * number / 8);
+        killed.signal(libc::SIGKILL);
+        drop(killed);
+        let mut next = guest("hlt-forever", &socket).launch();
+        next.wait_for("halted");
+        socket.get("/").json();
+        next.signal(libc::SIGTERM);
+        next.end();
+        assert!(!socket.path().exists());
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A client of the REST socket: as simple as a client can be, so that what it sees is what is on the wire.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -81,6 +82,11 @@ impl Connection {
     /// Sends bytes that may be too many for the other side.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// Sends nothing more.
+    pub(crate) fn end(&mut self) {
+        self.stream.get_ref().shutdown(Shutdown::Write).unwrap();
     }
 
     #[track_caller]
