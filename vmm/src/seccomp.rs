@@ -5,6 +5,7 @@
 //! the process.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -85,10 +86,15 @@ impl Policy {
     /// # Errors
     /// [`SeccompError`].
     pub fn read(path: &Path) -> Result<Self, SeccompError> {
-        let text =
-            text_file::read(path).map_err(|source| SeccompError::Read { path: path.to_owned(), source })?;
+        let malformed =
+            |error: &dyn Error| SeccompError::Malformed { path: path.to_owned(), message: error.to_string() };
+        let text = text_file::read(path).map_err(|source| match source.kind() {
+            // Not text, but a compiled policy perhaps.
+            io::ErrorKind::InvalidData => malformed(&source),
+            _ => SeccompError::Read { path: path.to_owned(), source },
+        })?;
         let mut filters = seccompiler::compile_from_json(text.as_bytes(), TargetArch::x86_64)
-            .map_err(|error| SeccompError::Malformed { path: path.to_owned(), message: error.to_string() })?;
+            .map_err(|error| malformed(&error))?;
         let mut take = |thread| take(&mut filters, path, thread);
         let policy = Self { vmm: take("vmm")?, api: take("api")?, vcpu: take("vcpu")? };
         match filters.into_keys().next() {
