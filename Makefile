@@ -15,7 +15,7 @@ help:
 	@echo 'make build  the binary, $(RVMM)'
 	@echo 'make lint   format, clippy, rustdoc, shell scripts'
 	@echo 'make fuzz   every fuzz target, for FUZZ_SECONDS each (20)'
-	@echo 'make bench  start-up against a minimal C program and the VMMs on PATH, and I/O of a Linux guest'
+	@echo 'make bench  start-up against a minimal C program and the VMMs on PATH, the REST socket, and I/O of a Linux guest'
 
 build:
 	resources/setup build
@@ -46,6 +46,7 @@ fuzz:
 bench: build
 	resources/setup build images emulated-host bench
 	$(CARGO) bench --bench startup
+	$(CARGO) bench --bench api
 	$(CARGO) bench --bench io
 
 clean:

@@ -65,7 +65,7 @@ fn a_thread_that_does_what_is_forbidden_ends_the_process() {
 
 #[test]
 fn a_policy_that_is_none_is_refused_by_its_name() {
-    let policy = Disk::with_content(b"\x7fELF");
+    let policy = Disk::with_content(b"\x7fELF\xff");
     let path = policy.path();
     let refused = Rvmm::guest("hello").arg("--seccomp-filter").arg(&path).run();
     refused.assert_refused(1, &[path.to_str().unwrap(), "seccompiler"]);

@@ -44,8 +44,9 @@ impl AsyncRead for PatientStream {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let ended = buffer.filled().len() == before && buffer.remaining() > 0;
-        if ended && self.due.load(Ordering::Relaxed) {
-            // hyper would take it for a client that is gone. It looks again when it has written the answer.
+        // Nothing can be written, not even nothing, to one who is gone altogether.
+        if ended && self.due.load(Ordering::Relaxed) && self.stream.try_write(&[]).is_ok() {
+            // hyper would take it for such a one. It looks again when it has written the answer.
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))

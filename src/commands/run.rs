@@ -1,8 +1,6 @@
 //! `rvmm --kernel …`: runs one VM to its end.
 
 use std::error::Error;
-use std::fs::File;
-use std::io::Read as _;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,14 +17,12 @@ use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
 use vmm::seccomp::Policy;
+use vmm::text_file;
 
 use super::Outcome;
 use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, MetadataArgs, OnReset, RunArgs};
 use crate::logging;
 use crate::presence::Presence;
-
-/// The longest file of JSON that is read, in bytes: the largest VM takes a few thousand.
-const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// Runs the VM that the options describe until it ends, as others see it by `presence`; the exit code says how.
 pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
@@ -76,7 +72,7 @@ fn metadata(args: &RunArgs) -> Result<Arc<MmdsStore>, Box<dyn Error>> {
     let store = MmdsStore::new(mmds_size_limit.unwrap_or(args.control.http_api_max_payload_size));
     if let Some(path) = metadata {
         let named = |error: &dyn Error| format!("--metadata {}: {error}", path.display());
-        let text = read_file(path).map_err(|error| named(&*error))?;
+        let text = text_file::read(path).map_err(|error| named(&error))?;
         let document = serde_json::from_str(&text).map_err(|error| named(&error))?;
         store.put(document).map_err(|error| named(&error))?;
     }
@@ -223,16 +219,6 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
 
 fn read_config(path: &Path) -> Result<VmConfig, Box<dyn Error>> {
     let named = |error: &dyn Error| format!("configuration {}: {error}", path.display());
-    let text = read_file(path).map_err(|error| named(&*error))?;
+    let text = text_file::read(path).map_err(|error| named(&error))?;
     VmConfig::from_json(&text).map_err(|error| named(&error).into())
-}
-
-/// The text of a file that is not too long.
-fn read_file(path: &Path) -> Result<String, Box<dyn Error>> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE_SIZE {
-        return Err(format!("longer than {MAX_FILE_SIZE} bytes").into());
-    }
-    Ok(text)
 }

@@ -149,6 +149,22 @@ fn a_client_that_has_said_all_it_has_to_say_is_answered() {
 }
 
 #[test]
+fn clients_that_are_gone_in_the_middle_of_a_body_leave_their_place() {
+    let socket = ApiSocket::new();
+    let running = empty(&socket);
+    socket.get("/").json();
+    let before = process::descriptors(running.pid());
+    let start = Instant::now();
+    for _ in 0..2 * MAX_CONNECTIONS {
+        socket.connect().send("PUT /entropy HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{");
+    }
+    socket.get("/").json();
+    assert!(crate::support::poll(|| process::descriptors(running.pid()) <= before));
+    // Nobody waited for the rest of these bodies, which would have taken this long.
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[test]
 fn bodies_that_nest_without_end_are_refused() {
     let socket = ApiSocket::new();
     let _running = empty(&socket);

@@ -4,6 +4,7 @@ mod clients;
 mod configure;
 mod console;
 mod cpu_config;
+mod curl;
 mod load;
 mod metadata;
 mod metrics;

@@ -19,6 +19,7 @@ mod pci_bus;
 pub mod runtime_dir;
 pub mod seccomp;
 pub mod signals;
+pub mod text_file;
 pub mod vcpu;
 mod vm;
 

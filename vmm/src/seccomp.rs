@@ -5,15 +5,13 @@
 //! the process.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use seccompiler::{BpfProgram, TargetArch};
 
-/// The longest policy that is read, in bytes.
-const MAX_SIZE: u64 = 1 << 20;
+use crate::text_file;
 
 /// What a policy's file cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -26,12 +24,6 @@ pub enum SeccompError {
         /// What the host said.
         #[source]
         source: io::Error,
-    },
-    /// It is too long.
-    #[error("the filter of system calls {} is longer than {MAX_SIZE} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
     },
     /// It is no policy.
     #[error(
@@ -93,13 +85,9 @@ impl Policy {
     /// # Errors
     /// [`SeccompError`].
     pub fn read(path: &Path) -> Result<Self, SeccompError> {
-        let failed = |source| SeccompError::Read { path: path.to_owned(), source };
-        let mut text = Vec::new();
-        File::open(path).map_err(failed)?.take(MAX_SIZE + 1).read_to_end(&mut text).map_err(failed)?;
-        if text.len() as u64 > MAX_SIZE {
-            return Err(SeccompError::TooLong { path: path.to_owned() });
-        }
-        let mut filters = seccompiler::compile_from_json(text.as_slice(), TargetArch::x86_64)
+        let text =
+            text_file::read(path).map_err(|source| SeccompError::Read { path: path.to_owned(), source })?;
+        let mut filters = seccompiler::compile_from_json(text.as_bytes(), TargetArch::x86_64)
             .map_err(|error| SeccompError::Malformed { path: path.to_owned(), message: error.to_string() })?;
         let mut take = |thread| take(&mut filters, path, thread);
         let policy = Self { vmm: take("vmm")?, api: take("api")?, vcpu: take("vcpu")? };
@@ -159,7 +147,7 @@ mod tests {
         assert!(
             Policy::read(Path::new("/nowhere/at/all")).unwrap_err().to_string().contains("/nowhere/at/all")
         );
-        let long = read(&" ".repeat((MAX_SIZE + 1) as usize)).unwrap_err();
-        assert!(matches!(long, SeccompError::TooLong { .. }));
+        let long = read(&" ".repeat(text_file::MAX_SIZE as usize + 1)).unwrap_err();
+        assert!(matches!(long, SeccompError::Read { .. }));
     }
 }

@@ -11,7 +11,8 @@
 //! | `passt` | a process of the user that needs no root rights |
 //! | `receive`, `transmit` | the two queues |
 //! | `detour` | frames that go to the metadata service, and come from it |
-//! | `device` | the device: when which of them moves |
+//! | `device` | the device |
+//! | `serve` | when which of the queues moves |
 //! | `vhost` | the same device, with the queues in the hands of the host's kernel |
 //!
 //! # Data
@@ -31,6 +32,7 @@ mod mac;
 mod passt;
 mod publish;
 mod receive;
+mod serve;
 mod tap;
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,13 @@
 //! Where a template comes from: written out in the configuration, a file, or one of rvmm's own.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{CpuTemplate, TemplateFileError, builtins};
-
-/// The longest file that is read, in bytes.
-const MAX_FILE_SIZE: u64 = 1 << 20;
+use crate::text_file;
 
 /// `cpu-config` of a configuration: a template, or a name for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -63,20 +60,11 @@ fn named(name: &str) -> Result<CpuTemplate, TemplateFileError> {
         return Ok((builtin.template)());
     }
     let path = Path::new(name);
-    let text = read(path).map_err(|source| {
+    let text = text_file::read(path).map_err(|source| {
         if source.kind() == io::ErrorKind::NotFound && !name.contains('/') {
             return TemplateFileError::Unknown { name: name.to_owned() };
         }
         TemplateFileError::Read { path: path.to_owned(), source }
     })?;
     CpuTemplate::from_json(&text).map_err(|source| TemplateFileError::Json { path: path.to_owned(), source })
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE_SIZE {
-        return Err(io::Error::other(format!("longer than {MAX_FILE_SIZE} bytes")));
-    }
-    Ok(text)
 }
