@@ -71,12 +71,12 @@ impl Tape {
         }
     }
 
-    /// The last [`CAPACITY`] bytes.
+    /// The last 64 KiB.
     pub fn content(&self) -> Vec<u8> {
         self.lock().bytes.iter().copied().collect()
     }
 
-    /// One who gets the last [`CAPACITY`] bytes and what is written from now on.
+    /// One who gets the last 64 KiB and what is written from now on.
     pub fn follow(self: &Arc<Self>) -> Follower {
         let mut state = self.lock();
         state.followers += 1;

@@ -2,33 +2,34 @@
 
 mod changes;
 mod configuring;
+mod error;
 mod events;
 mod live;
 mod remote;
 mod request;
 
-use std::io;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use devices::mmds::MmdsStore;
 
 use crate::config::{LoggerConfig, VmConfig};
-use crate::console::{ConsoleConfig, Input, Output, OutputError, Tape, Terminal};
+use crate::console::{ConsoleConfig, Input, Output, Tape, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
 use crate::seccomp::Policy;
 use crate::signals::{Signal, Signals};
-use crate::vcpu::{Diagnosis, GuestEvent};
-use crate::vm::{Vm, VmError};
+use crate::vcpu::GuestEvent;
+use crate::vm::Vm;
 
 use configuring::Configured;
 use live::{ControlMetrics, Live};
 use remote::Inbox;
 
+pub use error::ControllerError;
 pub use events::Event;
 pub(crate) use events::Events;
 pub use remote::Remote;
@@ -72,46 +73,6 @@ pub enum Ending {
     Quit,
     /// A signal asked for it.
     Signal(i32),
-}
-
-/// Why the VM ended badly, or never began.
-#[derive(Debug, thiserror::Error)]
-pub enum ControllerError {
-    /// It could not be made.
-    #[error(transparent)]
-    Vm(#[from] VmError),
-    /// The console's file.
-    #[error(transparent)]
-    Console(#[from] OutputError),
-    /// KVM cannot run the guest any further.
-    #[error(transparent)]
-    Fault(Box<Diagnosis>),
-    /// The file for metrics.
-    #[error("cannot write metrics to {}", path.display())]
-    Metrics {
-        /// Its path.
-        path: PathBuf,
-        /// What the host said.
-        #[source]
-        source: io::Error,
-    },
-    /// The file for metrics is one of the guest's.
-    #[error("cannot write metrics to {}: the guest has it as {}; name another file", path.display(), guest.display())]
-    MetricsOfTheGuest {
-        /// Its path.
-        path: PathBuf,
-        /// What the guest has it as.
-        guest: PathBuf,
-    },
-    /// The host refused something that every process has.
-    #[error("cannot {what}")]
-    Host {
-        /// What was tried.
-        what: &'static str,
-        /// What the host said.
-        #[source]
-        source: io::Error,
-    },
 }
 
 /// Has the process log as is said; why it cannot, if so.

@@ -1,0 +1,48 @@
+//! Why a VM ended badly, or never began.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::console::OutputError;
+use crate::vcpu::Diagnosis;
+use crate::vm::VmError;
+
+/// Why the VM ended badly, or never began.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// It could not be made.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The console's file.
+    #[error(transparent)]
+    Console(#[from] OutputError),
+    /// KVM cannot run the guest any further.
+    #[error(transparent)]
+    Fault(Box<Diagnosis>),
+    /// The file for metrics.
+    #[error("cannot write metrics to {}", path.display())]
+    Metrics {
+        /// Its path.
+        path: PathBuf,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file for metrics is one of the guest's.
+    #[error("cannot write metrics to {}: the guest has it as {}; name another file", path.display(), guest.display())]
+    MetricsOfTheGuest {
+        /// Its path.
+        path: PathBuf,
+        /// What the guest has it as.
+        guest: PathBuf,
+    },
+    /// The host refused something that every process has.
+    #[error("cannot {what}")]
+    Host {
+        /// What was tried.
+        what: &'static str,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
+}
