@@ -42,7 +42,8 @@ struct Limit {
 impl From<Limit> for RateLimiterConfig {
     fn from(limit: Limit) -> Self {
         let bucket = |size: u64, refill_time: u8| {
-            let (refill_time, one_time_burst) = (u64::from(refill_time % 4), (size % 3 == 0).then_some(size));
+            let (refill_time, one_time_burst) =
+                (u64::from(refill_time % 4), size.is_multiple_of(3).then_some(size));
             TokenBucketConfig { size, refill_time, one_time_burst }
         };
         Self {

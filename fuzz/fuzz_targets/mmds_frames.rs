@@ -38,14 +38,33 @@ struct Input {
 #[derive(Arbitrary, Debug)]
 enum Action {
     /// A segment of a flow, whose numbers are as they should be but for what is added to them.
-    Segment { flow: u8, flags: u8, seq: i8, ack: i8, window: u16, payload: Payload, options: Vec<u8> },
+    Segment {
+        flow: u8,
+        flags: u8,
+        seq: i8,
+        ack: i8,
+        window: u16,
+        payload: Payload,
+        options: Vec<u8>,
+    },
     /// The beginning of a connection, up to its third segment.
-    Open { flow: u8 },
+    Open {
+        flow: u8,
+    },
     /// One byte of the last frame is another.
-    Again { at: u8, xor: u8 },
+    Again {
+        at: u8,
+        xor: u8,
+    },
     /// A packet of another protocol.
-    Packet { protocol: u8, data: Vec<u8> },
-    Arp { operation: u8, sender: [u8; 4] },
+    Packet {
+        protocol: u8,
+        data: Vec<u8>,
+    },
+    Arp {
+        operation: u8,
+        sender: [u8; 4],
+    },
     Frame(Vec<u8>),
     /// Milliseconds.
     Wait(u16),
@@ -105,7 +124,7 @@ impl Guest {
         tcp.extend_from_slice(&80_u16.to_be_bytes());
         tcp.extend_from_slice(&flow.seq.to_be_bytes());
         tcp.extend_from_slice(&flow.ack.to_be_bytes());
-        tcp.push(((20 + options.len()) / 4 << 4) as u8);
+        tcp.push((((20 + options.len()) / 4) << 4) as u8);
         tcp.push(flags);
         tcp.extend_from_slice(&window.to_be_bytes());
         tcp.extend_from_slice(&[0; 4]);

@@ -101,7 +101,7 @@ fuzz_target!(|input: Input| {
     // As the runtime of a Rust program does before `main`: a stream whose peer is gone is an error and no signal.
     // SAFETY: no handler is installed.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    let limit = input.limited.then(|| RateLimiterConfig {
+    let limit = input.limited.then_some(RateLimiterConfig {
         bandwidth: Some(TokenBucketConfig { size: 5000, refill_time: 100, one_time_burst: None }),
         ops: None,
     });

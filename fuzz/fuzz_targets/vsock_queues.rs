@@ -223,7 +223,7 @@ fuzz_target!(|input: Input| {
                 let Ok(mut program) = UnixStream::connect(&path) else { continue };
                 program.set_nonblocking(true).unwrap();
                 if let Some(port) = port {
-                    let _ = write!(program, "CONNECT {}\n", port % 8);
+                    let _ = writeln!(program, "CONNECT {}", port % 8);
                 }
                 let _ = program.write(&words);
                 programs.push(program);
