@@ -1,10 +1,13 @@
 //! A VM that is made over the socket, from nothing.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::api::{ApiSocket, EventStream};
+use crate::support::api::{ApiSocket, Connection, EventStream, request};
 use crate::support::bare;
 use crate::support::disk::Disk;
 use crate::support::kvm::require_kvm;
@@ -117,6 +120,50 @@ fn a_start_that_fails_can_be_tried_again() {
     drop(other);
     start(&socket);
     running.wait_for("spinning\n");
+}
+
+#[test]
+fn whoever_asks_while_the_vm_starts_is_answered() {
+    require_kvm!();
+    for _ in 0..20 {
+        let socket = ApiSocket::new();
+        let _running = empty(&socket);
+        socket.put("/boot-source", &boot_source("hlt-forever")).assert_done();
+        let started = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let mut connection = socket.connect();
+                    while !started.load(Ordering::SeqCst) {
+                        assert_eq!(connection.ask("GET", "/", "").status, 200);
+                    }
+                });
+            }
+            start(&socket);
+            started.store(true, Ordering::SeqCst);
+        });
+        assert_eq!(socket.get("/").json()["state"], "Running");
+    }
+}
+
+#[test]
+fn a_signal_is_heard_while_clients_ask_a_vm_that_is_not_started() {
+    let socket = ApiSocket::new();
+    let mut running = empty(&socket);
+    socket.get("/");
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let mut connection = Connection::to(&socket.path());
+                while connection.try_send(request("GET", "/vm/config", "")).is_ok()
+                    && connection.answer_or_end().is_some()
+                {}
+            });
+        }
+        thread::sleep(Duration::from_millis(100));
+        running.signal(libc::SIGTERM);
+        assert_eq!(running.end().code(), 128 + libc::SIGTERM);
+    });
 }
 
 #[test]

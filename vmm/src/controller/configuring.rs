@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use super::live::Live;
+use super::live::{Live, MAX_REQUESTS_PER_TURN};
 use super::remote::Envelope;
 use super::request::{Answer, Refusal, Request, Response};
 use super::{Controller, ControllerError, Ending, changes};
@@ -41,16 +41,28 @@ impl Controller {
                     Signal::Continue | Signal::Resize => {}
                 }
             }
-            if let Some(inbox) = &self.inbox {
-                // Emptied before the queue is looked at. Nothing to read is fine.
-                let _ = inbox.wake().read();
-            }
-            while let Some(envelope) = self.inbox.as_ref().and_then(super::remote::Inbox::next) {
-                if let Some(live) = self.serve_unstarted(envelope) {
-                    return Ok(Configured::Started(Box::new(live)));
-                }
+            if let Some(live) = self.serve_some_unstarted() {
+                return Ok(Configured::Started(Box::new(live)));
             }
         }
+    }
+
+    /// Serves some of the requests that wait; what runs from then on, when one started the guest.
+    fn serve_some_unstarted(&mut self) -> Option<Live> {
+        // Emptied before the queue is looked at, so that a later request is not missed. Nothing to read is fine.
+        let wake = self.inbox.as_ref()?.wake().clone();
+        let _ = wake.read();
+        let mut live = None;
+        for _ in 0..MAX_REQUESTS_PER_TURN {
+            let envelope = self.inbox.as_ref().and_then(super::remote::Inbox::next)?;
+            live = self.serve_unstarted(envelope);
+            if live.is_some() {
+                break;
+            }
+        }
+        // There may be more, for the guest if it runs now. Fails only when the counter is full, which wakes as well.
+        let _ = wake.write(1);
+        live
     }
 
     fn watch_requests(&self) -> io::Result<Epoll> {

@@ -13,8 +13,8 @@ use crate::event_loop::{EventLoop, LoopEvent, Wake};
 use crate::vcpu::GuestEvent;
 use crate::vm::Vm;
 
-/// Requests that are answered before devices get their turn.
-const MAX_REQUESTS_PER_TURN: usize = 16;
+/// Requests that are answered before devices, or signals, get their turn.
+pub(super) const MAX_REQUESTS_PER_TURN: usize = 16;
 
 /// What the controller counts.
 #[derive(Debug, Default, Serialize)]
