@@ -94,6 +94,9 @@ impl Name {
         let folder = vmm::runtime_dir::create().map_err(refused)?.join(id);
         let lock = lock(&folder)?;
         let name = Self { folder, lock, stays: Cell::new(false) };
+        if let Ok(elsewhere) = fs::read_link(name.socket()) {
+            api::clear_stale_socket(&elsewhere);
+        }
         for file in [SOCKET, LOG, ERROR] {
             match fs::remove_file(name.folder.join(file)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(error)),
@@ -121,6 +124,9 @@ impl Name {
 
     /// Leaves the folder behind, with the reason why the VM failed.
     pub(crate) fn leave(&self, error: &str) {
+        if !is_still(&self.lock, &self.folder.join(PID)).unwrap_or(false) {
+            return;
+        }
         self.stays.set(true);
         // Without it the VM is shown as dead.
         let _ = fs::write(self.folder.join(ERROR), format!("{error}\n"));
@@ -190,7 +196,9 @@ fn is_still(file: &File, path: &Path) -> io::Result<bool> {
 
 impl Drop for Name {
     fn drop(&mut self) {
-        if self.stays.get() {
+        // A folder that somebody emptied, and another VM made anew, is the other's.
+        let ours = is_still(&self.lock, &self.folder.join(PID)).unwrap_or(false);
+        if self.stays.get() || !ours {
             return;
         }
         // What cannot be removed is taken over by the next VM of this name. Nothing but our own is removed, nor anything
@@ -216,6 +224,21 @@ mod tests {
         assert!(!is_still(&file, &path).unwrap());
         File::create(&path).unwrap();
         assert!(!is_still(&file, &path).unwrap());
+    }
+
+    #[test]
+    fn a_folder_that_another_vm_made_anew_is_left_to_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("web");
+        let name = |lock| Name { folder: folder.clone(), lock, stays: Cell::new(false) };
+        let first = name(lock(&folder).unwrap());
+        fs::remove_dir_all(&folder).unwrap();
+        let second = name(lock(&folder).unwrap());
+        first.leave("an error of the first");
+        drop(first);
+        assert!(folder.join(PID).exists() && !folder.join(ERROR).exists());
+        drop(second);
+        assert!(!folder.exists());
     }
 
     #[test]

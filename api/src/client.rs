@@ -20,6 +20,8 @@ use tokio::time::timeout;
 
 /// Bytes of an answer: metrics and configuration of the largest VM take a few hundred thousand.
 const MAX_ANSWER: usize = 4 << 20;
+/// How long nothing comes before it is asked whether somebody still wants it.
+const LULL: Duration = Duration::from_millis(500);
 /// Bytes of an answer's head.
 const MAX_HEAD: usize = 16 << 10;
 
@@ -121,13 +123,15 @@ impl Client {
         })
     }
 
-    /// Asks for what is at `path` and goes on, and has `take` called with what comes, until there is no more.
+    /// Asks for what is at `path` and goes on, and has `take` called with what comes, until there is no more or, while
+    /// nothing comes, `enough` says so.
     ///
     /// # Errors
     /// [`ClientError`]; [`ClientError::Broken`] for one who was too slow.
     pub fn follow(
         &self,
         path: &'static str,
+        enough: impl Fn() -> bool,
         mut take: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), ClientError> {
         self.runtime.block_on(async {
@@ -140,12 +144,17 @@ impl Client {
             };
             let begun = timeout(self.patience, begun).await;
             let mut body = begun.unwrap_or(Err(ClientError::Silent(self.patience)))?;
-            while let Some(frame) = body.frame().await {
+            loop {
+                let frame = match timeout(LULL, body.frame()).await {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => return Ok(()),
+                    Err(_) if enough() => return Ok(()),
+                    Err(_) => continue,
+                };
                 if let Ok(data) = frame.map_err(ClientError::Broken)?.into_data() {
                     take(&data).map_err(ClientError::Output)?;
                 }
             }
-            Ok(())
         })
     }
 

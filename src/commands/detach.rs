@@ -15,7 +15,8 @@ use crate::{chain, logging};
 /// its socket answers.
 pub(crate) fn run(args: &RunArgs) -> Outcome {
     match detach::fork().map_err(|error| format!("cannot start a process in the background: {error}"))? {
-        Side::Foreground(Ok(id)) => print(format!("{id}\n").as_bytes()),
+        Side::Foreground(Ok(id)) => print(format!("{id}\n").as_bytes())
+            .map_err(|error| format!("{error}; the VM runs, and is called {id}").into()),
         Side::Foreground(Err(error)) => Err(error.into()),
         Side::Background(report) => Ok(serve(args, report)),
     }
@@ -39,7 +40,10 @@ fn serve(args: &RunArgs, report: Report) -> ExitCode {
 }
 
 fn prepare(args: &RunArgs, id: &str) -> Result<Name, Box<dyn Error>> {
-    let name = Name::take(id).map_err(|error| format!("--id {id}: {error}"))?;
+    let name = Name::take(id).map_err(|error| match &args.id {
+        Some(id) => format!("--id {id}: {error}"),
+        None => format!("--detach needs a folder for the VM's name: {error}"),
+    })?;
     logging::start(&args.log.config(), id, Some(&name.log()))?;
     detach::close_stdio().map_err(|error| format!("cannot go to the background: {error}"))?;
     Ok(name)

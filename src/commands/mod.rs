@@ -19,7 +19,10 @@ pub(crate) mod stop;
 
 use std::error::Error;
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
+
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 /// How a verb ends: the exit code, or an error for `main` to report.
 pub(crate) type Outcome = Result<ExitCode, Box<dyn Error>>;
@@ -33,6 +36,18 @@ pub(crate) fn print(text: &[u8]) -> Outcome {
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Whether nobody can read any more what is written to stdout, a pipe: `rvmm logs -f web | head`.
+pub(crate) fn reader_is_gone() -> bool {
+    let watch = || {
+        let epoll = Epoll::new()?;
+        // What is asked for is nothing; that the other end has gone is told all the same.
+        epoll.ctl(ControlOperation::Add, io::stdout().as_raw_fd(), EpollEvent::new(EventSet::empty(), 0))?;
+        epoll.wait(0, &mut [EpollEvent::default()])
+    };
+    // A file cannot be watched, and does not go away.
+    watch().is_ok_and(|found| found > 0)
 }
 
 /// Says that a follower was too slow, on a line of its own.

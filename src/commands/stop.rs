@@ -1,7 +1,7 @@
 //! `rvmm stop ID`: asks the guest to end, then rvmm, and then does not ask.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -11,6 +11,8 @@ use crate::name::known::{self, Known, PATIENCE};
 
 /// How long rvmm has to end its guest when it is asked by SIGTERM, and the host to end a process that is killed.
 const FORCED: Duration = Duration::from_secs(10);
+/// How long a VM has for an answer, however little time its guest is given.
+const LEAST_PATIENCE: Duration = Duration::from_millis(500);
 /// The exit code when the guest did not end by itself, and SIGTERM was needed.
 const EXIT_TERMINATED: u8 = 3;
 /// The exit code when SIGKILL was needed.
@@ -21,9 +23,10 @@ pub(crate) fn run(args: &StopArgs) -> Outcome {
     let vm = known::find(&args.vm.id)?;
     let process = vm.process("stop")?;
     let failed = |error| format!("cannot stop {}: {error}", vm.id);
-    match press(&vm) {
+    let pressed = Instant::now();
+    match press(&vm, args.timeout) {
         Ok(()) => {
-            if process.wait(args.timeout).map_err(failed)? {
+            if process.wait(args.timeout.saturating_sub(pressed.elapsed())).map_err(failed)? {
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -33,19 +36,21 @@ pub(crate) fn run(args: &StopArgs) -> Outcome {
     }
     process.signal(libc::SIGTERM).map_err(failed)?;
     if process.wait(FORCED).map_err(failed)? {
+        eprintln!("rvmm: the guest of {} did not end by itself: rvmm was ended by SIGTERM", vm.id);
         return Ok(ExitCode::from(EXIT_TERMINATED));
     }
     process.signal(libc::SIGKILL).map_err(failed)?;
     if process.wait(FORCED).map_err(failed)? {
         vm.clear()?;
+        eprintln!("rvmm: {} did not end by itself, nor by SIGTERM: it was killed", vm.id);
         return Ok(ExitCode::from(EXIT_KILLED));
     }
     Err(format!("cannot stop {}: the host does not end its process, which was killed", vm.id).into())
 }
 
 /// Presses Ctrl-Alt-Del, which a guest that is paused has to be awake for.
-fn press(vm: &Known) -> Result<(), String> {
-    let asked = vm.reach("stop", PATIENCE)?;
+fn press(vm: &Known, patience: Duration) -> Result<(), String> {
+    let asked = vm.reach("stop", patience.clamp(LEAST_PATIENCE, PATIENCE))?;
     if asked.json("/")?.get("state").is_some_and(|state| state == "Paused") {
         asked.patch("/vm", &json!({"state": "Resumed"}))?;
     }

@@ -153,7 +153,8 @@ impl Known {
         }
         if fs::symlink_metadata(self.socket()).is_err() {
             return Err(format!(
-                "cannot {what} {id}: it listens nowhere, for it was started with --no-api; rvmm kill {id} ends it"
+                "cannot {what} {id}: it listens nowhere: it was started with --no-api, or its socket could not be made, or \
+                 was removed; rvmm kill {id} ends it"
             ));
         }
         let client = Client::new(&self.socket(), patience)
@@ -190,13 +191,16 @@ impl Known {
     /// That it is running, or that it cannot be.
     pub(crate) fn clear(&self) -> Result<(), String> {
         let Self { id, .. } = self;
-        let elsewhere = fs::read_link(self.socket()).ok();
         match Name::take(id) {
-            Ok(_name) => {
-                if let Some(socket) = elsewhere {
-                    api::clear_stale_socket(&socket);
+            Ok(name) => {
+                drop(name);
+                match self.folder.symlink_metadata() {
+                    Ok(_) => Err(format!(
+                        "{id} is cleared, but {} stays: something else is in it; remove that",
+                        self.folder.display()
+                    )),
+                    Err(_) => Ok(()),
                 }
-                Ok(())
             }
             Err(TakeError::Running { pid }) => {
                 Err(format!("cannot remove {id}: it is running (pid {pid}); rvmm stop {id} ends it"))
@@ -246,7 +250,7 @@ impl Reached<'_> {
     ) -> Result<(), String> {
         loop {
             let mut came = false;
-            let followed = self.client.follow(path, |bytes| {
+            let followed = self.client.follow(path, crate::commands::reader_is_gone, |bytes| {
                 came = true;
                 take(bytes)
             });

@@ -164,3 +164,16 @@ fn a_follower_that_reads_comes_to_the_end_of_a_flood() {
     assert_eq!(ended.code(), 0, "{}", ended.stderr);
     assert!(ended.stdout.ends_with("\nend\n") && ended.stdout.len() >= KEPT, "{}", ended.stdout.len());
 }
+
+#[test]
+fn who_follows_for_a_reader_that_has_gone_goes_too_though_the_guest_is_quiet() {
+    require_kvm!();
+    let host = Host::new();
+    host.detach("hlt-forever", "web");
+    for verb in [["logs", "-f", "web"].as_slice(), &["events", "web"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let following = host.verb(verb.iter().copied()).stdout(writer.into()).launch();
+        drop(reader);
+        assert_eq!(following.end().code(), 0, "{verb:?}");
+    }
+}

@@ -25,7 +25,7 @@ pub fn create() -> io::Result<PathBuf> {
     // Whoever can rename our folder can have us write to, and remove from, another: `sudo -E` keeps XDG_RUNTIME_DIR.
     folder.parent().map_or(Ok(()), check_private)?;
     match DirBuilder::new().mode(0o700).create(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(&folder, &error)),
         _ => {}
     }
     check_private(&folder)?;
@@ -45,9 +45,15 @@ pub fn existing() -> io::Result<Option<PathBuf>> {
     }
 }
 
+/// The error with the folder that it is of.
+fn named(folder: &Path, error: &io::Error) -> io::Error {
+    let message = format!("{}: {error}; set XDG_RUNTIME_DIR to a folder of yours", folder.display());
+    io::Error::new(error.kind(), message)
+}
+
 /// Refuses what is not a folder of this user, to which nobody else can write.
 fn check_private(folder: &Path) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(folder)?;
+    let metadata = fs::symlink_metadata(folder).map_err(|error| named(folder, &error))?;
     if metadata.is_dir() && metadata.uid() == effective_user() && metadata.mode() & 0o022 == 0 {
         return Ok(());
     }

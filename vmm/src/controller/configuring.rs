@@ -8,7 +8,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use super::live::{Live, MAX_REQUESTS_PER_TURN};
 use super::remote::Envelope;
 use super::request::{Answer, Refusal, Request, Response};
-use super::{Controller, ControllerError, Ending, changes};
+use super::{Controller, ControllerError, Ending, Event, changes};
 use crate::config::{Part, VmConfig};
 use crate::signals::Signal;
 
@@ -36,7 +36,10 @@ impl Controller {
             }
             while let Some(signal) = self.signals.read() {
                 match signal {
-                    Signal::Terminate(number) => return Ok(Configured::Ended(Ending::Signal(number))),
+                    Signal::Terminate(number) => {
+                        self.told.tell(&Event::Terminated);
+                        return Ok(Configured::Ended(Ending::Signal(number)));
+                    }
                     Signal::Stop => crate::signals::stop_process(),
                     Signal::Continue | Signal::Resize => {}
                 }
@@ -85,7 +88,7 @@ impl Controller {
                         Ok(Response::Done)
                     }
                     Err(source) => {
-                        log::error!("the VM cannot be started: {source}");
+                        log::error!("the VM cannot be started: {}", source.with_causes());
                         Err(Refusal::Start(Box::new(source)))
                     }
                 },

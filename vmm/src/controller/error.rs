@@ -1,5 +1,6 @@
 //! Why a VM ended badly, or never began.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -45,4 +46,12 @@ pub enum ControllerError {
         #[source]
         source: io::Error,
     },
+}
+
+impl ControllerError {
+    /// The error with its causes, outermost first.
+    pub(super) fn with_causes(&self) -> String {
+        let causes = std::iter::successors(Some(self as &dyn Error), |error| (*error).source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
 }
