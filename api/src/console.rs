@@ -13,7 +13,7 @@ use crate::endpoints::console;
 use crate::errors::Fault;
 use crate::reply::Reply;
 use crate::server::{ask, response};
-use crate::stream::Payload;
+use crate::stream::{Payload, Place};
 
 /// How long what is typed waits for the guest to read.
 const TYPING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,9 +22,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the guest wrote, and with `follow=true` what it goes on to write.
-pub(crate) fn read(tape: &Arc<Tape>, query: Option<&str>) -> Result<hyper::Response<Payload>, Fault> {
+pub(crate) fn read(
+    tape: &Arc<Tape>,
+    query: Option<&str>,
+    place: impl FnOnce() -> Result<Place, Fault>,
+) -> Result<hyper::Response<Payload>, Fault> {
     let payload = if console::follows(query)? {
-        Payload::Console(tape.follow())
+        Payload::Console { _place: place()?, follower: tape.follow() }
     } else {
         Payload::Whole(Some(Bytes::from(tape.content())))
     };

@@ -70,6 +70,12 @@ pub enum Fault {
     /// What was sent does not fit where it belongs. Answered with 413.
     #[error("{0}")]
     TooLarge(String),
+    /// Too many clients follow already.
+    #[error("{max} clients follow events or console already; try again when one of them has gone.")]
+    TooManyFollowers {
+        /// Those that may.
+        max: usize,
+    },
     /// The VM refuses.
     #[error("{0}")]
     Refused(String),

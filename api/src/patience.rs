@@ -2,15 +2,17 @@
 //!
 //! A client that has said all it has to say, and has closed its half, is still answered.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
 
@@ -32,6 +34,32 @@ impl PatientStream {
     /// To be set when an answer is due.
     pub(crate) fn due(&self) -> Arc<AtomicBool> {
         self.due.clone()
+    }
+}
+
+/// Tells when the client has gone, without reading from it.
+pub(crate) struct OtherEnd(Option<OwnedFd>);
+
+impl OtherEnd {
+    /// The other end of `stream`.
+    pub(crate) fn of(stream: &UnixStream) -> Self {
+        // Where the host has no descriptor for it, it is seen when something is written.
+        Self(stream.as_fd().try_clone_to_owned().ok())
+    }
+
+    /// Waits until it has gone altogether; a client that only has nothing more to say is still there.
+    pub(crate) async fn gone(self) {
+        let stream = self.0.map(StdStream::from).and_then(|stream| UnixStream::from_std(stream).ok());
+        let Some(stream) = stream else { return pending().await };
+        while let Ok(ready) = stream.ready(Interest::WRITABLE).await {
+            if ready.is_write_closed() {
+                return;
+            }
+            // That there is room to write is no news, and is not to be told again.
+            let _ =
+                stream.try_io(Interest::WRITABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
+        }
+        pending::<()>().await;
     }
 }
 

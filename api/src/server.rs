@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use vmm::console::Tape;
 use vmm::controller::{Event, Refusal, Remote, Request, Response};
@@ -30,13 +30,15 @@ use crate::console;
 use crate::endpoints::events;
 use crate::errors::Fault;
 use crate::metrics::ApiMetrics;
-use crate::patience::PatientStream;
+use crate::patience::{OtherEnd, PatientStream};
 use crate::reply::Reply;
 use crate::routes::{Call, MAX_BODY};
-use crate::stream::{Listeners, Payload};
+use crate::stream::{Listeners, Payload, Place};
 
 /// Connections at a time; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
+/// Those of them that may follow what happens, or what the guest writes; there is always place for the others.
+const MAX_FOLLOWERS: usize = 48;
 /// How long a client may take for the head of a request, the wait for the next request included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take for the body.
@@ -111,7 +113,13 @@ impl Server {
         let metrics = Arc::new(ApiMetrics::default());
         let listeners = Listeners::default();
         let console = remote.console().clone();
-        let service = Service { remote, metrics: metrics.clone(), listeners: listeners.clone(), limits };
+        let service = Service {
+            remote,
+            metrics: metrics.clone(),
+            listeners: listeners.clone(),
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+            limits,
+        };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("api".to_owned())
@@ -204,6 +212,7 @@ struct Service {
     remote: Remote,
     metrics: Arc<ApiMetrics>,
     listeners: Listeners,
+    followers: Arc<Semaphore>,
     limits: Limits,
 }
 
@@ -211,12 +220,20 @@ impl Service {
     /// Serves one connection until it ends, or until the VM has ended and the answer under way is given.
     async fn connection(self, stream: UnixStream, mut ends: watch::Receiver<()>) {
         self.metrics.connections.increment();
+        let other_end = OtherEnd::of(&stream);
         let stream = PatientStream::new(stream, WRITE_TIMEOUT);
         let due = stream.due();
+        let follows = Notify::new();
         let service = service_fn(|request| {
             due.store(true, Ordering::Relaxed);
             let (head, body) = hyper::Request::into_parts(request);
-            async { Ok::<_, Infallible>(self.respond(head, body).await) }
+            async {
+                let response = self.respond(head, body).await;
+                if response.body().goes_on() {
+                    follows.notify_one();
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         let mut connection = pin!(
             http1::Builder::new()
@@ -226,8 +243,14 @@ impl Service {
                 .auto_date_header(false)
                 .serve_connection(TokioIo::new(stream), service)
         );
+        // Nobody reads from the client any more, so nobody would see that it has gone.
+        let gone = async {
+            follows.notified().await;
+            other_end.gone().await;
+        };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = gone => Ok(()),
             _ = ends.changed() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -253,7 +276,7 @@ impl Service {
                 ask(&self.remote, request).await.map(|response| whole(to_reply(response)))
             }
             Ok(Call::Events) => self.events().await,
-            Ok(Call::Console) => console::read(self.remote.console(), head.uri.query()),
+            Ok(Call::Console) => console::read(self.remote.console(), head.uri.query(), || self.follower()),
             Ok(Call::Type(bytes)) => console::write(&self.remote, bytes).await.map(whole),
             Err(fault) => Err(fault),
         };
@@ -270,8 +293,15 @@ impl Service {
             Response::Instance(instance) => instance.state,
             other => return Ok(whole(Reply::unexpected(&other))),
         };
+        let place = self.follower()?;
         let follow = self.listeners.add(events::message(&Event::State { state }));
-        Ok(response(StatusCode::OK, Some(events::CONTENT_TYPE), Payload::Follow(follow)))
+        Ok(response(StatusCode::OK, Some(events::CONTENT_TYPE), Payload::Follow { follow, _place: place }))
+    }
+
+    /// A place among those who follow.
+    fn follower(&self) -> Result<Place, Fault> {
+        let place = self.followers.clone().try_acquire_owned();
+        place.map_err(|_| Fault::TooManyFollowers { max: MAX_FOLLOWERS })
     }
 }
 

@@ -137,17 +137,22 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-fn lock_folder(path: &Path) -> Result<File, SocketError> {
+/// What group and others may do with a folder: whoever can open it can lock it.
+const OTHERS: u32 = 0o077;
+
+/// Locks the socket's folder. Where others can do so too, as in /tmp, one who keeps it locked keeps nobody from listening.
+fn lock_folder(path: &Path) -> Result<Option<File>, SocketError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = File::open(folder.unwrap_or(Path::new(".")))?;
     for _ in 0..LOCK_TRIES {
         match folder.try_lock() {
-            Ok(()) => return Ok(folder),
+            Ok(()) => return Ok(Some(folder)),
             Err(TryLockError::WouldBlock) => thread::sleep(LOCK_INTERVAL),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
     }
-    Err(SocketError::FolderLocked)
+    let by_others = folder.metadata()?.mode() & OTHERS != 0;
+    if by_others { Ok(None) } else { Err(SocketError::FolderLocked) }
 }
 
 fn identity(metadata: &Metadata) -> (u64, u64) {

@@ -30,6 +30,8 @@ pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
     if let Some(logger) = &config.logger {
         logging::change(logger)?;
     }
+    let log_file =
+        args.log.log_file.as_ref().or(config.logger.as_ref().and_then(|logger| logger.log_path.as_ref()));
     let options = Options {
         id: presence.id().to_owned(),
         console: match &args.console.end {
@@ -42,9 +44,8 @@ pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
             OnReset::Exit => VmmOnReset::Exit,
             OnReset::Restart => VmmOnReset::Restart,
         },
+        log_path: log_file.cloned(),
     };
-    let log_file =
-        args.log.log_file.as_ref().or(config.logger.as_ref().and_then(|logger| logger.log_path.as_ref()));
     if let Some(path) = log_file
         && let Some(guest) = path.metadata().ok().and_then(|log| config.file_of_the_guest(&log))
     {

@@ -8,12 +8,53 @@ use serde_json::json;
 
 use super::configure::empty;
 use super::guest;
-use crate::support::api::{ApiSocket, Connection, request};
+use crate::support::api::{ApiSocket, Connection, EventStream, request};
 use crate::support::kvm::require_kvm;
-use crate::support::process;
+use crate::support::{poll, process};
 
 /// Connections that are served at a time.
 const MAX_CONNECTIONS: usize = 64;
+
+#[test]
+fn followers_that_have_gone_leave_their_places_though_nothing_happens() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let _running = guest("hlt-forever", &socket).launch();
+    for path in ["/rvmm/events", "/rvmm/console?follow=true"] {
+        for _ in 0..3 {
+            let followers: Vec<Connection> = (0..MAX_CONNECTIONS)
+                .map(|_| {
+                    let mut follower = socket.connect();
+                    // What comes behind a request that is never done with is not read.
+                    follower.send(request("GET", path, "") + "X");
+                    follower
+                })
+                .collect();
+            drop(followers);
+        }
+        socket.get("/").json();
+    }
+}
+
+#[test]
+fn followers_do_not_take_every_place() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let _running = guest("hlt-forever", &socket).launch();
+    let mut followers: Vec<EventStream> = (0..48).map(|_| EventStream::open(&socket)).collect();
+    for follower in &mut followers {
+        follower.next();
+    }
+    socket.get("/rvmm/events").assert_refused("follow");
+    socket.get("/rvmm/console?follow=true").assert_refused("follow");
+    socket.get("/").json();
+    drop(followers);
+    assert!(poll(|| {
+        let mut connection = socket.connect();
+        connection.send(request("GET", "/rvmm/events", ""));
+        EventStream::over(connection).next_or_end().is_some()
+    }));
+}
 
 #[test]
 fn a_connection_is_kept_through_writes_reads_and_refusals() {

@@ -209,6 +209,23 @@ fn the_serial_port_goes_where_it_was_told_and_not_beyond_its_limit() {
 }
 
 #[test]
+fn what_rvmm_writes_to_is_no_disk_of_the_guest_whichever_comes_first() {
+    require_kvm!();
+    let (disk, other) = (Disk::new(8, ""), Disk::new(8, ""));
+    let socket = ApiSocket::new();
+    let _running = empty(&socket);
+    let drive = |disk: &Disk| json!({"drive_id": "a", "is_root_device": false, "path_on_host": disk.path()});
+    socket.put("/logger", &json!({"log_path": disk.path(), "level": "Off"})).assert_done();
+    socket.put("/drives/a", &drive(&disk)).assert_done();
+    socket.put("/boot-source", &boot_source("hlt-forever")).assert_done();
+    socket.put("/actions", &json!({"action_type": "InstanceStart"})).assert_refused("cannot log to");
+    socket.put("/drives/a", &drive(&other)).assert_done();
+    start(&socket);
+    let swap = json!({"drive_id": "a", "path_on_host": disk.path()});
+    socket.patch("/drives/a", &swap).assert_refused("where rvmm writes its log");
+}
+
+#[test]
 fn the_log_goes_where_the_socket_says() {
     require_kvm!();
     let folder = tempfile::tempdir().unwrap();

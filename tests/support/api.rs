@@ -187,6 +187,11 @@ impl EventStream {
     pub(crate) fn open(socket: &ApiSocket) -> Self {
         let mut connection = socket.connect();
         connection.send(request("GET", "/rvmm/events", ""));
+        Self::over(connection)
+    }
+
+    /// What comes over a connection that asked for it.
+    pub(crate) fn over(connection: Connection) -> Self {
         Self { stream: connection.stream }
     }
 

@@ -3,7 +3,7 @@
 //! The line is Firecracker's, for what reads it there: wall time and the process's CPU time since the VM was asked to
 //! start, in microseconds and milliseconds. Reads are zeroes. A guest has one line of the log, not as many as it likes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::bus::{BusAction, BusDevice};
 use crate::clock;
@@ -12,6 +12,10 @@ use crate::clock;
 const BOOTED: u8 = 123;
 
 const NS_PER_US: u64 = 1000;
+
+/// Boots of which the log tells at any level, in the life of this process.
+const MAX_TOLD: u32 = 64;
+static BOOTS: AtomicU32 = AtomicU32::new(0);
 
 /// A moment by two clocks.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +52,11 @@ impl BusDevice for BootTimer {
 
     fn write(&self, offset: u64, data: &[u8]) -> BusAction {
         if (offset, data) == (0, &[BOOTED]) && !self.told.swap(true, Ordering::Relaxed) {
-            // It was asked for, so it is told also where the log has warnings only.
-            let level = if log::log_enabled!(log::Level::Info) { log::Level::Info } else { log::Level::Warn };
+            // It was asked for, so it is told also where the log has warnings only; not of a guest that restarts for ever.
+            let first = BOOTS.load(Ordering::Relaxed) < MAX_TOLD;
+            BOOTS.fetch_add(u32::from(first), Ordering::Relaxed);
+            let shown = !first || log::log_enabled!(log::Level::Info);
+            let level = if shown { log::Level::Info } else { log::Level::Warn };
             log::log!(level, "{}", line(self.start, Moment::now()));
         }
         BusAction::None

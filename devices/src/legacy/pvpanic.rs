@@ -3,6 +3,7 @@
 //! One byte: reading it says which events the device knows, writing it tells of one.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use log::warn;
 use serde::Serialize;
@@ -17,8 +18,9 @@ const PANICKED: u8 = 1 << 0;
 /// It has panicked, and a crash kernel takes over.
 const CRASH_LOADED: u8 = 1 << 1;
 
-/// Panics that are logged; a guest can make up as many as it likes.
-const MAX_WARNINGS: u64 = 4;
+/// Panics that are logged in the life of this process; a guest can make up as many as it likes, and restart in between.
+const MAX_WARNINGS: u32 = 8;
+static WARNINGS: AtomicU32 = AtomicU32::new(0);
 
 /// Called when the guest tells of a panic, in its vCPU's thread.
 pub type PanicListener = Box<dyn Fn() + Send + Sync>;
@@ -60,7 +62,8 @@ impl BusDevice for Pvpanic {
     fn write(&self, _offset: u64, data: &[u8]) -> BusAction {
         if data.first().is_some_and(|events| events & (PANICKED | CRASH_LOADED) != 0) {
             self.metrics.panics.increment();
-            if self.metrics.panics.get() <= MAX_WARNINGS {
+            if WARNINGS.load(Ordering::Relaxed) < MAX_WARNINGS {
+                WARNINGS.fetch_add(1, Ordering::Relaxed);
                 warn!("the guest's kernel says that it has panicked");
             }
             if let Some(listener) = self.listener.get() {
@@ -75,7 +78,7 @@ impl BusDevice for Pvpanic {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 

@@ -50,6 +50,14 @@ pub struct BootSource<'a> {
     pub rsdp: u64,
 }
 
+/// Opens `path` as a kernel or initrd is opened, and looks no further.
+///
+/// # Errors
+/// [`ImageError`] when it is not there, cannot be read, or is not a file with something in it.
+pub fn check(path: &std::path::Path) -> Result<(), ImageError> {
+    image::open(path).map(drop)
+}
+
 /// Loads what `source` names into `memory` (zeroed) and writes what the kernel is told at its start.
 ///
 /// Fails without side effects outside of `memory`, which then is of no more use.

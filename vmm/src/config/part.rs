@@ -1,13 +1,12 @@
 //! The configuration piece by piece, as REST gives it before the VM starts.
 
-use std::fs::File;
-
 use serde::Deserialize;
 
 use super::{
     BalloonConfig, BlockConfig, BootSourceConfig, ConfigError, CpuConfig, CpuTemplate, EntropyConfig,
     MachineConfig, MetricsConfig, MmdsConfig, NetConfig, SerialConfig, StaticTemplate, VmConfig, VsockConfig,
 };
+use crate::boot;
 use crate::memory::HugePages;
 
 /// Changes to vCPUs and memory; what is absent stays as it is.
@@ -134,11 +133,7 @@ impl BootSourceConfig {
         for (what, path) in [("kernel", Some(&self.kernel_image_path)), ("initrd", self.initrd_path.as_ref())]
         {
             let Some(path) = path else { continue };
-            // A named pipe would wait for its writer.
-            let opened = path.metadata().and_then(|metadata| {
-                if metadata.is_file() { File::open(path).map(drop) } else { Err(not_a_file()) }
-            });
-            opened.map_err(|error| ConfigError::BootFile {
+            boot::check(path).map_err(|error| ConfigError::BootFile {
                 what,
                 path: path.clone(),
                 message: error.to_string(),
@@ -146,10 +141,6 @@ impl BootSourceConfig {
         }
         Ok(())
     }
-}
-
-fn not_a_file() -> std::io::Error {
-    std::io::Error::other("it is not a regular file")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Where the bytes go that the guest writes to its consoles.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -108,6 +108,11 @@ impl Output {
     pub fn taped(mut self, tape: Option<Arc<Tape>>) -> Self {
         self.tape = tape;
         self
+    }
+
+    /// What the host knows of the file, if there is one.
+    pub fn metadata(&self) -> Option<Metadata> {
+        self.file.as_ref().and_then(|file| file.metadata().ok())
     }
 
     /// Whether the console is standard input and output.

@@ -37,6 +37,14 @@ pub enum ControllerError {
         /// What the guest has it as.
         guest: PathBuf,
     },
+    /// The file for the log is one of the guest's.
+    #[error("cannot log to {}: the guest has it as {}; log to another file", path.display(), guest.display())]
+    LogOfTheGuest {
+        /// Its path.
+        path: PathBuf,
+        /// What the guest has it as.
+        guest: PathBuf,
+    },
     /// The host refused something that every process has.
     #[error("cannot {what}")]
     Host {

@@ -1,7 +1,8 @@
 //! What happens to a VM, told to whoever listens.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use devices::rate_limiter::{Budget, TokenBucketConfig};
 use serde::Serialize;
 
 use super::request::State;
@@ -43,20 +44,41 @@ pub enum Event {
 
 type Listener = Box<dyn Fn(&Event) + Send + Sync>;
 
+/// Events that a guest can make up, as many of them as pass; the rest is not told.
+const OF_GUEST: TokenBucketConfig = TokenBucketConfig { size: 32, refill_time: 1000, one_time_burst: None };
+
 /// Where events go.
-#[derive(Clone, Default)]
-pub(crate) struct Events(Arc<OnceLock<Listener>>);
+#[derive(Clone)]
+pub(crate) struct Events {
+    listener: Arc<OnceLock<Listener>>,
+    of_guest: Arc<Mutex<Option<Budget>>>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { listener: Arc::default(), of_guest: Arc::new(Mutex::new(Budget::new(&OF_GUEST))) }
+    }
+}
 
 impl Events {
     /// Has `listener` called with every event from now on, in the thread that it happens in: it must neither block nor take
     /// long. The first listener stays.
     pub(super) fn listen(&self, listener: Listener) {
-        let _ = self.0.set(listener);
+        let _ = self.listener.set(listener);
     }
 
     pub(crate) fn tell(&self, event: &Event) {
-        if let Some(listener) = self.0.get() {
+        if let Some(listener) = self.listener.get() {
             listener(event);
+        }
+    }
+
+    /// Tells an event that a guest can make up as often as it likes. It cannot push those who listen off with it.
+    pub(crate) fn tell_of_guest(&self, event: &Event) {
+        let mut budget = self.of_guest.lock().unwrap_or_else(PoisonError::into_inner);
+        if budget.as_mut().is_none_or(|budget| budget.spend(1)) {
+            drop(budget);
+            self.tell(event);
         }
     }
 }

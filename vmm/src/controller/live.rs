@@ -1,11 +1,13 @@
 //! A VM while its guest is there: what it does for requests, one at a time, in the main thread.
 
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 
 use devices::metrics::Counter;
 use serde::Serialize;
 
-use super::request::{Answer, Instance, Metrics, Refusal, Request, Response, State};
+use super::request::{Answer, DriveUpdate, Instance, Metrics, Refusal, Request, Response, State};
 use super::{Controller, changes};
 use crate::config::LoggerConfig;
 use crate::console::Output;
@@ -107,7 +109,10 @@ impl Controller {
                 .map(|()| Response::Done)
                 .map_err(|source| Refusal::Device { what: "press Ctrl-Alt-Del", source: source.into() }),
             Request::Type(bytes) => Ok(Response::Typed(devices.input_port().enqueue(&bytes))),
-            Request::UpdateDrive(update) => changes::drive(update, &mut self.config, devices),
+            Request::UpdateDrive(update) => {
+                self.refuse_outputs(&update, &live.output)?;
+                changes::drive(update, &mut self.config, devices)
+            }
             Request::UpdateNet(update) => changes::net(&update, &mut self.config, devices),
             Request::GetBalloon => {
                 changes::balloon(devices, |balloon| Ok(Response::Balloon(Box::new(balloon.config().clone()))))
@@ -146,8 +151,23 @@ impl Controller {
         if let Some(apply) = &self.logger {
             apply(&logger).map_err(Refusal::Logger)?;
         }
+        if logger.log_path.is_some() {
+            self.options.log_path.clone_from(&logger.log_path);
+        }
         self.config.logger = Some(logger);
         Ok(Response::Done)
+    }
+
+    /// Refuses a file for a disk that rvmm itself writes to.
+    fn refuse_outputs(&self, update: &DriveUpdate, console: &Output) -> Result<(), Refusal> {
+        let Some(path) = &update.path_on_host else { return Ok(()) };
+        let Ok(wanted) = path.metadata() else { return Ok(()) };
+        let log = self.options.log_path.as_ref().and_then(|path| path.metadata().ok());
+        let metrics = self.metrics_file.as_ref().and_then(|file| file.metadata().ok());
+        let outputs = [("log", log), ("metrics", metrics), ("console", console.metadata())];
+        let same = |file: &Metadata| (file.dev(), file.ino()) == (wanted.dev(), wanted.ino());
+        let taken = outputs.iter().find(|(_, file)| file.as_ref().is_some_and(same));
+        taken.map_or(Ok(()), |(output, _)| Err(Refusal::OwnOutput { path: path.clone(), output }))
     }
 
     /// Reads every counter, those of `vm` included.

@@ -9,7 +9,7 @@ mod remote;
 mod request;
 
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -60,6 +60,8 @@ pub struct Options {
     pub console: ConsoleConfig,
     /// What a reset does.
     pub on_reset: OnReset,
+    /// The file that the process logs to, if it is one; no disk of the guest may be that.
+    pub log_path: Option<PathBuf>,
 }
 
 /// Why the VM ended well.
@@ -228,7 +230,7 @@ impl Controller {
                     drop(vm);
                     log::info!("the guest restarts");
                     self.counted.restarts.increment();
-                    self.told.tell(&Event::Restart);
+                    self.told.tell_of_guest(&Event::Restart);
                     let vm = Vm::create(&self.config, &output, &self.metadata)?;
                     live = self.start(vm, output)?;
                     continue;
@@ -253,12 +255,23 @@ impl Controller {
     /// [`ControllerError`]; nothing is left behind, and it can be tried again.
     fn begin(&mut self) -> Result<Live, ControllerError> {
         self.open_metrics()?;
+        self.check_log()?;
         let output = Output::open(&self.options.console, &self.config)?.taped(self.tape.clone());
         let vm = Vm::create(&self.config, &output, &self.metadata).inspect_err(|_| output.abandon())?;
         output
             .begin()
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
         self.start(vm, output)
+    }
+
+    /// The log may have come before the drive whose file it is.
+    fn check_log(&self) -> Result<(), ControllerError> {
+        let Some(path) = &self.options.log_path else { return Ok(()) };
+        let file = path.metadata().ok();
+        match file.and_then(|file| self.config.file_of_the_guest(&file).map(Path::to_owned)) {
+            None => Ok(()),
+            Some(guest) => Err(ControllerError::LogOfTheGuest { path: path.clone(), guest }),
+        }
     }
 
     /// The VM is in `state` from now on.
@@ -370,11 +383,11 @@ impl Controller {
     /// Has devices that fail, and a guest that panics, tell of it.
     fn watch_failures(&self, vm: &Vm) {
         let told = self.told.clone();
-        vm.devices().pvpanic.listen(Box::new(move || told.tell(&Event::Panic)));
+        vm.devices().pvpanic.listen(Box::new(move || told.tell_of_guest(&Event::Panic)));
         for (slot, device) in vm.devices().virtio.iter().zip(0..) {
             let told = self.told.clone();
             slot.core.on_failure(Box::new(move |device_type, message| {
-                told.tell(&Event::DeviceError { device_type, device, message: message.to_owned() });
+                told.tell_of_guest(&Event::DeviceError { device_type, device, message: message.to_owned() });
             }));
         }
     }

@@ -219,6 +219,14 @@ pub enum Refusal {
     /// The metadata cannot be changed so.
     #[error(transparent)]
     Mmds(#[from] StoreError),
+    /// A disk cannot be what rvmm itself writes to.
+    #[error("{} is where rvmm writes its {output}; give another file", path.display())]
+    OwnOutput {
+        /// The file that was given.
+        path: PathBuf,
+        /// What is written there.
+        output: &'static str,
+    },
     /// There is no such device.
     #[error("there is no {kind} \"{id}\"; this VM has {}", Known(known))]
     NoSuchDevice {
