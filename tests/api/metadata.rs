@@ -25,7 +25,7 @@ fn metadata_is_written_read_and_changed_before_the_vm_starts_and_while_it_runs()
         socket.patch("/mmds", &json!({"a": {"b": null, "d": "e"}})).assert_done();
         let metadata = json!({"a": {"d": "e"}, "c": [1]});
         assert_eq!(socket.get("/mmds").json(), metadata);
-        socket.put("/mmds", &json!([1, 2])).assert_refused("expected an object");
+        socket.put("/mmds", &json!([1, 2])).assert_refused("not an array");
         socket.connect().ask("PUT", "/mmds", "{").assert_refused("EOF");
         assert_eq!(socket.get("/mmds").json(), metadata);
     }

@@ -86,11 +86,14 @@ fn a_bad_configuration_file_is_refused() {
     for (content, words) in [
         ("", &["line 1"][..]),
         ("{", &["line 1"]),
-        ("[]", &[]),
+        ("[]", &["an array, expected an object", "line 1"]),
         (r#"{"boot-source": {"kernel_image_path": "k"}, "colour": 1}"#, &["colour", "line 1"]),
         (r#"{"boot-source": {"kernel_image_path": "k", "colour": 1}}"#, &["colour", "line 1"]),
         (r#"{"boot-source": {}}"#, &["kernel_image_path"]),
-        (r#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"vcpu_count": "two"}}"#, &["two"]),
+        (
+            r#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"vcpu_count": "two"}}"#,
+            &["machine-config.vcpu_count: ", "two"],
+        ),
         (r#"{"machine-config": {"vcpu_count": 1, "mem_size_mib": 64}}"#, &["--kernel"]),
     ] {
         let (folder, rvmm) = config_file(content);

@@ -30,6 +30,7 @@ pub use serial::SerialConfig;
 pub use transport::Transport;
 
 pub use crate::cpu::template::{CpuConfig, CpuTemplate, StaticTemplate};
+use crate::json::{self, JsonError};
 use crate::memory::{HugePages, MIB};
 pub use crate::metrics::MetricsConfig;
 
@@ -182,9 +183,9 @@ impl VmConfig {
     /// Reads a configuration from JSON.
     ///
     /// # Errors
-    /// What is wrong, with its line and column: syntax, an unknown key, a value of the wrong type.
-    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
+    /// What is wrong, with its field, line and column: syntax, an unknown key, a value of the wrong type.
+    pub fn from_json(text: &str) -> Result<Self, JsonError> {
+        json::read(text.as_bytes())
     }
 
     /// Checks everything that can be checked without opening a file.
