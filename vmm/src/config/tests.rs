@@ -125,6 +125,34 @@ fn two_drives_of_one_name_and_two_roots_are_refused() {
 }
 
 #[test]
+fn two_drives_share_a_file_only_when_neither_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    std::fs::write(&image, [0; 512]).unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&image, &link).unwrap();
+    let vm = |path: &Path, read_only: bool| {
+        let drive = |id: &str, path: &Path, read_only: bool| serde_json::json!({"drive_id": id, "is_root_device": false, "path_on_host": path, "is_read_only": read_only});
+        let drives = [
+            drive("a", &image, true),
+            drive("other", Path::new("/no/such"), false),
+            drive("b", path, read_only),
+        ];
+        let mut vm = small();
+        vm.drives = drives.into_iter().map(|drive| serde_json::from_value(drive).unwrap()).collect();
+        vm.validate()
+    };
+    assert_eq!(vm(&link, true), Ok(()));
+    for path in [&image, &link] {
+        let error = vm(path, false).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("drives \"a\" and \"b\" both have {}: ", path.display())),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn devices_are_not_where_the_kernel_is_told_not_to_look() {
     let of = |cmdline: &str, transport| {
         let mut vm = VmConfig::default();
