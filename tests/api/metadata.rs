@@ -102,3 +102,13 @@ fn metadata_comes_from_a_file_as_well() {
         assert!(ended.stderr.contains("--metadata ") && ended.stderr.contains(finding), "{ended:#?}");
     }
 }
+
+#[test]
+fn metadata_that_no_interface_leads_to_is_warned_of() {
+    require_kvm!();
+    let file = Disk::with_content(br#"{"id": "i-1"}"#);
+    let ended = Rvmm::guest("hello").arg("--metadata").arg(file.path()).run();
+    assert_eq!(ended.code(), 0);
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:#?}");
+    assert!(ended.stderr.contains("--metadata ") && ended.stderr.contains("mmds-config"), "{ended:#?}");
+}
