@@ -45,6 +45,9 @@ fn usage_errors_are_one_line_and_exit_code_2() {
         (&["--kernel", "k", "--log-level", "loud"], &["loud", "debug"]),
         (&["--kernel", "k", "--append", "a", "--cmdline", "b"], &["--append", "--cmdline"]),
         (&["dokter"], &["doctor"]),
+        (&["--kernel", "k", "debug"], &["'debug' is neither an option nor a command"]),
+        (&["--kernel", "k", "ps"], &["'ps' cannot be used with '--kernel"]),
+        (&["--kernel", "k", "--id", ""], &["''", "--id"]),
     ] {
         refused(Rvmm::new().args(args), 2, words);
     }
