@@ -208,7 +208,7 @@ pub(crate) struct RunArgs {
     pub(crate) on_reset: OnReset,
 
     /// Name of the VM, which rvmm ps shows and other verbs take [default: one is made up].
-    #[arg(long, value_name = "NAME", help_heading = "Machine")]
+    #[arg(long, value_name = "NAME", help_heading = "Machine", value_parser = a_name)]
     pub(crate) id: Option<String>,
 
     /// Disk image with the root file system: /dev/vda, and root=/dev/vda on the kernel command line.
@@ -353,6 +353,11 @@ impl RunArgs {
 
 fn whole_number(text: &str) -> Result<u32, &'static str> {
     text.parse().map_err(|_| "expected a whole number")
+}
+
+/// Which characters a name has is said where it is taken; one that is empty could not be seen there.
+fn a_name(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("a name cannot be empty") } else { Ok(text.to_owned()) }
 }
 
 /// The whole command line, for what is generated from it.

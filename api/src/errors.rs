@@ -92,12 +92,6 @@ impl From<Refusal> for Fault {
     }
 }
 
-impl From<serde_json::Error> for Fault {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Json(error.to_string())
-    }
-}
-
 /// The body of a refusal.
 #[derive(Serialize)]
 pub(crate) struct FaultMessage {

@@ -4,6 +4,7 @@ mod table;
 
 use serde::de::DeserializeOwned;
 use vmm::controller::{Request, Response};
+use vmm::json;
 
 use crate::errors::Fault;
 use crate::reply::Reply;
@@ -12,9 +13,6 @@ pub use table::endpoints;
 
 /// Bytes that a body may have.
 pub const MAX_BODY: usize = 51_200;
-
-/// Bytes of the path to a field that are worth saying.
-const MAX_FIELD: usize = 120;
 
 /// The methods that the API knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,22 +86,9 @@ impl Call {
     }
 }
 
-/// Reads a body, which is an object.
+/// Reads a body.
 pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
-    // serde would read the fields of an object from an array, in their order.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(Fault::Json("invalid type: an array, expected an object".to_owned()));
-    }
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let (path, inner) = (error.path().to_string(), error.inner());
-        // There is none to an error of the whole, nor to one of syntax at the beginning.
-        let named = path.len() <= MAX_FIELD
-            && path.starts_with(|first: char| first.is_alphanumeric() || first == '_');
-        Fault::Json(if named { format!("{path}: {inner}") } else { inner.to_string() })
-    })?;
-    json.end()?;
-    Ok(value)
+    json::read(body).map_err(|error| Fault::Json(error.to_string()))
 }
 
 /// The id in the path has to be the one in the body.

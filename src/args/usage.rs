@@ -1,6 +1,6 @@
 //! Why parsing ended without something to do: help was asked for, or the command line is wrong.
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 const MEND: &str = "see rvmm --help";
 
@@ -24,8 +24,21 @@ impl Stop {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 Self::Text(format!("{}\n", text.trim_end()))
             }
+            // clap takes any further word for a verb, and would say that this one cannot stand beside options.
+            ErrorKind::ArgumentConflict => match stray_word(error) {
+                Some(word) => Self::usage(&format!("'{word}' is neither an option nor a command")),
+                None => Self::usage(&one_line(&text)),
+            },
             _ => Self::usage(&one_line(&text)),
         }
+    }
+}
+
+/// The word that was taken for a verb and is none.
+fn stray_word(error: &clap::Error) -> Option<&str> {
+    match error.get(ContextKind::InvalidSubcommand)? {
+        ContextValue::String(word) if super::command().find_subcommand(word).is_none() => Some(word),
+        _ => None,
     }
 }
 

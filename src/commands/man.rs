@@ -79,4 +79,19 @@ mod tests {
             assert!(page.contains(&word), "{word} is missing");
         }
     }
+
+    #[test]
+    fn the_options_of_a_run_and_the_verbs_are_explained_where_the_command_line_is() {
+        let text = include_str!("../../docs/command-line.md");
+        let command = args::command();
+        let options = command.get_arguments().filter_map(|option| Some(format!("`--{}", option.get_long()?)));
+        for option in options.filter(|option| !matches!(option.as_str(), "`--help" | "`--version")) {
+            let ends = |rest: &str| rest.starts_with(['`', ' ']);
+            let explained = text.match_indices(&option).any(|(at, _)| ends(&text[at + option.len()..]));
+            assert!(explained, "{option} is missing");
+        }
+        for verb in command.get_subcommands() {
+            assert!(text.contains(verb.get_name()), "{} is missing", verb.get_name());
+        }
+    }
 }

@@ -53,12 +53,20 @@ pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
     }
     let policy = args.control.seccomp_filter.as_deref().map(Policy::read).transpose()?;
     let can_start = config.boot_source.is_some();
+    // A client of the socket could name an interface before the guest starts, which is at once.
+    let unreachable = can_start && config.mmds_config.is_none();
     let mut controller = Controller::new(config, options)?;
     controller.log_with(Box::new(logging::change));
     if let Some(policy) = &policy {
         controller.confine_with(policy.clone());
     }
     controller.give_metadata(metadata(args)?);
+    if unreachable && let Some(path) = &args.metadata.metadata {
+        log::warn!(
+            "--metadata {}: the guest cannot read it; name the network interface that leads there, as mmds-config in --config-file",
+            path.display()
+        );
+    }
     let filter = policy.map(|policy| policy.api);
     let limits = Limits { body: args.control.http_api_max_payload_size, filter };
     presence.appear(&mut controller, args, limits, can_start)?;

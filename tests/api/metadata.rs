@@ -25,7 +25,7 @@ fn metadata_is_written_read_and_changed_before_the_vm_starts_and_while_it_runs()
         socket.patch("/mmds", &json!({"a": {"b": null, "d": "e"}})).assert_done();
         let metadata = json!({"a": {"d": "e"}, "c": [1]});
         assert_eq!(socket.get("/mmds").json(), metadata);
-        socket.put("/mmds", &json!([1, 2])).assert_refused("expected an object");
+        socket.put("/mmds", &json!([1, 2])).assert_refused("not an array");
         socket.connect().ask("PUT", "/mmds", "{").assert_refused("EOF");
         assert_eq!(socket.get("/mmds").json(), metadata);
     }
@@ -101,4 +101,14 @@ fn metadata_comes_from_a_file_as_well() {
         assert_eq!(ended.code(), 1);
         assert!(ended.stderr.contains("--metadata ") && ended.stderr.contains(finding), "{ended:#?}");
     }
+}
+
+#[test]
+fn metadata_that_no_interface_leads_to_is_warned_of() {
+    require_kvm!();
+    let file = Disk::with_content(br#"{"id": "i-1"}"#);
+    let ended = Rvmm::guest("hello").arg("--metadata").arg(file.path()).run();
+    assert_eq!(ended.code(), 0);
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:#?}");
+    assert!(ended.stderr.contains("--metadata ") && ended.stderr.contains("mmds-config"), "{ended:#?}");
 }

@@ -124,3 +124,15 @@ fn a_console_file_keeps_its_content_when_there_is_no_vm() {
     assert_eq!(fs::read_to_string(&old).unwrap(), "kept");
     assert!(!new.exists());
 }
+
+#[test]
+fn one_image_twice_in_one_vm_is_refused_by_the_names_of_both_drives() {
+    require_kvm!();
+    let disk = Disk::new(8, "shared");
+    let path = disk.path();
+    let twice = |first: &str, second: &str| hello().disk(&path, first).disk(&path, second);
+    let words = ["\"a\"", "\"b\"", path.to_str().unwrap(), "read-only"];
+    refused(twice(",id=a", ",id=b"), 1, &words);
+    refused(twice(",id=a,readonly", ",id=b"), 1, &words);
+    assert_eq!(twice(",id=a,readonly", ",id=b,readonly").run().code(), 0);
+}

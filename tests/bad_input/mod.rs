@@ -45,6 +45,9 @@ fn usage_errors_are_one_line_and_exit_code_2() {
         (&["--kernel", "k", "--log-level", "loud"], &["loud", "debug"]),
         (&["--kernel", "k", "--append", "a", "--cmdline", "b"], &["--append", "--cmdline"]),
         (&["dokter"], &["doctor"]),
+        (&["--kernel", "k", "debug"], &["'debug' is neither an option nor a command"]),
+        (&["--kernel", "k", "ps"], &["'ps' cannot be used with '--kernel"]),
+        (&["--kernel", "k", "--id", ""], &["''", "--id"]),
     ] {
         refused(Rvmm::new().args(args), 2, words);
     }
@@ -86,11 +89,14 @@ fn a_bad_configuration_file_is_refused() {
     for (content, words) in [
         ("", &["line 1"][..]),
         ("{", &["line 1"]),
-        ("[]", &[]),
+        ("[]", &["an array, expected an object", "line 1"]),
         (r#"{"boot-source": {"kernel_image_path": "k"}, "colour": 1}"#, &["colour", "line 1"]),
         (r#"{"boot-source": {"kernel_image_path": "k", "colour": 1}}"#, &["colour", "line 1"]),
         (r#"{"boot-source": {}}"#, &["kernel_image_path"]),
-        (r#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"vcpu_count": "two"}}"#, &["two"]),
+        (
+            r#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"vcpu_count": "two"}}"#,
+            &["machine-config.vcpu_count: ", "two"],
+        ),
         (r#"{"machine-config": {"vcpu_count": 1, "mem_size_mib": 64}}"#, &["--kernel"]),
     ] {
         let (folder, rvmm) = config_file(content);

@@ -1,5 +1,6 @@
 //! What a VM is made of. Flags, a JSON file and REST bodies all become a [`VmConfig`], and it is validated here, once.
 
+mod drives;
 mod error;
 mod logger;
 mod net;
@@ -9,7 +10,6 @@ mod serial;
 mod tests;
 mod transport;
 
-use std::collections::HashSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ pub use serial::SerialConfig;
 pub use transport::Transport;
 
 pub use crate::cpu::template::{CpuConfig, CpuTemplate, StaticTemplate};
+use crate::json::{self, JsonError};
 use crate::memory::{HugePages, MIB};
 pub use crate::metrics::MetricsConfig;
 
@@ -182,12 +183,12 @@ impl VmConfig {
     /// Reads a configuration from JSON.
     ///
     /// # Errors
-    /// What is wrong, with its line and column: syntax, an unknown key, a value of the wrong type.
-    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
+    /// What is wrong, with its field, line and column: syntax, an unknown key, a value of the wrong type.
+    pub fn from_json(text: &str) -> Result<Self, JsonError> {
+        json::read(text.as_bytes())
     }
 
-    /// Checks everything that can be checked without opening a file.
+    /// Checks everything that can be checked without opening a file, for a VM that is to start.
     ///
     /// # Errors
     /// The first thing that is wrong, with its value and the mend.
@@ -195,13 +196,14 @@ impl VmConfig {
         if self.boot_source.is_none() {
             return Err(ConfigError::NoKernel);
         }
-        self.validate_parts()
+        self.validate_parts()?;
+        drives::validate_files(&self.drives)
     }
 
     /// Checks the same but for the kernel, which may still come.
     fn validate_parts(&self) -> Result<(), ConfigError> {
         self.validate_machine()?;
-        self.validate_drives()?;
+        drives::validate(&self.drives)?;
         net::validate(&self.network_interfaces, self.machine_config.track_dirty_pages)?;
         if let Some(mmds) = &self.mmds_config {
             mmds.validate(&self.network_interfaces)?;
@@ -252,24 +254,6 @@ impl VmConfig {
             HugePages::Hugetlb2M => Err(ConfigError::BalloonOfHugePages),
             HugePages::None | HugePages::Transparent => Ok(()),
         }
-    }
-
-    fn validate_drives(&self) -> Result<(), ConfigError> {
-        let mut ids = HashSet::new();
-        let mut root: Option<&str> = None;
-        for drive in &self.drives {
-            let id = drive.drive_id.as_str();
-            if !ids.insert(id) {
-                return Err(ConfigError::DuplicateDrive { id: id.to_owned() });
-            }
-            if drive.is_root_device
-                && let Some(first) = root.replace(id)
-            {
-                return Err(ConfigError::TwoRootDevices { first: first.to_owned(), second: id.to_owned() });
-            }
-            drive.validate()?;
-        }
-        Ok(())
     }
 
     /// The file of this VM that `file` is, if it is one: rvmm must not write its own output there.

@@ -11,6 +11,7 @@ pub mod controller;
 pub mod cpu;
 mod device_set;
 mod event_loop;
+pub mod json;
 pub mod kvm;
 pub mod layout;
 pub mod memory;

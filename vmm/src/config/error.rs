@@ -63,6 +63,19 @@ pub enum ConfigError {
         /// The id.
         id: String,
     },
+    /// Two drives with one file, to which one of them writes.
+    #[error(
+        "drives \"{first}\" and \"{second}\" both have {}: give each a file of its own, or make both read-only",
+        path.display()
+    )]
+    SharedFile {
+        /// One id.
+        first: String,
+        /// The other.
+        second: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// Two root devices.
     #[error("drives \"{first}\" and \"{second}\" are both the root device: only one can be")]
     TwoRootDevices {

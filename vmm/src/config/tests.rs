@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn config(json: &str) -> Result<VmConfig, serde_json::Error> {
-    serde_json::from_str(json)
+fn config(json: &str) -> Result<VmConfig, JsonError> {
+    VmConfig::from_json(json)
 }
 
 const SMALL: &str = r#"{"boot-source": {"kernel_image_path": "vmlinux"}}"#;
@@ -125,6 +125,34 @@ fn two_drives_of_one_name_and_two_roots_are_refused() {
 }
 
 #[test]
+fn two_drives_share_a_file_only_when_neither_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    std::fs::write(&image, [0; 512]).unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&image, &link).unwrap();
+    let vm = |path: &Path, read_only: bool| {
+        let drive = |id: &str, path: &Path, read_only: bool| serde_json::json!({"drive_id": id, "is_root_device": false, "path_on_host": path, "is_read_only": read_only});
+        let drives = [
+            drive("a", &image, true),
+            drive("other", Path::new("/no/such"), false),
+            drive("b", path, read_only),
+        ];
+        let mut vm = small();
+        vm.drives = drives.into_iter().map(|drive| serde_json::from_value(drive).unwrap()).collect();
+        vm.validate()
+    };
+    assert_eq!(vm(&link, true), Ok(()));
+    for path in [&image, &link] {
+        let error = vm(path, false).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("drives \"a\" and \"b\" both have {}: ", path.display())),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn devices_are_not_where_the_kernel_is_told_not_to_look() {
     let of = |cmdline: &str, transport| {
         let mut vm = VmConfig::default();
@@ -162,4 +190,44 @@ fn a_cpu_template_is_a_part_of_the_configuration() {
     assert_eq!(config(&serde_json::to_string(&first).unwrap()).unwrap(), first);
     let long = text.replace("\"1\"", &vec!["\"1\""; 256].join(","));
     assert!(config(&long).unwrap().validate().unwrap_err().to_string().contains("256 KVM capabilities"));
+}
+
+fn refusal(text: &str) -> String {
+    VmConfig::from_json(text).unwrap_err().to_string()
+}
+
+#[test]
+fn an_error_names_the_field_and_its_place() {
+    let error = refusal(r#"{"machine-config": {"vcpu_count": "1", "mem_size_mib": 64}}"#);
+    assert_eq!(
+        error,
+        "machine-config.vcpu_count: invalid type: string \"1\", expected u32 at line 1 column 37"
+    );
+    let error = refusal("{\"drives\": [\n{\"drive_id\": \"a\", \"is_root_device\": 0}]}");
+    assert!(error.starts_with("drives[0].is_root_device: ") && error.contains("at line 2 "), "{error}");
+    assert_eq!(refusal("{} x"), "trailing characters at line 1 column 4");
+    assert_eq!(refusal(""), "EOF while parsing a value at line 1 column 0");
+}
+
+#[test]
+fn an_array_is_no_object_wherever_it_stands() {
+    let kernel = r#""boot-source": {"kernel_image_path": "k"}"#;
+    for (field, text) in [
+        ("", r#"[{"kernel_image_path": "k"}]"#.to_owned()),
+        ("", "[]".to_owned()),
+        ("boot-source: ", r#"{"boot-source": ["k"]}"#.to_owned()),
+        ("entropy: ", format!(r#"{{{kernel}, "entropy": []}}"#)),
+        ("entropy.rate_limiter: ", format!(r#"{{{kernel}, "entropy": {{"rate_limiter": []}}}}"#)),
+        ("drives[0]: ", format!(r#"{{{kernel}, "drives": [["a", true, "b"]]}}"#)),
+        (
+            "cpu-config.msr_modifiers[0]: ",
+            r#"{"cpu-config": {"msr_modifiers": [["0x10", "0b1"]]}}"#.to_owned(),
+        ),
+    ] {
+        let error = refusal(&text);
+        let expected = format!("{field}invalid type: an array, expected an object");
+        assert!(error.starts_with(&expected), "{text}: {error}");
+    }
+    let error = CpuTemplate::from_json("[]").unwrap_err().to_string();
+    assert!(error.contains("expected an object"), "{error}");
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{MAX_MODIFIERS, builtins};
+use crate::json::JsonError;
 
 /// A template that cannot be kept to.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -79,7 +80,7 @@ pub enum TemplateFileError {
         path: PathBuf,
         /// What is wrong, and where.
         #[source]
-        source: serde_json::Error,
+        source: JsonError,
     },
 }
 

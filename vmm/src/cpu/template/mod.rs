@@ -28,6 +28,8 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::{self, JsonError};
+
 pub use self::bitmap::Bitmap;
 pub use self::builtin::builtins;
 pub use self::capability::KvmCapability;
@@ -108,9 +110,9 @@ impl CpuTemplate {
     ///
     /// # Errors
     /// What is wrong, with its line and column.
-    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
-        let template: Self = serde_json::from_str(text)?;
-        template.validate().map_err(serde::de::Error::custom)?;
+    pub fn from_json(text: &str) -> Result<Self, JsonError> {
+        let template: Self = json::read(text.as_bytes())?;
+        template.validate().map_err(|error| JsonError::of(&error))?;
         Ok(template)
     }
 
