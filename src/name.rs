@@ -12,6 +12,7 @@
 //! The lock goes with the process, however that ends; a folder that was left behind is taken over by the next VM of that
 //! name, or cleared by `rvmm rm`.
 
+mod holder;
 pub(crate) mod known;
 pub(crate) mod process;
 
@@ -19,7 +20,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,8 +57,8 @@ pub(crate) fn invent() -> String {
 pub(crate) enum TakeError {
     /// A VM of this name is running.
     Running {
-        /// Its process.
-        pid: String,
+        /// Its process, if that is known.
+        pid: Option<u32>,
     },
     /// It is no name, or the host refuses it.
     Refused(String),
@@ -67,6 +68,7 @@ impl fmt::Display for TakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Running { pid } => {
+                let pid = number(*pid);
                 write!(f, "a VM of this name is running (pid {pid}); end it, or choose another name")
             }
             Self::Refused(why) => f.write_str(why),
@@ -171,14 +173,12 @@ fn lock(folder: &Path) -> Result<File, TakeError> {
             "{folder} comes and goes; remove it, or choose another name"
         )));
     };
-    Err(TakeError::Running { pid: read_pid(&lock) })
+    Err(TakeError::Running { pid: holder::find(&lock) })
 }
 
-/// What is in the file of a name.
-fn read_pid(file: &File) -> String {
-    let mut pid = String::new();
-    let _ = file.take(16).read_to_string(&mut pid);
-    pid.trim().to_owned()
+/// The number of a process, as it is shown.
+fn number(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
 }
 
 /// Whether `path` still names `file`. When its owner removed it between our opening and our locking, the lock is worth

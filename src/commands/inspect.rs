@@ -34,7 +34,7 @@ struct Paths {
 /// What is known of one that runs.
 #[derive(Debug, Serialize)]
 struct Alive {
-    pid: u32,
+    pid: Option<u32>,
     uptime_s: u64,
     instance: Value,
     config: Value,

@@ -64,7 +64,7 @@ impl Row {
         Self {
             id,
             state: state.unwrap_or_else(|| "Silent".to_owned()),
-            pid: Some(pid),
+            pid,
             vcpus: machine("vcpu_count"),
             memory_mib: machine("mem_size_mib"),
             uptime_s: Some(vm.uptime()),

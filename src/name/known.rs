@@ -4,13 +4,14 @@ use std::error::Error;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use api::client::{Client, ClientError};
 use serde_json::Value;
 
 use super::process::Process;
-use super::{ERROR, LOG, Name, PID, SOCKET, TakeError, is_valid, read_pid};
+use super::{ERROR, LOG, Name, PID, SOCKET, TakeError, holder, is_valid, number};
 
 /// How long a VM may take for an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,8 +38,8 @@ pub(crate) struct Known {
 /// How a VM is, as far as that can be seen without asking it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// This process runs it.
-    Alive(u32),
+    /// This process runs it; `None` where it is not to be seen which: in another PID namespace, for one.
+    Alive(Option<u32>),
     /// Its process ended without a word: killed, for one.
     Dead,
     /// It ran in the background, and ended for this reason.
@@ -71,7 +72,7 @@ fn look(id: String, folder: PathBuf) -> Option<Known> {
     };
     let since = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
     let life = match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Life::Alive(read_pid(&file).parse().ok()?),
+        Err(TryLockError::WouldBlock) => Life::Alive(holder::find(&file)),
         _ => match File::open(folder.join(ERROR)) {
             Ok(error) => Life::Failed(read_line(error)),
             Err(_) => Life::Dead,
@@ -133,6 +134,14 @@ impl Known {
     /// That it has ended, in one line.
     pub(crate) fn process(&self, what: &str) -> Result<Process, String> {
         let Life::Alive(pid) = self.life else { return Err(self.ended(what)) };
+        let Some(pid) = pid else {
+            return Err(format!(
+                "cannot {what} {}: no process that can be seen from here holds the lock on {}; end it where it was \
+                 started, in its PID namespace or as its user",
+                self.id,
+                self.folder.join(PID).display()
+            ));
+        };
         let process = Process::open(pid).map_err(|error| format!("cannot {what} {}: {error}", self.id))?;
         // It is the VM's if the VM has still not ended.
         if self.is_alive() {
@@ -170,6 +179,10 @@ impl Known {
 
     /// Whether its process has ended or is about to: its socket goes first.
     fn ends(&self) -> bool {
+        if self.life == Life::Alive(None) {
+            thread::sleep(ENDING);
+            return !self.is_alive();
+        }
         self.process("")
             .and_then(|process| process.wait(ENDING).map_err(|error| error.to_string()))
             .unwrap_or(true)
@@ -202,9 +215,10 @@ impl Known {
                     Err(_) => Ok(()),
                 }
             }
-            Err(TakeError::Running { pid }) => {
-                Err(format!("cannot remove {id}: it is running (pid {pid}); rvmm stop {id} ends it"))
-            }
+            Err(TakeError::Running { pid }) => Err(format!(
+                "cannot remove {id}: it is running (pid {}); rvmm stop {id} ends it",
+                number(pid)
+            )),
             Err(TakeError::Refused(why)) => Err(format!("cannot remove {id}: {why}")),
         }
     }

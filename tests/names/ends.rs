@@ -129,3 +129,29 @@ fn files_in_the_runtime_folder_that_are_no_vms_are_left_alone() {
     host.ask(["rm", "--all-dead"]);
     assert!(folder.exists() && host.folder("no name!").exists());
 }
+
+#[test]
+fn a_number_that_is_not_the_vm_s_reaches_no_other_process() {
+    require_kvm!();
+    let host = Host::new();
+    for (text, verb) in [("bystander", "kill"), ("0\n", "kill"), ("", "stop"), ("no number", "kill")] {
+        host.detach("spin-forever", "web");
+        let pid = host.listed("web").unwrap()["pid"].clone();
+        let mut bystander = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let text = text.replace("bystander", &bystander.id().to_string());
+        std::fs::write(host.folder("web").join("pid"), text).unwrap();
+        let listed = host.listed("web").unwrap();
+        assert!(listed["pid"] == pid || listed["pid"].is_null(), "{listed}");
+        let ended = host.verb([verb, "web"]).run();
+        let spared = bystander.try_wait().unwrap().is_none();
+        let _ = bystander.kill();
+        let _ = bystander.wait();
+        assert!(spared, "{ended:#?}");
+        if listed["pid"].is_null() {
+            // The folder's file system does not tell who it is.
+            ended.assert_refused(1, &["cannot", "lock", "web/pid"]);
+            process::kill(u32::try_from(pid.as_u64().unwrap()).unwrap(), libc::SIGKILL);
+        }
+        assert!(poll(|| host.listed("web").is_none_or(|vm| vm["state"] == "Dead")));
+    }
+}
