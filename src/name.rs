@@ -39,6 +39,8 @@ const MAX_TRIES: u32 = 32;
 const LOOKED_AT: Duration = Duration::from_millis(2);
 /// Most bytes of a name.
 const MAX_LEN: usize = 64;
+/// Bytes of one that is made up.
+const INVENTED_LEN: usize = 12;
 
 /// Whether `id` can be a name: it is that of a folder, and what others read on their terminals.
 fn is_valid(id: &str) -> bool {
@@ -49,7 +51,12 @@ fn is_valid(id: &str) -> bool {
 /// A name for a VM that was given none. That two are the same is as good as impossible, and the second would do without.
 pub(crate) fn invent() -> String {
     // The keys of the hash are random.
-    format!("{:012x}", RandomState::new().hash_one(std::process::id()) >> 16)
+    format!("{:0INVENTED_LEN$x}", RandomState::new().hash_one(std::process::id()) >> 16)
+}
+
+/// Whether `id` looks like a name that was made up.
+fn is_invented(id: &str) -> bool {
+    id.len() == INVENTED_LEN && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Why a name is not to be had.
@@ -253,7 +260,7 @@ mod tests {
     fn invented_names_are_names_and_differ() {
         let names: std::collections::HashSet<String> = (0..1000).map(|_| invent()).collect();
         assert_eq!(names.len(), 1000);
-        assert!(names.iter().all(|name| is_valid(name) && name.len() == 12), "{names:?}");
+        assert!(names.iter().all(|name| is_valid(name) && is_invented(name)), "{names:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use api::client::{Client, ClientError};
 use serde_json::Value;
 
 use super::process::Process;
-use super::{ERROR, LOG, Name, PID, SOCKET, TakeError, holder, is_valid, number};
+use super::{ERROR, LOG, Name, PID, SOCKET, TakeError, holder, is_invented, is_valid, number};
 
 /// How long a VM may take for an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -93,6 +93,25 @@ fn read_line(file: File) -> String {
 /// That there is none, or which there are.
 pub(crate) fn find(id: &str) -> Result<Known, String> {
     choose(id, all()?)
+}
+
+/// The VM that is called `id`, to end or to clear it: a script that means one that is gone must not hit its neighbour.
+/// Only of a name that was made up the beginning is enough.
+///
+/// # Errors
+/// That there is none, or which could be meant.
+pub(crate) fn find_whole(id: &str) -> Result<Known, String> {
+    choose_whole(id, all()?)
+}
+
+fn choose_whole(id: &str, all: Vec<Known>) -> Result<Known, String> {
+    match choose(id, all)? {
+        known if known.id == id || is_invented(&known.id) => Ok(known),
+        known => Err(format!(
+            "no VM is called {id:?}; this verb takes whole names: write {} if that is the one",
+            known.id
+        )),
+    }
 }
 
 fn choose(id: &str, mut all: Vec<Known>) -> Result<Known, String> {
@@ -317,6 +336,22 @@ mod tests {
         for id in ["", "x", "../db", "web-1/"] {
             let error = choose(id, known(&names)).unwrap_err();
             assert!(error.contains("no VM is called"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_ends_a_vm_wants_its_whole_name_unless_that_was_made_up() {
+        let names = ["db", "web-1", "0123456789ab", "beef-of-twel", "c0ffee012345", "c0ffee678901"];
+        for (id, found) in
+            [("db", "db"), ("web-1", "web-1"), ("01", "0123456789ab"), ("c0ffee0", "c0ffee012345")]
+        {
+            assert_eq!(choose_whole(id, known(&names)).unwrap().id, found);
+        }
+        for (id, why) in
+            [("web", "write web-1"), ("beef", "write beef-of-twel"), ("c0", "more of it"), ("", "no VM")]
+        {
+            let error = choose_whole(id, known(&names)).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
     }
 }

@@ -155,3 +155,12 @@ fn a_number_that_is_not_the_vm_s_reaches_no_other_process() {
         assert!(poll(|| host.listed("web").is_none_or(|vm| vm["state"] == "Dead")));
     }
 }
+
+#[test]
+fn of_a_name_that_was_made_up_the_beginning_is_enough_to_end_it() {
+    require_kvm!();
+    let host = Host::new();
+    let started = host.of(Rvmm::guest("spin-forever")).arg("-d").run();
+    host.ask(["kill", &started.stdout[..6]]);
+    assert_eq!(host.names(), [""; 0]);
+}
