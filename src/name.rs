@@ -15,6 +15,7 @@
 mod holder;
 pub(crate) mod known;
 pub(crate) mod process;
+pub(crate) mod regular;
 
 use std::cell::Cell;
 use std::fmt;
@@ -138,7 +139,10 @@ impl Name {
         }
         self.stays.set(true);
         // Without it the VM is shown as dead.
-        let _ = fs::write(self.folder.join(ERROR), format!("{error}\n"));
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true);
+        let _ = regular::open_with(&self.folder.join(ERROR), &mut options)
+            .and_then(|mut file| file.write_all(format!("{error}\n").as_bytes()));
     }
 }
 
@@ -152,7 +156,9 @@ fn lock(folder: &Path) -> Result<File, TakeError> {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(error)),
             _ => {}
         }
-        let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let opened = regular::open_with(&path, &mut options);
         let lock = match opened {
             Ok(file) => file,
             // Its last owner ended just now and took the folder along.

@@ -11,7 +11,7 @@ use api::client::{Client, ClientError};
 use serde_json::Value;
 
 use super::process::Process;
-use super::{ERROR, LOG, Name, PID, SOCKET, TakeError, holder, is_invented, is_valid, number};
+use super::{ERROR, LOG, Name, PID, SOCKET, TakeError, holder, is_invented, is_valid, number, regular};
 
 /// How long a VM may take for an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ pub(crate) fn all() -> Result<Vec<Known>, String> {
 
 /// The VM whose folder this is. None for a folder that is only just coming or going.
 fn look(id: String, folder: PathBuf) -> Option<Known> {
-    let Ok(file) = File::open(folder.join(PID)) else {
+    let Ok(file) = regular::open(&folder.join(PID)) else {
         let since = fs::metadata(&folder).and_then(|metadata| metadata.modified()).ok()?;
         let abandoned = since.elapsed().is_ok_and(|age| age > ABANDONED);
         return abandoned.then_some(Known { id, folder, life: Life::Dead, since });
@@ -73,7 +73,7 @@ fn look(id: String, folder: PathBuf) -> Option<Known> {
     let since = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
     let life = match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Life::Alive(holder::find(&file)),
-        _ => match File::open(folder.join(ERROR)) {
+        _ => match regular::open(&folder.join(ERROR)) {
             Ok(error) => Life::Failed(read_line(error)),
             Err(_) => Life::Dead,
         },
