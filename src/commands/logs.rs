@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
-use super::{Outcome, print};
+use super::{Outcome, fit, print};
 use crate::args::LogsArgs;
 use crate::name::known::{self, Known, PATIENCE};
 use crate::name::regular;
@@ -15,7 +15,7 @@ const MAX_LOG: u64 = 4 << 20;
 pub(crate) fn run(args: &LogsArgs) -> Outcome {
     let vm = known::find(&args.vm.id)?;
     if args.vmm {
-        return print(&own_log(&vm)?);
+        return print(fit::text(&own_log(&vm)?).as_bytes());
     }
     let asked = vm.reach("read the console of", PATIENCE)?;
     if !args.follow {
