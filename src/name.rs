@@ -38,6 +38,9 @@ const ERROR: &str = "error";
 const MAX_TRIES: u32 = 32;
 /// How long apart that is.
 const LOOKED_AT: Duration = Duration::from_millis(2);
+/// How many folders that others left behind one VM clears, and how many it looks at for that: it has a guest to run.
+const MAX_SWEPT: usize = 8;
+const MAX_LOOKED_AT: usize = 256;
 /// Most bytes of a name.
 const MAX_LEN: usize = 64;
 /// Bytes of one that is made up.
@@ -101,11 +104,13 @@ impl Name {
             return Err(TakeError::Refused(why));
         }
         let refused = |error: io::Error| TakeError::Refused(format!("cannot take the name: {error}"));
-        let folder = vmm::runtime_dir::create().map_err(refused)?.join(id);
+        let parent = vmm::runtime_dir::create().map_err(refused)?;
+        let folder = parent.join(id);
         let lock = lock(&folder)?;
         let name = Self { folder, lock, stays: Cell::new(false) };
-        if let Ok(elsewhere) = fs::read_link(name.socket()) {
-            api::clear_stale_socket(&elsewhere);
+        name.clear_socket();
+        if is_invented(id) {
+            sweep(&parent);
         }
         for file in [SOCKET, LOG, ERROR] {
             match fs::remove_file(name.folder.join(file)) {
@@ -120,6 +125,13 @@ impl Name {
         });
         written.map_err(refused)?;
         Ok(name)
+    }
+
+    /// Removes the socket elsewhere that the last VM of this name had.
+    fn clear_socket(&self) {
+        if let Ok(elsewhere) = fs::read_link(self.socket()) {
+            api::clear_stale_socket(&elsewhere);
+        }
     }
 
     /// Where the REST socket is, or a link to it.
@@ -187,6 +199,23 @@ fn lock(folder: &Path) -> Result<File, TakeError> {
         )));
     };
     Err(TakeError::Running { pid: holder::find(&lock) })
+}
+
+/// Clears some of the folders in `parent` that VMs with names that were made up left behind when they were killed: no next
+/// VM of such a name takes them over. Those that have failed stay, to be asked why.
+fn sweep(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let invented = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_invented));
+    let dead = invented.take(MAX_LOOKED_AT).filter_map(|entry| {
+        let folder = entry.path();
+        let pid = folder.join(PID);
+        let lock = regular::open(&pid).ok()?;
+        let dead = lock.try_lock().is_ok() && is_still(&lock, &pid).ok()? && !folder.join(ERROR).exists();
+        dead.then(|| Name { folder, lock, stays: Cell::new(false) })
+    });
+    for name in dead.take(MAX_SWEPT) {
+        name.clear_socket();
+    }
 }
 
 /// The number of a process, as it is shown.
@@ -267,6 +296,24 @@ mod tests {
         let names: std::collections::HashSet<String> = (0..1000).map(|_| invent()).collect();
         assert_eq!(names.len(), 1000);
         assert!(names.iter().all(|name| is_valid(name) && is_invented(name)), "{names:?}");
+    }
+
+    #[test]
+    fn a_few_folders_of_dead_vms_with_made_up_names_are_cleared() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = |id: &str| parent.path().join(id);
+        let dead = |id: &str| drop(lock(&folder(id)).unwrap());
+        (0..10).for_each(|n| dead(&format!("{n:012x}")));
+        ["web", "0123456789AB"].into_iter().for_each(dead);
+        let _alive = lock(&folder("aaaaaaaaaaaa")).unwrap();
+        dead("ffffffffffff");
+        fs::write(folder("ffffffffffff").join(ERROR), "").unwrap();
+        fs::create_dir(folder("bbbbbbbbbbbb")).unwrap();
+        let count = || fs::read_dir(parent.path()).unwrap().count();
+        for left in [15 - MAX_SWEPT, 5, 5] {
+            sweep(parent.path());
+            assert_eq!(count(), left);
+        }
     }
 
     #[test]
