@@ -1,7 +1,7 @@
 //! Going to the background: a process of its own, in a session of its own, that tells the one that was started how it went.
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{self, DirEntry, File};
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 
@@ -54,6 +54,8 @@ pub(crate) fn fork() -> io::Result<Side> {
         0 => {
             // SAFETY: takes nothing. It fails for a leader of a process group only, which a new process is not.
             unsafe { libc::setsid() };
+            drop(reader);
+            close_inherited(&writer)?;
             Ok(Side::Background(Report(Cell::new(Some(writer)))))
         }
         _ => {
@@ -61,6 +63,22 @@ pub(crate) fn fork() -> io::Result<Side> {
             Ok(Side::Foreground(read(reader)))
         }
     }
+}
+
+/// Closes all that whoever started rvmm left open, but for standard input, output and error, which have their turn: a lock or
+/// the end of a pipe that a script holds would stay as long as the VM.
+#[expect(unsafe_code, reason = "close(2) of what nobody owns has no wrapper in the standard library")]
+fn close_inherited(report: &PipeWriter) -> io::Result<()> {
+    let number = |entry: io::Result<DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    // The list is closed before what is in it, itself included.
+    let open: Vec<libc::c_int> = fs::read_dir("/proc/self/fd")?.filter_map(number).collect();
+    for descriptor in open {
+        if descriptor > libc::STDERR_FILENO && descriptor != report.as_raw_fd() {
+            // SAFETY: takes a number. rvmm has opened nothing yet but the pipe, so nobody owns this.
+            unsafe { libc::close(descriptor) };
+        }
+    }
+    Ok(())
 }
 
 fn read(reader: PipeReader) -> Result<String, String> {

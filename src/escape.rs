@@ -23,7 +23,7 @@ impl<W: fmt::Write> fmt::Write for Escape<W> {
 }
 
 /// C0, DEL and C1 controls, the line and paragraph separators and the directional marks of Unicode.
-fn drives_a_terminal(character: char) -> bool {
+pub(crate) fn drives_a_terminal(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

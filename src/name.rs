@@ -12,14 +12,16 @@
 //! The lock goes with the process, however that ends; a folder that was left behind is taken over by the next VM of that
 //! name, or cleared by `rvmm rm`.
 
+mod holder;
 pub(crate) mod known;
 pub(crate) mod process;
+pub(crate) mod regular;
 
 use std::cell::Cell;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,8 +38,13 @@ const ERROR: &str = "error";
 const MAX_TRIES: u32 = 32;
 /// How long apart that is.
 const LOOKED_AT: Duration = Duration::from_millis(2);
+/// How many folders that others left behind one VM clears, and how many it looks at for that: it has a guest to run.
+const MAX_SWEPT: usize = 8;
+const MAX_LOOKED_AT: usize = 256;
 /// Most bytes of a name.
 const MAX_LEN: usize = 64;
+/// Bytes of one that is made up.
+const INVENTED_LEN: usize = 12;
 
 /// Whether `id` can be a name: it is that of a folder, and what others read on their terminals.
 fn is_valid(id: &str) -> bool {
@@ -48,7 +55,12 @@ fn is_valid(id: &str) -> bool {
 /// A name for a VM that was given none. That two are the same is as good as impossible, and the second would do without.
 pub(crate) fn invent() -> String {
     // The keys of the hash are random.
-    format!("{:012x}", RandomState::new().hash_one(std::process::id()) >> 16)
+    format!("{:0INVENTED_LEN$x}", RandomState::new().hash_one(std::process::id()) >> 16)
+}
+
+/// Whether `id` looks like a name that was made up.
+fn is_invented(id: &str) -> bool {
+    id.len() == INVENTED_LEN && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Why a name is not to be had.
@@ -56,8 +68,8 @@ pub(crate) fn invent() -> String {
 pub(crate) enum TakeError {
     /// A VM of this name is running.
     Running {
-        /// Its process.
-        pid: String,
+        /// Its process, if that is known.
+        pid: Option<u32>,
     },
     /// It is no name, or the host refuses it.
     Refused(String),
@@ -67,6 +79,7 @@ impl fmt::Display for TakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Running { pid } => {
+                let pid = number(*pid);
                 write!(f, "a VM of this name is running (pid {pid}); end it, or choose another name")
             }
             Self::Refused(why) => f.write_str(why),
@@ -91,11 +104,13 @@ impl Name {
             return Err(TakeError::Refused(why));
         }
         let refused = |error: io::Error| TakeError::Refused(format!("cannot take the name: {error}"));
-        let folder = vmm::runtime_dir::create().map_err(refused)?.join(id);
+        let parent = vmm::runtime_dir::create().map_err(refused)?;
+        let folder = parent.join(id);
         let lock = lock(&folder)?;
         let name = Self { folder, lock, stays: Cell::new(false) };
-        if let Ok(elsewhere) = fs::read_link(name.socket()) {
-            api::clear_stale_socket(&elsewhere);
+        name.clear_socket();
+        if is_invented(id) {
+            sweep(&parent);
         }
         for file in [SOCKET, LOG, ERROR] {
             match fs::remove_file(name.folder.join(file)) {
@@ -110,6 +125,13 @@ impl Name {
         });
         written.map_err(refused)?;
         Ok(name)
+    }
+
+    /// Removes the socket elsewhere that the last VM of this name had.
+    fn clear_socket(&self) {
+        if let Ok(elsewhere) = fs::read_link(self.socket()) {
+            api::clear_stale_socket(&elsewhere);
+        }
     }
 
     /// Where the REST socket is, or a link to it.
@@ -129,7 +151,10 @@ impl Name {
         }
         self.stays.set(true);
         // Without it the VM is shown as dead.
-        let _ = fs::write(self.folder.join(ERROR), format!("{error}\n"));
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true);
+        let _ = regular::open_with(&self.folder.join(ERROR), &mut options)
+            .and_then(|mut file| file.write_all(format!("{error}\n").as_bytes()));
     }
 }
 
@@ -143,7 +168,9 @@ fn lock(folder: &Path) -> Result<File, TakeError> {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(error)),
             _ => {}
         }
-        let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let opened = regular::open_with(&path, &mut options);
         let lock = match opened {
             Ok(file) => file,
             // Its last owner ended just now and took the folder along.
@@ -171,14 +198,29 @@ fn lock(folder: &Path) -> Result<File, TakeError> {
             "{folder} comes and goes; remove it, or choose another name"
         )));
     };
-    Err(TakeError::Running { pid: read_pid(&lock) })
+    Err(TakeError::Running { pid: holder::find(&lock) })
 }
 
-/// What is in the file of a name.
-fn read_pid(file: &File) -> String {
-    let mut pid = String::new();
-    let _ = file.take(16).read_to_string(&mut pid);
-    pid.trim().to_owned()
+/// Clears some of the folders in `parent` that VMs with names that were made up left behind when they were killed: no next
+/// VM of such a name takes them over. Those that have failed stay, to be asked why.
+fn sweep(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let invented = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_invented));
+    let dead = invented.take(MAX_LOOKED_AT).filter_map(|entry| {
+        let folder = entry.path();
+        let pid = folder.join(PID);
+        let lock = regular::open(&pid).ok()?;
+        let dead = lock.try_lock().is_ok() && is_still(&lock, &pid).ok()? && !folder.join(ERROR).exists();
+        dead.then(|| Name { folder, lock, stays: Cell::new(false) })
+    });
+    for name in dead.take(MAX_SWEPT) {
+        name.clear_socket();
+    }
+}
+
+/// The number of a process, as it is shown.
+fn number(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
 }
 
 /// Whether `path` still names `file`. When its owner removed it between our opening and our locking, the lock is worth
@@ -253,7 +295,25 @@ mod tests {
     fn invented_names_are_names_and_differ() {
         let names: std::collections::HashSet<String> = (0..1000).map(|_| invent()).collect();
         assert_eq!(names.len(), 1000);
-        assert!(names.iter().all(|name| is_valid(name) && name.len() == 12), "{names:?}");
+        assert!(names.iter().all(|name| is_valid(name) && is_invented(name)), "{names:?}");
+    }
+
+    #[test]
+    fn a_few_folders_of_dead_vms_with_made_up_names_are_cleared() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = |id: &str| parent.path().join(id);
+        let dead = |id: &str| drop(lock(&folder(id)).unwrap());
+        (0..10).for_each(|n| dead(&format!("{n:012x}")));
+        ["web", "0123456789AB"].into_iter().for_each(dead);
+        let _alive = lock(&folder("aaaaaaaaaaaa")).unwrap();
+        dead("ffffffffffff");
+        fs::write(folder("ffffffffffff").join(ERROR), "").unwrap();
+        fs::create_dir(folder("bbbbbbbbbbbb")).unwrap();
+        let count = || fs::read_dir(parent.path()).unwrap().count();
+        for left in [15 - MAX_SWEPT, 5, 5] {
+            sweep(parent.path());
+            assert_eq!(count(), left);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `rvmm config ID`
 
-use super::{Outcome, print};
+use super::{Outcome, fit};
 use crate::args::VmArgs;
 use crate::name::known::{self, PATIENCE};
 
@@ -8,5 +8,5 @@ use crate::name::known::{self, PATIENCE};
 pub(crate) fn run(args: &VmArgs) -> Outcome {
     let vm = known::find(&args.id)?;
     let config = vm.reach("read the configuration of", PATIENCE)?.json("/vm/config")?;
-    print(format!("{config:#}\n").as_bytes())
+    fit::print_json(&config)
 }

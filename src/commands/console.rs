@@ -140,7 +140,8 @@ fn type_at(vm: &Known, on_terminal: bool, to_type: &Receiver<Option<Vec<u8>>>, l
             Err(_) if on_terminal && complained => {}
             Err(error) if on_terminal => {
                 complained = true;
-                eprintln!("\nrvmm: {error}");
+                eprintln!();
+                crate::complain(&format!("rvmm: {error}"));
             }
             // When the VM has ended, who shows what it wrote says so.
             Err(_) if !vm.is_alive() => return,

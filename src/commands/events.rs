@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Outcome, logs};
+use super::{Outcome, fit, logs};
 use crate::args::VmArgs;
 use crate::name::known::{self, PATIENCE};
 
@@ -31,8 +31,9 @@ impl Lines {
         for byte in bytes {
             if *byte == b'\n' {
                 if let Some(found) = self.0.strip_prefix(DATA) {
-                    data.extend_from_slice(found);
-                    data.push(b'\n');
+                    // What is no JSON is no event of rvmm's.
+                    let line = fit::json_line(found);
+                    data.extend(line.into_iter().flat_map(|line| (line + "\n").into_bytes()));
                 }
                 self.0.clear();
             } else if self.0.len() < MAX_LINE {
@@ -55,6 +56,12 @@ mod tests {
             let data: Vec<u8> = stream.chunks(size).flat_map(|piece| lines.take(piece)).collect();
             assert_eq!(data, b"{\"state\":\"Running\"}\n{}\n");
         }
+    }
+
+    #[test]
+    fn what_is_no_event_drives_no_terminal() {
+        let stream = b"data: \x1b[2J\ndata: {\"a\":\"\\u001b\xc2\x9b\"}\r\ndata: {}\n";
+        assert_eq!(Lines::default().take(stream), b"{\"a\":\"\\u001b\\u009b\"}\n{}\n");
     }
 
     #[test]

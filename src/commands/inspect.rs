@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Outcome, print};
+use super::{Outcome, fit};
 use crate::args::VmArgs;
 use crate::name::known::{self, Known, Life, PATIENCE};
 
@@ -34,7 +34,7 @@ struct Paths {
 /// What is known of one that runs.
 #[derive(Debug, Serialize)]
 struct Alive {
-    pid: u32,
+    pid: Option<u32>,
     uptime_s: u64,
     instance: Value,
     config: Value,
@@ -44,8 +44,7 @@ struct Alive {
 /// Prints all that is known of a VM, as JSON.
 pub(crate) fn run(args: &VmArgs) -> Outcome {
     let vm = known::find(&args.id)?;
-    let inspection = serde_json::to_value(inspect(&vm)?)?;
-    print(format!("{inspection:#}\n").as_bytes())
+    fit::print_json(&inspect(&vm)?)
 }
 
 fn inspect(vm: &Known) -> Result<Inspection, String> {

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends the signal. What a VM leaves behind that is killed so goes as well.
 pub(crate) fn run(args: &KillArgs) -> Outcome {
-    let vm = known::find(&args.vm.id)?;
+    let vm = known::find_whole(&args.vm.id)?;
     let process = vm.process("kill")?;
     let failed = |error| format!("cannot kill {}: {error}", vm.id);
     process.signal(args.signal).map_err(failed)?;

@@ -1,6 +1,6 @@
 //! `rvmm metrics ID`
 
-use super::{Outcome, print};
+use super::{Outcome, fit, print};
 use crate::args::MetricsArgs;
 use crate::name::known::{self, PATIENCE};
 
@@ -9,7 +9,7 @@ pub(crate) fn run(args: &MetricsArgs) -> Outcome {
     let vm = known::find(&args.vm.id)?;
     let asked = vm.reach("read the metrics of", PATIENCE)?;
     if args.json {
-        return print(format!("{:#}\n", asked.json("/rvmm/metrics.json")?).as_bytes());
+        return fit::print_json(&asked.json("/rvmm/metrics.json")?);
     }
-    print(&asked.get("/rvmm/metrics")?)
+    print(fit::text(&asked.get("/rvmm/metrics")?).as_bytes())
 }

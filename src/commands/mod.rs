@@ -6,6 +6,7 @@ pub(crate) mod console;
 pub(crate) mod detach;
 pub(crate) mod doctor;
 pub(crate) mod events;
+mod fit;
 pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod logs;

@@ -7,13 +7,16 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Outcome, print};
+use super::{Outcome, fit, print};
 use crate::args::PsArgs;
 use crate::escape::Escape;
 use crate::name::known::{self, Known, Life};
 
 /// How long one VM may keep the list waiting.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The states of a VM that answers, and what any other is shown as.
+const STATES: [&str; 3] = ["Not started", "Running", "Paused"];
+const OTHER: &str = "Unknown";
 /// What is not known.
 const UNKNOWN: &str = "-";
 
@@ -26,7 +29,7 @@ pub(crate) fn run(args: &PsArgs) -> Outcome {
     }
     let rows: Vec<Row> = all.iter().map(Row::of).collect();
     if args.json {
-        return print(format!("{:#}\n", serde_json::to_value(&rows)?).as_bytes());
+        return fit::print_json(&rows);
     }
     print(table(&rows).as_bytes())
 }
@@ -53,18 +56,16 @@ impl Row {
         };
         let asked = vm.reach("ask", PATIENCE).and_then(|vm| Ok((vm.json("/")?, vm.json("/vm/config")?)));
         let (state, config) = match asked {
-            Ok((instance, config)) => {
-                (instance.get("state").and_then(Value::as_str).map(str::to_owned), config)
-            }
+            Ok((instance, config)) => (state(&instance), config),
             // It listens nowhere, or does not answer: it runs all the same.
-            Err(_) => (None, Value::Null),
+            Err(_) => ("Silent", Value::Null),
         };
         let machine = |key: &str| config.pointer(&format!("/machine-config/{key}"))?.as_u64();
         let kernel = config.pointer("/boot-source/kernel_image_path").and_then(Value::as_str);
         Self {
             id,
-            state: state.unwrap_or_else(|| "Silent".to_owned()),
-            pid: Some(pid),
+            state: state.to_owned(),
+            pid,
             vcpus: machine("vcpu_count"),
             memory_mib: machine("mem_size_mib"),
             uptime_s: Some(vm.uptime()),
@@ -88,6 +89,12 @@ impl Row {
             escaped,
         ]
     }
+}
+
+/// The state that a VM says that it is in: one that there is, whoever it was that answered.
+fn state(instance: &Value) -> &'static str {
+    let said = instance.get("state").and_then(Value::as_str);
+    STATES.into_iter().find(|state| said == Some(state)).unwrap_or(OTHER)
 }
 
 fn table(rows: &[Row]) -> String {
@@ -121,6 +128,7 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn columns_stand_below_each_other_and_a_kernel_drives_no_terminal() {
@@ -135,6 +143,16 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].find("STATE"), lines[2].find("Running"), "{text}");
         assert!(lines[1].ends_with("vm\\u{1b}[2Jlinux"), "{text}");
+    }
+
+    #[test]
+    fn a_state_that_there_is_not_is_unknown() {
+        for said in ["Paused", "Not started", "Running"] {
+            assert_eq!(state(&json!({"state": said})), said);
+        }
+        for answer in [json!({"state": "\u{1b}[2J"}), json!({"state": 1}), json!({}), json!("Running")] {
+            assert_eq!(state(&answer), "Unknown");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &RmArgs) -> Outcome {
         refused.extend(dead.filter_map(|vm| vm.clear().err()));
     }
     for id in &args.ids {
-        refused.extend(known::find(id).and_then(|vm| vm.clear()).err());
+        refused.extend(known::find_whole(id).and_then(|vm| vm.clear()).err());
     }
     if refused.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(refused.join("; ").into()) }
 }

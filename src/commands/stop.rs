@@ -20,7 +20,7 @@ const EXIT_KILLED: u8 = 4;
 
 /// Ends a VM; the exit code says how it took it.
 pub(crate) fn run(args: &StopArgs) -> Outcome {
-    let vm = known::find(&args.vm.id)?;
+    let vm = known::find_whole(&args.vm.id)?;
     let process = vm.process("stop")?;
     let failed = |error| format!("cannot stop {}: {error}", vm.id);
     let pressed = Instant::now();

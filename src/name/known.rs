@@ -4,13 +4,14 @@ use std::error::Error;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use api::client::{Client, ClientError};
 use serde_json::Value;
 
 use super::process::Process;
-use super::{ERROR, LOG, Name, PID, SOCKET, TakeError, is_valid, read_pid};
+use super::{ERROR, LOG, Name, PID, SOCKET, TakeError, holder, is_invented, is_valid, number, regular};
 
 /// How long a VM may take for an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,8 +38,8 @@ pub(crate) struct Known {
 /// How a VM is, as far as that can be seen without asking it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// This process runs it.
-    Alive(u32),
+    /// This process runs it; `None` where it is not to be seen which: in another PID namespace, for one.
+    Alive(Option<u32>),
     /// Its process ended without a word: killed, for one.
     Dead,
     /// It ran in the background, and ended for this reason.
@@ -64,15 +65,15 @@ pub(crate) fn all() -> Result<Vec<Known>, String> {
 
 /// The VM whose folder this is. None for a folder that is only just coming or going.
 fn look(id: String, folder: PathBuf) -> Option<Known> {
-    let Ok(file) = File::open(folder.join(PID)) else {
+    let Ok(file) = regular::open(&folder.join(PID)) else {
         let since = fs::metadata(&folder).and_then(|metadata| metadata.modified()).ok()?;
         let abandoned = since.elapsed().is_ok_and(|age| age > ABANDONED);
         return abandoned.then_some(Known { id, folder, life: Life::Dead, since });
     };
     let since = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
     let life = match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Life::Alive(read_pid(&file).parse().ok()?),
-        _ => match File::open(folder.join(ERROR)) {
+        Err(TryLockError::WouldBlock) => Life::Alive(holder::find(&file)),
+        _ => match regular::open(&folder.join(ERROR)) {
             Ok(error) => Life::Failed(read_line(error)),
             Err(_) => Life::Dead,
         },
@@ -92,6 +93,25 @@ fn read_line(file: File) -> String {
 /// That there is none, or which there are.
 pub(crate) fn find(id: &str) -> Result<Known, String> {
     choose(id, all()?)
+}
+
+/// The VM that is called `id`, to end or to clear it: a script that means one that is gone must not hit its neighbour.
+/// Only of a name that was made up the beginning is enough.
+///
+/// # Errors
+/// That there is none, or which could be meant.
+pub(crate) fn find_whole(id: &str) -> Result<Known, String> {
+    choose_whole(id, all()?)
+}
+
+fn choose_whole(id: &str, all: Vec<Known>) -> Result<Known, String> {
+    match choose(id, all)? {
+        known if known.id == id || is_invented(&known.id) => Ok(known),
+        known => Err(format!(
+            "no VM is called {id:?}; this verb takes whole names: write {} if that is the one",
+            known.id
+        )),
+    }
 }
 
 fn choose(id: &str, mut all: Vec<Known>) -> Result<Known, String> {
@@ -133,6 +153,14 @@ impl Known {
     /// That it has ended, in one line.
     pub(crate) fn process(&self, what: &str) -> Result<Process, String> {
         let Life::Alive(pid) = self.life else { return Err(self.ended(what)) };
+        let Some(pid) = pid else {
+            return Err(format!(
+                "cannot {what} {}: no process that can be seen from here holds the lock on {}; end it where it was \
+                 started, in its PID namespace or as its user",
+                self.id,
+                self.folder.join(PID).display()
+            ));
+        };
         let process = Process::open(pid).map_err(|error| format!("cannot {what} {}: {error}", self.id))?;
         // It is the VM's if the VM has still not ended.
         if self.is_alive() {
@@ -170,6 +198,10 @@ impl Known {
 
     /// Whether its process has ended or is about to: its socket goes first.
     fn ends(&self) -> bool {
+        if self.life == Life::Alive(None) {
+            thread::sleep(ENDING);
+            return !self.is_alive();
+        }
         self.process("")
             .and_then(|process| process.wait(ENDING).map_err(|error| error.to_string()))
             .unwrap_or(true)
@@ -202,9 +234,10 @@ impl Known {
                     Err(_) => Ok(()),
                 }
             }
-            Err(TakeError::Running { pid }) => {
-                Err(format!("cannot remove {id}: it is running (pid {pid}); rvmm stop {id} ends it"))
-            }
+            Err(TakeError::Running { pid }) => Err(format!(
+                "cannot remove {id}: it is running (pid {}); rvmm stop {id} ends it",
+                number(pid)
+            )),
             Err(TakeError::Refused(why)) => Err(format!("cannot remove {id}: {why}")),
         }
     }
@@ -303,6 +336,22 @@ mod tests {
         for id in ["", "x", "../db", "web-1/"] {
             let error = choose(id, known(&names)).unwrap_err();
             assert!(error.contains("no VM is called"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_ends_a_vm_wants_its_whole_name_unless_that_was_made_up() {
+        let names = ["db", "web-1", "0123456789ab", "beef-of-twel", "c0ffee012345", "c0ffee678901"];
+        for (id, found) in
+            [("db", "db"), ("web-1", "web-1"), ("01", "0123456789ab"), ("c0ffee0", "c0ffee012345")]
+        {
+            assert_eq!(choose_whole(id, known(&names)).unwrap().id, found);
+        }
+        for (id, why) in
+            [("web", "write web-1"), ("beef", "write beef-of-twel"), ("c0", "more of it"), ("", "no VM")]
+        {
+            let error = choose_whole(id, known(&names)).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! How VMs are ended by name, and what is left of those that were killed.
 
+use std::process::Command;
+
 use super::Host;
 use crate::support::kvm::require_kvm;
 use crate::support::{Rvmm, poll, process};
@@ -128,4 +130,71 @@ fn files_in_the_runtime_folder_that_are_no_vms_are_left_alone() {
     assert_eq!(host.names(), [""; 0]);
     host.ask(["rm", "--all-dead"]);
     assert!(folder.exists() && host.folder("no name!").exists());
+}
+
+#[test]
+fn a_number_that_is_not_the_vm_s_reaches_no_other_process() {
+    require_kvm!();
+    let host = Host::new();
+    for (text, verb) in [("bystander", "kill"), ("0\n", "kill"), ("", "stop"), ("no number", "kill")] {
+        host.detach("spin-forever", "web");
+        let pid = host.listed("web").unwrap()["pid"].clone();
+        let mut bystander = Command::new("sleep").arg("600").spawn().unwrap();
+        let text = text.replace("bystander", &bystander.id().to_string());
+        std::fs::write(host.folder("web").join("pid"), text).unwrap();
+        let listed = host.listed("web").unwrap();
+        assert!(listed["pid"] == pid || listed["pid"].is_null(), "{listed}");
+        let ended = host.verb([verb, "web"]).run();
+        let spared = bystander.try_wait().unwrap().is_none();
+        let _ = bystander.kill();
+        let _ = bystander.wait();
+        assert!(spared, "{ended:#?}");
+        if listed["pid"].is_null() {
+            // The folder's file system does not tell who it is.
+            ended.assert_refused(1, &["cannot", "lock", "web/pid"]);
+            process::kill(u32::try_from(pid.as_u64().unwrap()).unwrap(), libc::SIGKILL);
+        }
+        assert!(poll(|| host.listed("web").is_none_or(|vm| vm["state"] == "Dead")));
+    }
+}
+
+#[test]
+fn of_a_name_that_was_made_up_the_beginning_is_enough_to_end_it() {
+    require_kvm!();
+    let host = Host::new();
+    let started = host.of(Rvmm::guest("spin-forever")).arg("-d").run();
+    host.ask(["kill", &started.stdout[..6]]);
+    assert_eq!(host.names(), [""; 0]);
+}
+
+#[test]
+fn a_fifo_in_the_folder_of_a_name_keeps_nobody_waiting() {
+    let host = Host::new();
+    for file in ["pid", "error", "log"] {
+        let folder = host.folder(&format!("has-{file}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        assert!(Command::new("mkfifo").arg(folder.join(file)).status().unwrap().success());
+        if file != "pid" {
+            std::fs::write(folder.join("pid"), "").unwrap();
+        }
+    }
+    private(&host);
+    // One without a pid file might be only just coming.
+    assert!(poll(|| host.names() == ["has-error", "has-log", "has-pid"]));
+    for id in ["has-error", "has-log", "has-pid"] {
+        assert_eq!(host.listed(id).unwrap()["state"], "Dead");
+        host.refused(["stop", id], &["it is dead"]);
+    }
+    host.refused(["logs", "--vmm", "has-log"], &["not a regular file"]);
+    let rvmm = host.of(Rvmm::new()).args(["-d", "--id", "has-pid", "--kernel", "x"]);
+    rvmm.run().assert_refused(1, &["has-pid/pid is not a regular file; remove it"]);
+    host.refused(["rm", "--all-dead"], &["has-pid/pid is not a regular file; remove it"]);
+    assert_eq!(host.names(), ["has-pid"]);
+}
+
+/// Has the runtime folder, which a test made, such rights as rvmm gives it.
+fn private(host: &Host) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = host.runtime.path().join("rvmm");
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).unwrap();
 }

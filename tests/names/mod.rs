@@ -191,6 +191,10 @@ fn a_beginning_of_a_name_is_enough_when_there_is_no_other() {
         host.refused(["pause", id], &["no VM is called", "rvmm ps"]);
     }
     host.refused(["kill", "../../x"], &["no VM is called"]);
+    // Whoever means a VM that is gone does not end or clear its neighbour.
+    for verb in ["stop", "kill", "rm"] {
+        host.refused([verb, "d"], &["no VM is called", "write db"]);
+    }
     assert_eq!(host.names(), ["db", "web-1", "web-2"]);
 }
 
