@@ -18,8 +18,10 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-/// Bytes of an answer: metrics and configuration of the largest VM take a few hundred thousand.
+/// Bytes of an answer: metrics of the largest VM take a few hundred thousand.
 const MAX_ANSWER: usize = 4 << 20;
+/// Bytes of one that says what a VM is: its configuration takes less than a configuration file may.
+const MAX_DESCRIPTION: usize = 1 << 20;
 /// How long nothing comes before it is asked whether somebody still wants it.
 const LULL: Duration = Duration::from_millis(500);
 /// Bytes of an answer's head.
@@ -47,8 +49,8 @@ pub enum ClientError {
     #[error("the connection broke")]
     Broken(#[source] hyper::Error),
     /// The answer is too long.
-    #[error("its answer is longer than {MAX_ANSWER} bytes")]
-    TooLong,
+    #[error("its answer is longer than {0} bytes")]
+    TooLong(usize),
     /// The answer is none of this API.
     #[error("its answer is not understood: status {0}")]
     Unknown(StatusCode),
@@ -112,7 +114,7 @@ impl Client {
     fn ask(&self, method: Method, path: &'static str, body: Bytes) -> Result<Vec<u8>, ClientError> {
         let answer = async {
             let (status, body) = self.send(method, path, body).await?;
-            let body = collect(body).await?;
+            let body = collect(body, max_answer(path)).await?;
             match status {
                 StatusCode::OK | StatusCode::NO_CONTENT => Ok(body),
                 status => Err(refusal(status, &body)),
@@ -139,7 +141,7 @@ impl Client {
                 let (status, body) = self.send(Method::GET, path, Bytes::new()).await?;
                 match status {
                     StatusCode::OK => Ok(body),
-                    status => Err(refusal(status, &collect(body).await?)),
+                    status => Err(refusal(status, &collect(body, max_answer(path)).await?)),
                 }
             };
             let begun = timeout(self.patience, begun).await;
@@ -185,13 +187,18 @@ impl Client {
     }
 }
 
-/// Reads a body of a bounded length.
-async fn collect(mut body: Incoming) -> Result<Vec<u8>, ClientError> {
+/// Bytes that what is at `path` takes at most.
+fn max_answer(path: &str) -> usize {
+    if matches!(path, "/" | "/vm/config") { MAX_DESCRIPTION } else { MAX_ANSWER }
+}
+
+/// Reads a body of no more than `max` bytes.
+async fn collect(mut body: Incoming, max: usize) -> Result<Vec<u8>, ClientError> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(ClientError::Broken)?.into_data() else { continue };
-        if bytes.len() + data.len() > MAX_ANSWER {
-            return Err(ClientError::TooLong);
+        if bytes.len() + data.len() > max {
+            return Err(ClientError::TooLong(max));
         }
         bytes.extend_from_slice(&data);
     }

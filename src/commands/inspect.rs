@@ -56,7 +56,7 @@ fn inspect(vm: &Known) -> Result<Inspection, String> {
         Life::Failed(error) => ("Failed".into(), Some(error.clone()), None),
         Life::Alive(pid) => {
             let asked = vm.reach("inspect", PATIENCE)?;
-            let instance = asked.json("/")?;
+            let instance: Value = asked.json("/")?;
             let mut metrics = match asked.json("/rvmm/metrics.json")? {
                 Value::Object(metrics) => metrics,
                 _ => Map::new(),

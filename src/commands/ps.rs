@@ -2,18 +2,22 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use super::{Outcome, fit, print};
 use crate::args::PsArgs;
 use crate::escape::Escape;
 use crate::name::known::{self, Known, Life};
 
-/// How long one VM may keep the list waiting.
+/// How long one VM has for its answers, and how long all of them have together.
 const PATIENCE: Duration = Duration::from_secs(1);
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
+/// How many VMs are asked at once.
+const AT_ONCE: usize = 16;
 /// The states of a VM that answers, and what any other is shown as.
 const STATES: [&str; 3] = ["Not started", "Running", "Paused"];
 const OTHER: &str = "Unknown";
@@ -27,11 +31,62 @@ pub(crate) fn run(args: &PsArgs) -> Outcome {
         let names: Vec<&str> = all.iter().flat_map(|vm| [vm.id.as_str(), "\n"]).collect();
         return print(names.concat().as_bytes());
     }
-    let rows: Vec<Row> = all.iter().map(Row::of).collect();
+    let rows = ask(&all);
     if args.json {
         return fit::print_json(&rows);
     }
     print(table(&rows).as_bytes())
+}
+
+/// Asks several VMs at once: one that does not answer holds the others up no more than it must.
+fn ask(all: &[Known]) -> Vec<Row> {
+    let deadline = Instant::now() + LIST_PATIENCE;
+    let (left, rows) = (Mutex::new(all.iter()), Mutex::new(Vec::new()));
+    let ask = || {
+        loop {
+            let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(vm) = next else { return };
+            let row = Row::of(vm, deadline);
+            rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..AT_ONCE.min(all.len()) {
+            // Without it the others take longer.
+            let _ = thread::Builder::new().spawn_scoped(scope, ask);
+        }
+        ask();
+    });
+    let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    rows.sort_by(|one, other| one.id.cmp(&other.id));
+    rows
+}
+
+/// What a VM says of itself.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Instance {
+    state: String,
+}
+
+/// What it says that it is made of.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Config {
+    machine_config: Machine,
+    boot_source: Option<BootSource>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Machine {
+    vcpu_count: Option<u64>,
+    mem_size_mib: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct BootSource {
+    kernel_image_path: String,
 }
 
 /// A VM in the list.
@@ -47,29 +102,33 @@ struct Row {
 }
 
 impl Row {
-    fn of(vm: &Known) -> Self {
+    fn of(vm: &Known, deadline: Instant) -> Self {
         let id = vm.id.clone();
         let pid = match vm.life {
             Life::Dead => return Self { id, state: "Dead".to_owned(), ..Self::default() },
             Life::Failed(_) => return Self { id, state: "Failed".to_owned(), ..Self::default() },
             Life::Alive(pid) => pid,
         };
-        let asked = vm.reach("ask", PATIENCE).and_then(|vm| Ok((vm.json("/")?, vm.json("/vm/config")?)));
-        let (state, config) = match asked {
-            Ok((instance, config)) => (state(&instance), config),
-            // It listens nowhere, or does not answer: it runs all the same.
-            Err(_) => ("Silent", Value::Null),
+        let until = deadline.min(Instant::now() + PATIENCE);
+        let left = || until.saturating_duration_since(Instant::now());
+        let (state, config) = if left().is_zero() {
+            (OTHER, Config::default())
+        } else {
+            let asked = vm.reach("ask", left()).and_then(|vm| vm.json::<Instance>("/"));
+            match asked.and_then(|instance| Ok((instance, vm.reach("ask", left())?.json("/vm/config")?))) {
+                Ok((instance, config)) => (state(&instance.state), config),
+                // It listens nowhere, or does not answer: it runs all the same.
+                Err(_) => ("Silent", Config::default()),
+            }
         };
-        let machine = |key: &str| config.pointer(&format!("/machine-config/{key}"))?.as_u64();
-        let kernel = config.pointer("/boot-source/kernel_image_path").and_then(Value::as_str);
         Self {
             id,
             state: state.to_owned(),
             pid,
-            vcpus: machine("vcpu_count"),
-            memory_mib: machine("mem_size_mib"),
+            vcpus: config.machine_config.vcpu_count,
+            memory_mib: config.machine_config.mem_size_mib,
             uptime_s: Some(vm.uptime()),
-            kernel: kernel.map(str::to_owned),
+            kernel: config.boot_source.map(|source| source.kernel_image_path),
         }
     }
 
@@ -92,9 +151,8 @@ impl Row {
 }
 
 /// The state that a VM says that it is in: one that there is, whoever it was that answered.
-fn state(instance: &Value) -> &'static str {
-    let said = instance.get("state").and_then(Value::as_str);
-    STATES.into_iter().find(|state| said == Some(state)).unwrap_or(OTHER)
+fn state(said: &str) -> &'static str {
+    STATES.into_iter().find(|state| said == *state).unwrap_or(OTHER)
 }
 
 fn table(rows: &[Row]) -> String {
@@ -128,7 +186,6 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn columns_stand_below_each_other_and_a_kernel_drives_no_terminal() {
@@ -148,10 +205,10 @@ mod tests {
     #[test]
     fn a_state_that_there_is_not_is_unknown() {
         for said in ["Paused", "Not started", "Running"] {
-            assert_eq!(state(&json!({"state": said})), said);
+            assert_eq!(state(said), said);
         }
-        for answer in [json!({"state": "\u{1b}[2J"}), json!({"state": 1}), json!({}), json!("Running")] {
-            assert_eq!(state(&answer), "Unknown");
+        for said in ["\u{1b}[2J", "Silent", ""] {
+            assert_eq!(state(said), "Unknown");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::args::StopArgs;
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &StopArgs) -> Outcome {
 /// Presses Ctrl-Alt-Del, which a guest that is paused has to be awake for.
 fn press(vm: &Known, patience: Duration) -> Result<(), String> {
     let asked = vm.reach("stop", patience.clamp(LEAST_PATIENCE, PATIENCE))?;
-    if asked.json("/")?.get("state").is_some_and(|state| state == "Paused") {
+    if asked.json::<Value>("/")?.get("state").is_some_and(|state| state == "Paused") {
         asked.patch("/vm", &json!({"state": "Resumed"}))?;
     }
     asked.put("/actions", json!({"action_type": "SendCtrlAltDel"}).to_string())

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use api::client::{Client, ClientError};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::process::Process;
@@ -17,6 +18,9 @@ use super::{ERROR, LOG, Name, PID, SOCKET, TakeError, holder, is_invented, is_va
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a process takes to end whose socket is gone.
 const ENDING: Duration = Duration::from_millis(300);
+/// Values in an answer: an object takes a hundred times the bytes in memory that it takes in JSON. The metrics of the largest
+/// VM are some ten thousand.
+const MAX_VALUES: usize = 64 << 10;
 /// Bytes that are read of why a VM failed.
 const MAX_ERROR: u64 = 4096;
 /// How old a folder is that has nobody's lock in it and never will.
@@ -258,10 +262,9 @@ impl Reached<'_> {
     }
 
     /// The JSON that is at `path`.
-    pub(crate) fn json(&self, path: &'static str) -> Result<Value, String> {
-        let bytes = self.get(path)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| format!("cannot {} {}: its answer is no JSON: {error}", self.what, self.vm.id))
+    pub(crate) fn json<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, String> {
+        parse(&self.get(path)?)
+            .map_err(|why| format!("cannot {} {}: its answer {why}", self.what, self.vm.id))
     }
 
     /// Puts `body` to `path`.
@@ -311,6 +314,16 @@ impl Reached<'_> {
     }
 }
 
+/// The JSON that an answer is.
+fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T, String> {
+    // Commas in strings count as well: there are few.
+    let values = answer.iter().filter(|byte| matches!(byte, b'{' | b'[' | b',')).count();
+    if values > MAX_VALUES {
+        return Err(format!("has more than {MAX_VALUES} values in it"));
+    }
+    serde_json::from_slice(answer).map_err(|error| format!("is not understood: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,6 +350,17 @@ mod tests {
             let error = choose(id, known(&names)).unwrap_err();
             assert!(error.contains("no VM is called"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_answer_of_many_tiny_values_is_not_made_larger() {
+        for tiny in ["{}", "[]", "{\"\":{\"\":{}}}", "0"] {
+            let answer = format!("[{}0]", format!("{tiny},").repeat(MAX_VALUES));
+            let error = parse::<Value>(answer.as_bytes()).unwrap_err();
+            assert!(error.contains("more than 65536 values"), "{error}");
+        }
+        assert_eq!(parse::<Value>(b"{\"a\": [1, 2]}").unwrap(), serde_json::json!({"a": [1, 2]}));
+        assert!(parse::<Value>(b"no").unwrap_err().contains("not understood"));
     }
 
     #[test]

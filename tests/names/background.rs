@@ -106,6 +106,22 @@ fn a_terminal_is_free_again_once_the_vm_is_in_the_background() {
 }
 
 #[test]
+fn a_vm_in_the_background_keeps_nothing_of_its_starter_s_open() {
+    require_kvm!();
+    let host = Host::new();
+    let mut shell = std::process::Command::new("sh");
+    let path = host.runtime.path().join("held");
+    shell.args(["-c", "exec 3>\"$0\" 9>\"$0\"; exec \"$@\""]).arg(&path).arg(env!("CARGO_BIN_EXE_rvmm"));
+    let guest = crate::support::bare::path("spin-forever");
+    let rvmm = host.of(Rvmm::within(shell)).args(["--detach", "--id", "web", "--kernel"]).arg(guest);
+    rvmm.run().assert_clean();
+    let pid = host.listed("web").unwrap()["pid"].as_u64().unwrap();
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let open: Vec<_> = open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+    assert!(open.len() > 3 && !open.contains(&path), "{open:?}");
+}
+
+#[test]
 fn the_log_of_a_vm_in_the_background_is_where_it_is_asked_to_be() {
     require_kvm!();
     let host = Host::new();

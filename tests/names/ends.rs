@@ -168,6 +168,21 @@ fn of_a_name_that_was_made_up_the_beginning_is_enough_to_end_it() {
 }
 
 #[test]
+fn what_killed_vms_with_made_up_names_left_behind_goes_with_the_next() {
+    require_kvm!();
+    let host = Host::new();
+    for _ in 0..2 {
+        let started = host.of(Rvmm::guest("spin-forever")).arg("-d").run();
+        let id = started.stdout.trim_end();
+        let others = host.names();
+        assert_eq!(others, [id]);
+        let pid = host.listed(id).unwrap()["pid"].as_u64().unwrap();
+        process::kill(u32::try_from(pid).unwrap(), libc::SIGKILL);
+        host.wait_for_state(id, "Dead");
+    }
+}
+
+#[test]
 fn a_fifo_in_the_folder_of_a_name_keeps_nobody_waiting() {
     let host = Host::new();
     for file in ["pid", "error", "log"] {

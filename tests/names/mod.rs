@@ -4,6 +4,7 @@ mod background;
 mod completion;
 mod console;
 mod ends;
+mod hostile;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -57,7 +57,7 @@ fn an_answer_without_bounds_is_cut_off() {
         while stream.write_all(&[b'x'; 8192]).is_ok() {}
     });
     let client = Client::new(&path, Duration::from_secs(30)).unwrap();
-    assert!(matches!(client.get("/"), Err(ClientError::TooLong)));
+    assert!(matches!(client.get("/"), Err(ClientError::TooLong(MAX_DESCRIPTION))));
 }
 
 #[test]
