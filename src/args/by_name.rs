@@ -10,7 +10,7 @@ pub(crate) const ID: &str = "ID";
 /// One VM.
 #[derive(Debug, Args)]
 pub(crate) struct VmArgs {
-    /// Name of the VM, or the beginning of it.
+    /// Name of the VM; where nothing can be lost, the beginning of it will do.
     #[arg(value_name = ID)]
     pub(crate) id: String,
 }
@@ -72,7 +72,7 @@ pub(crate) struct MetricsArgs {
 /// `rvmm rm`
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
-    /// Names of VMs that have ended, or the beginnings of them.
+    /// Names of VMs that have ended.
     #[arg(value_name = ID, required_unless_present = "all_dead")]
     pub(crate) ids: Vec<String>,
     /// All that have ended.
