@@ -11,7 +11,8 @@ use api::Limits;
 use vmm::config::MmdsStore;
 use vmm::config::{
     BalloonConfig, BlockConfig, BootSourceConfig, CacheType, CpuConfig, EntropyConfig, IoEngine,
-    MetricsConfig, RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
+    LoggerConfig, MetricsConfig, RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig,
+    VsockConfig,
 };
 use vmm::console::ConsoleConfig;
 use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
@@ -27,11 +28,10 @@ use crate::presence::Presence;
 /// Runs the VM that the options describe until it ends, as others see it by `presence`; the exit code says how.
 pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
     let config = configuration(args)?;
-    if let Some(logger) = &config.logger {
+    // What the options say is so already; what a file says is known only now.
+    if let (Some(_), Some(logger)) = (&args.config_file, &config.logger) {
         logging::change(logger)?;
     }
-    let log_file =
-        args.log.log_file.as_ref().or(config.logger.as_ref().and_then(|logger| logger.log_path.as_ref()));
     let options = Options {
         id: presence.id().to_owned(),
         console: match &args.console.end {
@@ -44,12 +44,9 @@ pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
             OnReset::Exit => VmmOnReset::Exit,
             OnReset::Restart => VmmOnReset::Restart,
         },
-        log_path: log_file.cloned(),
     };
-    if let Some(path) = log_file
-        && let Some(guest) = path.metadata().ok().and_then(|log| config.file_of_the_guest(&log))
-    {
-        return Err(format!("--log-file {}: the guest has it as {}", path.display(), guest.display()).into());
+    if let Some((log, guest)) = config.log_of_the_guest() {
+        return Err(format!("--log-file {}: the guest has it as {}", log.display(), guest.display()).into());
     }
     let policy = args.control.seccomp_filter.as_deref().map(Policy::read).transpose()?;
     let can_start = config.boot_source.is_some();
@@ -106,9 +103,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         // A VM from flags has a source of randomness; one from a file or over REST has what that says.
         config.entropy = Some(EntropyConfig::default());
     }
-    if let Some(logger) = config.logger.take() {
-        config.logger = Some(logger.updated(args.log.config()));
-    }
+    // What a request changes of the log is laid over this, so the options are part of it.
+    let logger = config.logger.take().unwrap_or_default().updated(args.log.config());
+    config.logger = Some(logger).filter(|logger| *logger != LoggerConfig::default());
     if let Some(path) = &args.control.metrics_path {
         config.metrics = Some(MetricsConfig::new(path.clone()));
     }

@@ -245,6 +245,21 @@ fn the_log_goes_where_the_socket_says() {
 }
 
 #[test]
+fn what_a_request_does_not_say_of_the_log_stays_as_the_options_said() {
+    require_kvm!();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let socket = ApiSocket::new();
+    let rvmm = Rvmm::new().arg("--api-sock").arg(socket.path()).args(["--log-level", "debug", "--log-file"]);
+    let _running = rvmm.arg(&log).launch();
+    socket.put("/logger", &json!({"show_log_origin": true})).assert_done();
+    socket.get("/");
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("DEBUG api::server api/src/server.rs:"), "{text}");
+    assert_eq!(socket.get("/vm/config").json()["logger"]["level"], "Debug");
+}
+
+#[test]
 fn lines_of_metrics_have_what_was_asked_for() {
     require_kvm!();
     let folder = tempfile::tempdir().unwrap();

@@ -266,6 +266,12 @@ impl VmConfig {
         })
     }
 
+    /// The file that the log goes to and what it is to the guest, if it is one of the guest's.
+    pub fn log_of_the_guest(&self) -> Option<(&Path, &Path)> {
+        let log = self.logger.as_ref()?.log_path.as_deref()?;
+        Some((log, self.file_of_the_guest(&log.metadata().ok()?)?))
+    }
+
     /// The drives in the order in which the guest sees them: the root device is /dev/vda.
     pub fn drives_in_order(&self) -> impl Iterator<Item = &BlockConfig> {
         let (root, others): (Vec<_>, Vec<_>) = self.drives.iter().partition(|drive| drive.is_root_device);

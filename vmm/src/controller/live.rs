@@ -151,9 +151,6 @@ impl Controller {
         if let Some(apply) = &self.logger {
             apply(&logger).map_err(Refusal::Logger)?;
         }
-        if logger.log_path.is_some() {
-            self.options.log_path.clone_from(&logger.log_path);
-        }
         self.config.logger = Some(logger);
         Ok(Response::Done)
     }
@@ -162,7 +159,7 @@ impl Controller {
     fn refuse_outputs(&self, update: &DriveUpdate, console: &Output) -> Result<(), Refusal> {
         let Some(path) = &update.path_on_host else { return Ok(()) };
         let Ok(wanted) = path.metadata() else { return Ok(()) };
-        let log = self.options.log_path.as_ref().and_then(|path| path.metadata().ok());
+        let log = self.config.logger.as_ref().and_then(|logger| logger.log_path.as_ref()?.metadata().ok());
         let metrics = self.metrics_file.as_ref().and_then(|file| file.metadata().ok());
         let outputs = [("log", log), ("metrics", metrics), ("console", console.metadata())];
         let same = |file: &Metadata| (file.dev(), file.ino()) == (wanted.dev(), wanted.ino());

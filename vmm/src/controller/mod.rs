@@ -9,7 +9,7 @@ mod remote;
 mod request;
 
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -60,8 +60,6 @@ pub struct Options {
     pub console: ConsoleConfig,
     /// What a reset does.
     pub on_reset: OnReset,
-    /// The file that the process logs to, if it is one; no disk of the guest may be that.
-    pub log_path: Option<PathBuf>,
 }
 
 /// Why the VM ended well.
@@ -266,11 +264,11 @@ impl Controller {
 
     /// The log may have come before the drive whose file it is.
     fn check_log(&self) -> Result<(), ControllerError> {
-        let Some(path) = &self.options.log_path else { return Ok(()) };
-        let file = path.metadata().ok();
-        match file.and_then(|file| self.config.file_of_the_guest(&file).map(Path::to_owned)) {
+        match self.config.log_of_the_guest() {
             None => Ok(()),
-            Some(guest) => Err(ControllerError::LogOfTheGuest { path: path.clone(), guest }),
+            Some((log, guest)) => {
+                Err(ControllerError::LogOfTheGuest { path: log.to_owned(), guest: guest.to_owned() })
+            }
         }
     }
 
