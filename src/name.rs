@@ -22,9 +22,11 @@ use std::fmt;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use vmm::same_file;
 
 /// The locked file in a name's folder.
 const PID: &str = "pid";
@@ -227,10 +229,7 @@ fn number(pid: Option<u32>) -> String {
 /// nothing: the next VM makes a file of its own.
 fn is_still(file: &File, path: &Path) -> io::Result<bool> {
     match fs::metadata(path) {
-        Ok(there) => {
-            let ours = file.metadata()?;
-            Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino()))
-        }
+        Ok(there) => Ok(same_file(&there, &file.metadata()?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }

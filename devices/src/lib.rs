@@ -18,9 +18,11 @@ pub mod mmds;
 pub mod pci;
 mod random;
 pub mod rate_limiter;
+mod same_file;
 pub mod unix_socket;
 pub mod virtio;
 
+pub use same_file::same_file;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Guest-physical memory, with a dirty bitmap where a snapshot asked for one.

@@ -5,6 +5,8 @@
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
+use vmm::same_file;
+
 /// Bytes of a number with its line end.
 const MAX_PID: usize = 16;
 
@@ -25,8 +27,7 @@ fn read(file: &File) -> Option<u32> {
 fn has_locked(pid: u32, metadata: &Metadata) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     descriptors.flatten().any(|descriptor| {
-        fs::metadata(descriptor.path())
-            .is_ok_and(|file| (file.dev(), file.ino()) == (metadata.dev(), metadata.ino()))
+        fs::metadata(descriptor.path()).is_ok_and(|file| same_file(&file, metadata))
             && fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", descriptor.file_name().display()))
                 .is_ok_and(|info| info.lines().any(|line| line.starts_with("lock:") && is_exclusive(line)))
     })

@@ -10,9 +10,7 @@ use crate::support::{Rvmm, poll, process};
 fn a_guest_that_hears_ctrl_alt_del_ends_by_itself() {
     require_kvm!();
     let host = Host::new();
-    let mut running = host.guest("ctrl-alt-del", "web").launch();
-    running.wait_for("ready\n");
-    host.wait_for_state("web", "Running");
+    let running = host.running("ctrl-alt-del", "ready\n");
     assert_eq!(host.verb(["stop", "web"]).run().code(), 0);
     running.end().assert_clean().assert_stdout("ready\na key\n");
     assert_eq!(host.names(), [""; 0]);
@@ -22,9 +20,7 @@ fn a_guest_that_hears_ctrl_alt_del_ends_by_itself() {
 fn a_paused_guest_is_woken_to_end_by_itself() {
     require_kvm!();
     let host = Host::new();
-    let mut running = host.guest("ctrl-alt-del", "web").launch();
-    running.wait_for("ready\n");
-    host.wait_for_state("web", "Running");
+    let running = host.running("ctrl-alt-del", "ready\n");
     host.ask(["pause", "web"]);
     assert_eq!(host.verb(["stop", "web"]).run().code(), 0);
     running.end().assert_clean();
@@ -34,9 +30,7 @@ fn a_paused_guest_is_woken_to_end_by_itself() {
 fn a_guest_that_hears_nothing_is_ended_by_a_signal() {
     require_kvm!();
     let host = Host::new();
-    let mut running = host.guest("spin-forever", "web").launch();
-    running.wait_for("spinning");
-    host.wait_for_state("web", "Running");
+    let running = host.running("spin-forever", "spinning");
     assert_eq!(host.verb(["stop", "web"]).run().code(), 3);
     assert_eq!(running.end().code(), 128 + libc::SIGTERM);
 }

@@ -40,6 +40,15 @@ impl Host {
         self.of(Rvmm::guest(name)).args(["--id", id])
     }
 
+    /// The bare guest `name`, called `web`, once it has printed `text` and is listed.
+    #[track_caller]
+    fn running(&self, name: &str, text: &str) -> Running {
+        let mut running = self.guest(name, "web").launch();
+        running.wait_for(text);
+        self.wait_for_state("web", "Running");
+        running
+    }
+
     /// The bare guest `name`, in the background, and what it is called.
     #[track_caller]
     fn detach(&self, name: &str, id: &str) {

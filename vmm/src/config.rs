@@ -11,11 +11,11 @@ mod tests;
 mod transport;
 
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use devices::mmds::{MmdsConfig, MmdsConfigError, MmdsStore, MmdsVersion};
 pub use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
+use devices::same_file;
 pub use devices::virtio::balloon::{BalloonConfig, BalloonConfigError};
 pub use devices::virtio::block::{BlockConfig, BlockConfigError, CacheType, IoEngine};
 pub use devices::virtio::console::ConsoleConfig as VirtioConsoleConfig;
@@ -261,9 +261,10 @@ impl VmConfig {
         let source = self.boot_source.iter();
         let boot = source.flat_map(|source| [Some(&source.kernel_image_path), source.initrd_path.as_ref()]);
         let drives = self.drives.iter().map(|drive| drive.path_on_host.as_ref());
-        boot.chain(drives).flatten().map(PathBuf::as_path).find(|path| {
-            path.metadata().is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (file.dev(), file.ino()))
-        })
+        boot.chain(drives)
+            .flatten()
+            .map(PathBuf::as_path)
+            .find(|path| path.metadata().is_ok_and(|theirs| same_file(&theirs, file)))
     }
 
     /// The file that the log goes to and what it is to the guest, if it is one of the guest's.

@@ -25,3 +25,5 @@ pub mod vcpu;
 mod vm;
 
 pub use vm::{Vm, VmError};
+
+pub use devices::same_file;

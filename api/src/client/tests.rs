@@ -1,23 +1,33 @@
 use super::*;
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// What a client gets that asks one who answers every request with `answer`, as it stands.
-fn asked(answer: &'static [u8]) -> Result<Vec<u8>, ClientError> {
+/// What a client of so much patience gets that asks one whose socket `answer` has when the request has come.
+fn asked_of(
+    patience: Duration,
+    answer: impl FnOnce(UnixStream) + Send + 'static,
+) -> Result<Vec<u8>, ClientError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let _ = stream.read(&mut [0; 4096]);
+        answer(stream);
+    });
+    Client::new(&path, patience).unwrap().get("/")
+}
+
+/// What a client gets that asks one who answers every request with `answer`, as it stands.
+fn asked(answer: &'static [u8]) -> Result<Vec<u8>, ClientError> {
+    asked_of(PATIENCE, move |mut stream| {
         let _ = stream.write_all(answer);
         // Until the client has had enough.
         let _ = stream.read_to_end(&mut Vec::new());
-    });
-    Client::new(&path, PATIENCE).unwrap().get("/")
+    })
 }
 
 #[test]
@@ -47,17 +57,11 @@ fn an_answer_that_does_not_come_or_does_not_end_is_not_waited_for() {
 
 #[test]
 fn an_answer_without_bounds_is_cut_off() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("socket");
-    let listener = UnixListener::bind(&path).unwrap();
-    thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let _ = stream.read(&mut [0; 4096]);
+    let answer = asked_of(Duration::from_secs(30), |mut stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         while stream.write_all(&[b'x'; 8192]).is_ok() {}
     });
-    let client = Client::new(&path, Duration::from_secs(30)).unwrap();
-    assert!(matches!(client.get("/"), Err(ClientError::TooLong(MAX_DESCRIPTION))));
+    assert!(matches!(answer, Err(ClientError::TooLong(MAX_DESCRIPTION))));
 }
 
 #[test]

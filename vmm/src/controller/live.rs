@@ -1,10 +1,9 @@
 //! A VM while its guest is there: what it does for requests, one at a time, in the main thread.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 
 use devices::metrics::Counter;
+use devices::same_file;
 use serde::Serialize;
 
 use super::request::{Answer, DriveUpdate, Instance, Metrics, Refusal, Request, Response, State};
@@ -162,8 +161,8 @@ impl Controller {
         let log = self.config.logger.as_ref().and_then(|logger| logger.log_path.as_ref()?.metadata().ok());
         let metrics = self.metrics_file.as_ref().and_then(|file| file.metadata().ok());
         let outputs = [("log", log), ("metrics", metrics), ("console", console.metadata())];
-        let same = |file: &Metadata| (file.dev(), file.ino()) == (wanted.dev(), wanted.ino());
-        let taken = outputs.iter().find(|(_, file)| file.as_ref().is_some_and(same));
+        let taken =
+            outputs.iter().find(|(_, file)| file.as_ref().is_some_and(|file| same_file(file, &wanted)));
         taken.map_or(Ok(()), |(output, _)| Err(Refusal::OwnOutput { path: path.clone(), output }))
     }
 

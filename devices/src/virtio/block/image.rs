@@ -4,7 +4,7 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use log::warn;
 use super::direct::{Alignment, Bounce, MAX_BLOCK_SIZE};
 use super::error::BlockError;
 use super::request::SECTOR_SIZE;
+use crate::same_file;
 
 /// Zeroes that are written at a time where the file system cannot zero a range. Aligned as direct I/O may want it.
 #[repr(align(4096))]
@@ -80,7 +81,7 @@ impl DiskImage {
     pub(super) fn successor(&self, path: &Path, purpose: Purpose) -> Result<Self, BlockError> {
         let (file, metadata) = open_file(path, purpose.access)?;
         let current = self.file.metadata().map_err(inspect(path, "read the status"))?;
-        if (current.dev(), current.ino()) == (metadata.dev(), metadata.ino()) {
+        if same_file(&current, &metadata) {
             // The lock of this one would keep the other out.
             return Self::new(self.file.clone(), &metadata, path, purpose);
         }

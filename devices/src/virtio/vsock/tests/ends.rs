@@ -58,11 +58,24 @@ fn a_guest_that_never_reads_stalls_its_own_connection_only() {
     assert!(wakeups <= 2, "{wakeups} wake-ups for nothing");
 }
 
+/// How many bytes come from `stream` until it ends, while the device works.
+fn read_to_end(mut stream: UnixStream, guest: &mut Guest) -> usize {
+    let reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        bytes.len()
+    });
+    while !reader.is_finished() {
+        guest.run();
+    }
+    reader.join().unwrap()
+}
+
 #[test]
 fn what_a_guest_sent_before_it_closed_reaches_a_slow_reader() {
     let mut guest = Guest::new();
     let listener = guest.listen(52);
-    let (socket, mut stream) = guest.connect(&listener, 1, 52);
+    let (socket, stream) = guest.connect(&listener, 1, 52);
     let sent = fill(&mut guest, socket);
     guest.send(socket.shutdown(SHUTDOWN_BOTH), &[]);
     assert_eq!(guest.ops(), [Op::Rst], "the guest does not wait for the reader");
@@ -70,37 +83,21 @@ fn what_a_guest_sent_before_it_closed_reaches_a_slow_reader() {
     let (again, other) = guest.connect(&listener, 1, 52);
     guest.say(again, Op::Rw, b"new");
     assert_eq!(read_now(&other), b"new");
-    let reader = thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        bytes.len()
-    });
-    while !reader.is_finished() {
-        guest.run();
-    }
-    assert_eq!(reader.join().unwrap(), sent);
+    assert_eq!(read_to_end(stream, &mut guest), sent);
 }
 
 #[test]
 fn what_a_guest_sends_behind_its_end_is_neither_kept_nor_passed_on() {
     let mut guest = Guest::new();
     let listener = guest.listen(52);
-    let (socket, mut stream) = guest.connect(&listener, 1, 52);
+    let (socket, stream) = guest.connect(&listener, 1, 52);
     let sent = fill(&mut guest, socket);
     // The device hears of all of it before it can tell the guest that the connection is gone.
     let data = vec![0xa5; 32 * KIB];
     let late = (socket.header(Op::Rw, data.len() as u32), &data[..]);
     guest.send_together(&[(socket.shutdown(SHUTDOWN_BOTH), &[]), late, late, late]);
     assert_eq!(guest.ops(), [Op::Rst]);
-    let reader = thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        bytes.len()
-    });
-    while !reader.is_finished() {
-        guest.run();
-    }
-    assert_eq!(reader.join().unwrap(), sent, "no credit bounds what comes behind the end");
+    assert_eq!(read_to_end(stream, &mut guest), sent, "no credit bounds what comes behind the end");
 }
 
 #[test]
