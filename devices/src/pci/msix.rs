@@ -7,6 +7,8 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use serde::{Deserialize, Serialize};
+
 use crate::interrupt::MsiSender;
 use crate::lock;
 
@@ -48,6 +50,19 @@ impl Entry {
         let [low, high, data, _] = self.words;
         sender.send(u64::from(high) << 32 | u64::from(low), data)
     }
+}
+
+/// A vector as a snapshot keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MsixEntryV1 {
+    /// Where its message goes.
+    pub address: u64,
+    /// What the message is.
+    pub data: u32,
+    /// Vector Control.
+    pub control: u32,
+    /// It was signalled while it was masked.
+    pub pending: bool,
 }
 
 #[derive(Debug)]

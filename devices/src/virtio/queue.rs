@@ -14,7 +14,7 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryError};
 
-use super::device::{DeviceError, DeviceInterrupt};
+use super::device::{DeviceError, DeviceInterrupt, QueuePosition};
 use super::ring_memory;
 use super::segments::{Segment, Segments};
 use crate::GuestMemory;
@@ -205,6 +205,14 @@ impl VirtQueue {
     /// may have been given to [`add_used`](Self::add_used).
     pub fn unpop(&mut self, count: u16) {
         self.queue.set_next_avail(self.queue.next_avail().wrapping_sub(count));
+    }
+
+    /// How far the device is, when the last `held` chains that [`pop`](Self::pop) gave are still its own.
+    pub fn position(&self, held: u16) -> QueuePosition {
+        QueuePosition {
+            next_avail: self.queue.next_avail().wrapping_sub(held),
+            next_used: self.queue.next_used(),
+        }
     }
 
     /// Whether the driver set this queue up. One that it did not has no chains, and its rings are not touched.

@@ -14,11 +14,16 @@ use vmm_sys_util::timerfd::TimerFd;
 use super::config::{self, BalloonConfig, BalloonConfigError};
 use super::layout::ConfigSpace;
 use super::replaced::Replaced;
+use super::state::BalloonStateV1;
 use super::statistics::{self, BalloonStatistics};
 use super::{PAGE_SIZE, discard, ranges};
 use crate::metrics::BalloonMetrics;
-use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
+use crate::state::StateError;
+use crate::virtio::device::{
+    Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, QueuePosition, VirtioDevice,
+};
 use crate::virtio::queue::{Chain, VirtQueue};
+use crate::virtio::state::DeviceState;
 
 /// Feature bits (virtio 1.3, 5.5.3).
 const VIRTIO_BALLOON_F_STATS_VQ: u32 = 1;
@@ -386,5 +391,26 @@ impl VirtioDevice for BalloonDevice {
         // What is not armed any more wakes nobody; a host that refuses leaves a timer that fires once.
         let _ = self.arm_timer();
         queues.into_iter().map(VirtQueue::into_inner).collect()
+    }
+
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        let Some(active) = &self.active else { return Vec::new() };
+        let held = u16::from(active.statistics_head.is_some());
+        let of =
+            |(index, queue): (u16, &VirtQueue)| queue.position(if index == STATS_QUEUE { held } else { 0 });
+        (0..).zip(&active.queues).map(of).collect()
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::BalloonV1(BalloonStateV1 {})
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let DeviceState::BalloonV1(BalloonStateV1 {}) = state else { return Err(state.is_not("a balloon")) };
+        Ok(())
     }
 }

@@ -14,9 +14,14 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::Sink;
 use super::layout::ConfigSpace;
+use super::state::ConsoleStateV1;
 use crate::metrics::ConsoleMetrics;
-use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
+use crate::state::StateError;
+use crate::virtio::device::{
+    Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, QueuePosition, VirtioDevice,
+};
 use crate::virtio::queue::{Chain, VirtQueue};
+use crate::virtio::state::DeviceState;
 
 /// VIRTIO_CONSOLE_F_SIZE (virtio 1.3, 5.3.3): the configuration space has the size of the terminal.
 const VIRTIO_CONSOLE_F_SIZE: u32 = 0;
@@ -339,5 +344,23 @@ impl VirtioDevice for ConsoleDevice {
         // What a driver wrote last thing and did not wait for. A ring that it broke has nothing more to say.
         let _ = self.take_output(&mut active);
         vec![active.receive.into_inner(), active.transmit.into_inner()]
+    }
+
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        let Some(Active { receive, transmit, begun, .. }) = &self.active else { return Vec::new() };
+        vec![receive.position(0), transmit.position(begun.is_some().into())]
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::ConsoleV1(ConsoleStateV1 {})
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let DeviceState::ConsoleV1(ConsoleStateV1 {}) = state else { return Err(state.is_not("a console")) };
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_mmio as mmio;
 
 use super::core::{Half, QueueArea, TransportCore};
@@ -27,6 +28,13 @@ const VENDOR_ID: u32 = u32::from_le_bytes(*b"rvmm");
 /// SHMLen and SHMBase of a shared memory region that does not exist.
 const NO_SHARED_MEMORY: u32 = u32::MAX;
 const CONFIG_OFFSET: u64 = mmio::VIRTIO_MMIO_CONFIG as u64;
+
+/// What a snapshot keeps of this transport alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MmioStateV1 {
+    /// InterruptStatus.
+    pub interrupt_status: u32,
+}
 
 /// A virtio device behind memory-mapped registers.
 pub struct MmioTransport {

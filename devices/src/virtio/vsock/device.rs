@@ -10,10 +10,13 @@ use virtio_queue::Queue;
 use super::config::{VsockConfig, VsockConfigError};
 use super::muxer::{Muxer, Turn};
 use super::rx_queue::RxQueue;
+use super::state::VsockStateV1;
 use crate::metrics::VsockMetrics;
+use crate::state::StateError;
 use crate::unix_socket::{ListeningSocket, SocketError};
-use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, VirtioDevice};
+use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, QueuePosition, VirtioDevice};
 use crate::virtio::queue::VirtQueue;
+use crate::virtio::state::DeviceState;
 
 /// Packets to the guest.
 const RX_QUEUE: u16 = 0;
@@ -184,6 +187,26 @@ impl VirtioDevice for VsockDevice {
         let _ = self.muxer.take_from_guest(&mut tx);
         self.muxer.stop();
         vec![rx.into_inner(), tx.into_inner(), events.into_inner()]
+    }
+
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        let Some(Active { rx, tx, events, blocked: _ }) = &self.active else { return Vec::new() };
+        vec![rx.position(), tx.position(0), events.position(0)]
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::VsockV1(VsockStateV1 {})
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let DeviceState::VsockV1(VsockStateV1 {}) = state else {
+            return Err(state.is_not("a socket device"));
+        };
+        Ok(())
     }
 }
 

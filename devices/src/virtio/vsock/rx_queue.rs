@@ -7,7 +7,7 @@ use vm_memory::Permissions;
 
 use super::packet::{HEADER_LEN, Header};
 use crate::GuestMemory;
-use crate::virtio::device::DeviceError;
+use crate::virtio::device::{DeviceError, QueuePosition};
 use crate::virtio::queue::{Chain, VirtQueue};
 use crate::virtio::segments::Segments;
 
@@ -52,6 +52,11 @@ impl RxQueue {
 
     pub(super) fn memory(&self) -> &GuestMemory {
         self.queue.memory()
+    }
+
+    /// How far the device is; the buffers that it holds are still to be taken.
+    pub(super) fn position(&self) -> QueuePosition {
+        self.queue.position(self.buffers.len() as u16)
     }
 
     /// Takes buffers from the ring until there are `wanted`, or the ring has no more, and says whether there is one.

@@ -14,6 +14,7 @@
 mod capabilities;
 mod common;
 mod signal;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use crate::virtio::device::SharedDevice;
 use crate::{GuestMemory, lock};
 use capabilities::{Capabilities, ConfigAccess, Structure};
 use signal::PciSignal;
+pub use state::PciStateV1;
 
 /// Size of BAR 0, in bytes.
 pub const MEMORY_SIZE: u32 = 0x4000;
