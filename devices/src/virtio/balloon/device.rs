@@ -13,6 +13,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::config::{self, BalloonConfig, BalloonConfigError};
 use super::layout::ConfigSpace;
+use super::replaced::Replaced;
 use super::state::BalloonStateV1;
 use super::statistics::{self, BalloonStatistics};
 use super::{PAGE_SIZE, discard, ranges};
@@ -104,6 +105,8 @@ pub struct BalloonDevice {
     statistics: BalloonStatistics,
     timer: TimerFd,
     metrics: Arc<BalloonMetrics>,
+    /// Lives as long as guest memory, whatever drivers come and go.
+    replaced: Replaced,
     active: Option<Active>,
 }
 
@@ -124,6 +127,7 @@ impl BalloonDevice {
             statistics: BalloonStatistics::default(),
             timer,
             metrics: Arc::default(),
+            replaced: Replaced::default(),
             active: None,
         })
     }
@@ -186,7 +190,7 @@ impl BalloonDevice {
     }
 
     /// Pages came into the balloon.
-    fn inflate(&self, queue: &mut VirtQueue) -> Result<(), DeviceError> {
+    fn inflate(&mut self, queue: &mut VirtQueue) -> Result<(), DeviceError> {
         let (mut list, mut pages) = (Vec::new(), Vec::new());
         queue.serve(MAX_PAGES_PER_CALL, |queue, mut chain| {
             self.metrics.inflations.increment();
@@ -213,7 +217,7 @@ impl BalloonDevice {
     }
 
     /// The driver has free pages, and waits with them until it has its buffer back (5.5.6.5).
-    fn take_reports(&self, queue: &mut VirtQueue, poisoned: bool) -> Result<(), DeviceError> {
+    fn take_reports(&mut self, queue: &mut VirtQueue, poisoned: bool) -> Result<(), DeviceError> {
         let mut reported = Vec::new();
         queue.serve(MAX_RANGES_PER_CALL, |queue, mut chain| {
             let front = chain.writable.take_front(MAX_REPORTED_BYTES_PER_CHAIN);
@@ -238,10 +242,10 @@ impl BalloonDevice {
     }
 
     /// Gives `pages` back to the host, and says how many bytes it took.
-    fn discard(&self, queue: &VirtQueue, pages: &[Range<u64>]) -> u64 {
+    fn discard(&mut self, queue: &VirtQueue, pages: &[Range<u64>]) -> u64 {
         let mut bytes = 0;
         for range in pages {
-            let discarded = discard::discard(queue.memory(), range);
+            let discarded = discard::discard(queue.memory(), range, &mut self.replaced);
             bytes += discarded.bytes;
             self.metrics.ignored_pages.add(discarded.outside.div_ceil(PAGE_SIZE));
             if let Some(error) = discarded.refused {

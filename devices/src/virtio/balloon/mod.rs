@@ -17,6 +17,7 @@ mod device;
 mod discard;
 mod layout;
 mod ranges;
+mod replaced;
 mod state;
 mod statistics;
 #[cfg(test)]
