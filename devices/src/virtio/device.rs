@@ -67,6 +67,14 @@ pub enum DeviceError {
     },
 }
 
+impl DeviceError {
+    /// What is wrong, and what the host said.
+    pub(crate) fn in_full(&self) -> String {
+        let source = std::error::Error::source(self).map(|source| format!(": {source}")).unwrap_or_default();
+        format!("{self}{source}")
+    }
+}
+
 /// How far a device is in the rings of a virtqueue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueuePosition {

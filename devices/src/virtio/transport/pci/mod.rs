@@ -138,11 +138,6 @@ impl PciTransport {
         })
     }
 
-    /// What is behind the registers.
-    pub fn core(&self) -> &Arc<TransportCore> {
-        &self.core
-    }
-
     /// Where a write of any width and value notifies which virtqueue's eventfd, as long as BAR 1 stays where it is.
     pub fn doorbells(&self) -> impl Iterator<Item = (Doorbell, &EventFd)> {
         let ports = (u64::from(self.first_port)..).step_by(NOTIFY_MULTIPLIER as usize);

@@ -11,6 +11,7 @@ use crate::virtio::pci_harness::{IO_BASE, MEMORY_BASE, MSI_ADDRESS, PciRegisters
 use crate::virtio::queue_harness::{VERSION_1, guest_memory};
 use crate::virtio::rng::RngStateV1;
 use crate::virtio::state::DeviceState;
+use crate::virtio::transport::Transport as _;
 
 const VENDOR_SPECIFIC: u8 = 9;
 const NO_VECTOR: u16 = 0xffff;
