@@ -22,7 +22,7 @@ pub mod seccomp;
 pub mod signals;
 pub mod text_file;
 pub mod vcpu;
-mod vm;
+pub mod vm;
 
 pub use vm::{Vm, VmError};
 
