@@ -19,6 +19,7 @@ pub mod pci;
 pub mod random;
 pub mod rate_limiter;
 mod same_file;
+pub mod state;
 pub mod unix_socket;
 pub mod virtio;
 

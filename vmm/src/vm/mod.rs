@@ -19,7 +19,7 @@ use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
 use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
 use crate::cpu::{self, CpuError, Topology, TscDeadline};
-use crate::device_set::{self, DeviceSet, DeviceSetError};
+use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::layout;
 use crate::memory::{self, MemoryError};
@@ -106,7 +106,7 @@ impl Vm {
         let mut buses = Buses::default();
         let mut devices = DeviceSet::create(config, &fd, &memory, console, metadata, &mut buses)?;
         if let Some(start) = start {
-            device_set::add_boot_timer(&mut buses, start)?;
+            devices.add_boot_timer(&mut buses, start)?;
         }
         let registers = load(config, source, &memory, &devices)?;
 
