@@ -20,7 +20,9 @@ mod pci_bus;
 pub mod runtime_dir;
 pub mod seccomp;
 pub mod signals;
+pub mod snapshot;
 pub mod text_file;
+pub mod timestamp;
 pub mod vcpu;
 pub mod vm;
 
