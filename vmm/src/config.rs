@@ -6,6 +6,7 @@ mod logger;
 mod net;
 mod part;
 mod serial;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -27,6 +28,10 @@ pub use logger::{LogLevel, LoggerConfig};
 pub use part::{MachineUpdate, Part};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use serial::SerialConfig;
+pub use snapshot::{
+    CreateSnapshot, DriveOverride, LoadSnapshot, MemBackend, MemBackendType, NetworkOverride, SnapshotType,
+    VsockOverride,
+};
 pub use transport::Transport;
 
 pub use crate::cpu::template::{CpuConfig, CpuTemplate, StaticTemplate};

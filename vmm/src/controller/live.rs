@@ -96,7 +96,8 @@ impl Controller {
         match request {
             Request::GetInstance => Ok(Response::Instance(self.instance())),
             Request::GetConfig => Ok(Response::Config(Box::new(self.config.clone()))),
-            Request::Start | Request::Configure(_) => {
+            Request::CreateSnapshot(_) => Err(Refusal::NotConfigured("snapshots")),
+            Request::Start | Request::Configure(_) | Request::LoadSnapshot(_) => {
                 Err(Refusal::State { what: request.what(), state: self.state })
             }
             Request::SetLogger(logger) => self.set_logger(logger),

@@ -107,6 +107,8 @@ pub struct BalloonDevice {
     metrics: Arc<BalloonMetrics>,
     /// Lives as long as guest memory, whatever drivers come and go.
     replaced: Replaced,
+    /// A driver that was restored has been asked for another size.
+    retargeted: bool,
     active: Option<Active>,
 }
 
@@ -128,6 +130,7 @@ impl BalloonDevice {
             timer,
             metrics: Arc::default(),
             replaced: Replaced::default(),
+            retargeted: false,
             active: None,
         })
     }
@@ -364,6 +367,9 @@ impl VirtioDevice for BalloonDevice {
             // Linux notifies of its first buffer before it sets DRIVER_OK, when nobody listens, and never again.
             interrupt.continue_queue(STATS_QUEUE);
         }
+        if std::mem::take(&mut self.retargeted) {
+            interrupt.signal_config_change();
+        }
         self.active = Some(Active { queues, interrupt, features, statistics_head: None });
         self.arm_timer().map_err(|source| {
             self.active = None;
@@ -406,11 +412,19 @@ impl VirtioDevice for BalloonDevice {
     }
 
     fn save(&self) -> DeviceState {
-        DeviceState::BalloonV1(BalloonStateV1 {})
+        let space = &self.space;
+        DeviceState::BalloonV1(BalloonStateV1 {
+            num_pages: space.num_pages(),
+            actual: space.actual(),
+            poison_val: space.poison_val(),
+        })
     }
 
     fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
-        let DeviceState::BalloonV1(BalloonStateV1 {}) = state else { return Err(state.is_not("a balloon")) };
+        let DeviceState::BalloonV1(state) = state else { return Err(state.is_not("a balloon")) };
+        let BalloonStateV1 { num_pages, actual, poison_val } = *state;
+        self.space.restore(actual, poison_val);
+        self.retargeted = self.space.num_pages() != num_pages;
         Ok(())
     }
 }

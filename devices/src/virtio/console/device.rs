@@ -58,6 +58,10 @@ struct Active {
     interrupt: Arc<dyn DeviceInterrupt>,
     /// The rest of a buffer that was begun. Those behind it wait.
     begun: Option<Chain>,
+    /// Bytes of that buffer that were passed on.
+    passed_on: u64,
+    /// Bytes of the next buffer that were passed on before the device was saved.
+    skip: u64,
     /// The output is full, and will say when it is not.
     output_full: bool,
     /// The timer runs, after which the driver is told of what was taken.
@@ -85,6 +89,10 @@ pub struct ConsoleDevice {
     timer: TimerFd,
     space: ConfigSpace,
     metrics: Arc<ConsoleMetrics>,
+    /// Bytes of the first buffer of a driver that was restored that are not to be passed on again.
+    skip: u64,
+    /// A driver that was restored knows another size of its terminal.
+    resized: bool,
     active: Option<Active>,
 }
 
@@ -107,6 +115,8 @@ impl ConsoleDevice {
             timer: TimerFd::new().map_err(|error| io::Error::from_raw_os_error(error.errno()))?,
             space: ConfigSpace::default(),
             metrics: Arc::default(),
+            skip: 0,
+            resized: false,
             active: None,
         })
     }
@@ -158,14 +168,17 @@ impl ConsoleDevice {
     }
 
     fn take_output(&mut self, active: &mut Active) -> Result<(), DeviceError> {
-        let Active { transmit: queue, begun, output_full, .. } = active;
+        let Active { transmit: queue, begun, passed_on, skip, output_full, .. } = active;
         queue.disable_notifications()?;
         let mut share = MAX_OUTPUT_PER_CALL;
         while share > 0 {
             let mut chain = match begun.take() {
                 Some(chain) => chain,
                 None => match queue.pop()? {
-                    Some(chain) => chain,
+                    Some(mut chain) => {
+                        *passed_on = chain.readable.take_front(std::mem::take(skip)).len();
+                        chain
+                    }
                     None if queue.enable_notifications()? => {
                         // Costs too: a driver may move the index to and fro.
                         share = share.saturating_sub(COST_OF_A_BUFFER);
@@ -174,7 +187,10 @@ impl ConsoleDevice {
                     None => return Ok(()),
                 },
             };
-            match self.write_out(queue, &mut chain, &mut share) {
+            let before = chain.readable.len();
+            let progress = self.write_out(queue, &mut chain, &mut share);
+            *passed_on += before.saturating_sub(chain.readable.len());
+            match progress {
                 Progress::Whole => {
                     queue.add_used(chain.head, 0)?;
                     share = share.saturating_sub(COST_OF_A_BUFFER);
@@ -309,11 +325,16 @@ impl VirtioDevice for ConsoleDevice {
             transmit,
             interrupt,
             begun: None,
+            passed_on: 0,
+            skip: std::mem::take(&mut self.skip),
             output_full: false,
             notification_due: false,
         });
         if !self.input.is_empty() {
             let _ = self.input_event.write(1);
+        }
+        if let Some(active) = self.active.as_ref().filter(|_| std::mem::take(&mut self.resized)) {
+            active.interrupt.signal_config_change();
         }
         Ok(())
     }
@@ -356,11 +377,30 @@ impl VirtioDevice for ConsoleDevice {
     }
 
     fn save(&self) -> DeviceState {
-        DeviceState::ConsoleV1(ConsoleStateV1 {})
+        let (columns, rows) = self.space.size();
+        let active = self.active.as_ref();
+        // Until the first buffer is taken, what was begun is what a device before this one had begun.
+        let begun = active
+            .map_or(self.skip, |active| if active.begun.is_some() { active.passed_on } else { active.skip });
+        DeviceState::ConsoleV1(ConsoleStateV1 {
+            input: self.input.iter().copied().collect(),
+            begun,
+            columns,
+            rows,
+        })
     }
 
     fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
-        let DeviceState::ConsoleV1(ConsoleStateV1 {}) = state else { return Err(state.is_not("a console")) };
+        let DeviceState::ConsoleV1(state) = state else { return Err(state.is_not("a console")) };
+        state.validate()?;
+        let ConsoleStateV1 { input, begun, columns, rows } = state;
+        self.input = input.iter().copied().collect();
+        self.skip = *begun;
+        // The terminal that is there now counts. Without one the guest keeps what it knows.
+        if self.space.size() == (0, 0) {
+            self.space.set_size(*columns, *rows);
+        }
+        self.resized = self.space.size() != (*columns, *rows);
         Ok(())
     }
 }

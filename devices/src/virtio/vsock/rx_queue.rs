@@ -74,9 +74,13 @@ impl RxQueue {
                 let head = chain.head;
                 if let Some(buffer) = self.buffer(chain) {
                     self.buffers.push_back(buffer);
-                } else {
+                } else if self.buffers.is_empty() {
                     self.rejected += 1;
                     self.queue.add_used(head, 0)?;
+                } else {
+                    // Its turn comes after those that are held: only the last ones can go back into the ring.
+                    self.queue.unpop(1);
+                    break;
                 }
             } else if asked || !self.buffers.is_empty() || !self.queue.enable_notifications()? {
                 break;
