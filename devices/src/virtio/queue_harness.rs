@@ -186,7 +186,9 @@ impl Harness {
     /// What a snapshot keeps of the device, which goes on.
     pub fn save(&self) -> VirtioStateV1 {
         self.core.drain();
-        self.saved_transport().save().unwrap()
+        let state = self.saved_transport().save().unwrap();
+        self.core.go_on();
+        state
     }
 
     /// The guest once more, as it is restored from `state`: a copy of its memory, the same driver, and `device` in the
