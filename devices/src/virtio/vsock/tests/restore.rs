@@ -168,7 +168,7 @@ fn receive_buffers_that_the_device_holds_are_all_there_after_a_restore() {
     guest.add_buffers(40, 512);
     guest.add_buffers(1, 8);
     guest.add_buffers(40, 512);
-    client.write_all(&[7; 4096 + 30 * 512]).unwrap();
+    client.write_all(&vec![7; 4096 + 30 * 512]).unwrap();
     while guest.harness.run_once(Duration::ZERO) {}
     let queue = &guest.harness.save().queues[0];
     assert_eq!(queue.next_avail, queue.next_used, "none is taken that is not given back");
@@ -181,7 +181,7 @@ fn receive_buffers_that_the_device_holds_are_all_there_after_a_restore() {
     let request = received.iter().find(|packet| packet.header.op == Op::Request).unwrap().header;
     let socket = Socket { guest: 81, host: request.src_port, buf_alloc: 1 << 20, fwd_cnt: 0 };
     restored.say(socket, Op::Response, &[]);
-    client.write_all(&[9; 100_000]).unwrap();
+    client.write_all(&vec![9; 100_000]).unwrap();
     for packet in restored.received() {
         data.extend(packet.data);
     }
