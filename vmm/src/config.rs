@@ -5,7 +5,9 @@ mod error;
 mod logger;
 mod net;
 mod part;
+mod restored;
 mod serial;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -25,8 +27,13 @@ pub use devices::virtio::vsock::{VsockConfig, VsockConfigError};
 pub use error::ConfigError;
 pub use logger::{LogLevel, LoggerConfig};
 pub use part::{MachineUpdate, Part};
+pub use restored::OverrideError;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use serial::SerialConfig;
+pub use snapshot::{
+    CreateSnapshot, DriveOverride, LoadSnapshot, MemBackend, MemBackendType, NetworkOverride, SnapshotType,
+    VsockOverride,
+};
 pub use transport::Transport;
 
 pub use crate::cpu::template::{CpuConfig, CpuTemplate, StaticTemplate};

@@ -10,8 +10,8 @@ use devices::virtio::balloon::{BalloonError, BalloonStatistics};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ControllerError;
-use crate::config::{BalloonConfig, ConfigError, LoggerConfig, Part, VmConfig};
+use super::{ControllerError, CreateError};
+use crate::config::{BalloonConfig, ConfigError, CreateSnapshot, LoadSnapshot, LoggerConfig, Part, VmConfig};
 use crate::metrics::Snapshot;
 
 /// Where a VM is in its life: `Not started → Running ⇄ Paused`, and then it is gone.
@@ -104,6 +104,10 @@ pub enum Request {
     Pause,
     /// Let the vCPUs go on. Of a running VM: nothing.
     Resume,
+    /// Write a snapshot. The answer comes when it is on the disk; the guest may run before.
+    CreateSnapshot(Box<CreateSnapshot>),
+    /// Make the VM from a snapshot, in place of configuring and starting it.
+    LoadSnapshot(Box<LoadSnapshot>),
     /// Press Ctrl-Alt-Del on the guest's keyboard.
     SendCtrlAltDel,
     /// Type these bytes at the guest's console, as many as it has room for: [`Response::Typed`].
@@ -142,6 +146,8 @@ impl Request {
             Self::Start => "to start the VM",
             Self::Pause => "to pause the VM",
             Self::Resume => "to resume the VM",
+            Self::CreateSnapshot(_) => "to create a snapshot",
+            Self::LoadSnapshot(_) => "to load a snapshot",
             Self::SendCtrlAltDel => "to press Ctrl-Alt-Del",
             Self::Type(_) => "to type at the console",
             Self::UpdateDrive(_) => "to change a drive",
@@ -213,6 +219,9 @@ pub enum Refusal {
     /// The VM cannot be started.
     #[error("the VM cannot be started")]
     Start(#[source] Box<ControllerError>),
+    /// There is no snapshot.
+    #[error("no snapshot was written")]
+    Snapshot(#[source] Box<CreateError>),
     /// The log cannot be written as was asked for.
     #[error("{0}")]
     Logger(String),
