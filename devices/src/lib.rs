@@ -16,7 +16,7 @@ pub mod legacy;
 pub mod metrics;
 pub mod mmds;
 pub mod pci;
-mod random;
+pub mod random;
 pub mod rate_limiter;
 mod same_file;
 pub mod state;

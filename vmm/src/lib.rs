@@ -23,6 +23,7 @@ pub mod signals;
 pub mod text_file;
 pub mod vcpu;
 pub mod vm;
+pub mod vmgenid;
 
 pub use vm::{Vm, VmError};
 

@@ -29,6 +29,7 @@ use crate::layout;
 use crate::memory::{self, MemoryError};
 use crate::seccomp::Filter;
 use crate::vcpu::{Buses, ExitCounters, GuestEvents, Vcpu, VcpuHandle};
+use crate::vmgenid::{self, GenerationError};
 
 /// Why a VM could not be made or started.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,9 @@ pub enum VmError {
     /// The machine cannot be described.
     #[error(transparent)]
     Acpi(#[from] AcpiError),
+    /// The guest cannot have an identifier.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
     /// The vCPUs cannot be described.
     #[error(transparent)]
     Cpu(#[from] CpuError),
@@ -243,6 +247,7 @@ fn load(
         keyboard: true,
     };
     let rsdp = acpi::write_tables(memory, &machine)?;
+    vmgenid::renew(memory)?;
     let source = BootSource {
         kernel: &source.kernel_image_path,
         initrd: source.initrd_path.as_deref(),
