@@ -19,17 +19,21 @@ mod folder;
 pub mod manifest;
 pub mod memory_file;
 mod pages;
+mod pair;
 mod partial;
 mod regular;
 pub mod seal;
 mod state;
 #[cfg(test)]
 mod tests;
+mod touched;
 
 pub use disk::DiskV1;
 pub use error::SnapshotError;
 pub use folder::{Chain, Folder, MAX_DEPTH, StateFile};
 pub use manifest::Manifest;
 pub use pages::{PAGE_SIZE, Pages};
+pub use pair::PartialPair;
 pub use partial::Partial;
 pub use state::{BaseV1, Id, MAX_RANGES, MemoryV1, RegionV1, SectionV1, StateError, StateV1};
+pub use touched::{touched, written};

@@ -2,6 +2,7 @@
 
 mod folder;
 mod hostile;
+mod pair;
 
 use std::fs;
 use std::path::{Path, PathBuf};
