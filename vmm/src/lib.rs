@@ -24,7 +24,7 @@ pub mod snapshot;
 pub mod text_file;
 pub mod timestamp;
 pub mod vcpu;
-mod vm;
+pub mod vm;
 
 pub use vm::{Vm, VmError};
 
