@@ -16,8 +16,10 @@ pub mod digest;
 mod disk;
 mod error;
 mod folder;
+mod inspect;
 pub mod manifest;
 pub mod memory_file;
+mod merge;
 mod pages;
 mod pair;
 mod partial;
@@ -27,13 +29,17 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod touched;
+mod verify;
 
 pub use disk::DiskV1;
 pub use error::SnapshotError;
 pub use folder::{Chain, Folder, MAX_DEPTH, StateFile};
+pub use inspect::{Inspection, inspect};
 pub use manifest::Manifest;
+pub use merge::merge;
 pub use pages::{PAGE_SIZE, Pages};
 pub use pair::PartialPair;
 pub use partial::Partial;
 pub use state::{BaseV1, Id, MAX_RANGES, MemoryV1, RegionV1, SectionV1, StateError, StateV1};
 pub use touched::{touched, written};
+pub use verify::{Verified, verify};

@@ -3,6 +3,7 @@
 mod folder;
 mod hostile;
 mod pair;
+mod verbs;
 
 use std::fs;
 use std::path::{Path, PathBuf};
