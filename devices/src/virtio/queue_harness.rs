@@ -186,9 +186,14 @@ impl Harness {
     /// What a snapshot keeps of the device, which goes on.
     pub fn save(&self) -> VirtioStateV1 {
         self.core.drain();
-        let state = self.saved_transport().save().unwrap();
+        let state = self.save_stopped();
         self.core.go_on();
         state
+    }
+
+    /// What a snapshot keeps of the device, which was drained.
+    pub fn save_stopped(&self) -> VirtioStateV1 {
+        self.saved_transport().save().unwrap()
     }
 
     /// The guest once more, as it is restored from `state`: a copy of its memory, the same driver, and `device` in the
@@ -202,7 +207,8 @@ impl Harness {
             Registers::Pci(_) => TransportKind::Pci,
         };
         let mut restored = Self::behind(transport, device);
-        restored.memory.write_slice(&self.fetch(0, MEMORY_SIZE as usize), GuestAddress(0)).unwrap();
+        // Rings, and all that was allocated.
+        restored.memory.write_slice(&self.fetch(0, self.next_buffer as usize), GuestAddress(0)).unwrap();
         restored.queues.clone_from(&self.queues);
         restored.next_buffer = self.next_buffer;
         restored.saved_transport().restore(state)?;
