@@ -99,6 +99,7 @@ pub struct VsockOverride {
 }
 
 /// PUT `/snapshot/load`.
+#[expect(clippy::struct_excessive_bools, reason = "the wire has them")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoadSnapshot {

@@ -19,28 +19,38 @@ type Reply = Box<dyn FnOnce(Answer) + Send>;
 
 /// A request on its way, with who waits for the answer.
 pub(super) struct Envelope {
-    request: Option<Request>,
-    reply: Option<Reply>,
+    request: Request,
+    asker: Asker,
 }
 
 impl Envelope {
-    /// Has `answer` answer the request.
-    pub(super) fn answer(mut self, answer: impl FnOnce(Request) -> Answer) {
-        if let (Some(request), Some(reply)) = (self.request.take(), self.reply.take()) {
-            reply(answer(request));
-        }
+    /// The request, and who is to be answered.
+    pub(super) fn open(self) -> (Request, Asker) {
+        (self.request, self.asker)
     }
 
-    fn refuse(mut self, refusal: Refusal) {
-        if let Some(reply) = self.reply.take() {
-            reply(Err(refusal));
+    /// Has `answer` answer the request.
+    pub(super) fn answer(self, answer: impl FnOnce(Request) -> Answer) {
+        let (request, asker) = self.open();
+        asker.answer(answer(request));
+    }
+}
+
+/// Who waits for an answer, which is [`Refusal::Ended`] if nobody gives another.
+pub(super) struct Asker(Option<Reply>);
+
+impl Asker {
+    /// Gives the answer.
+    pub(super) fn answer(mut self, answer: Answer) {
+        if let Some(reply) = self.0.take() {
+            reply(answer);
         }
     }
 }
 
-impl Drop for Envelope {
+impl Drop for Asker {
     fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
+        if let Some(reply) = self.0.take() {
             reply(Err(Refusal::Ended));
         }
     }
@@ -63,11 +73,11 @@ impl Remote {
     /// Asks for `request`, and has `reply` called with the answer, once. Does not wait; `reply` may be called before
     /// this returns, in this thread, or later in the VM's main thread, where it must neither block nor take long.
     pub fn send(&self, request: Request, reply: impl FnOnce(Answer) + Send + 'static) {
-        let envelope = Envelope { request: Some(request), reply: Some(Box::new(reply)) };
+        let envelope = Envelope { request, asker: Asker(Some(Box::new(reply))) };
         match self.queue.try_send(envelope) {
             // Fails only when the counter is full, and then the reader is awake.
             Ok(()) => drop(self.wake.write(1)),
-            Err(TrySendError::Full(envelope)) => envelope.refuse(Refusal::Busy),
+            Err(TrySendError::Full(envelope)) => envelope.answer(|_| Err(Refusal::Busy)),
             Err(TrySendError::Disconnected(envelope)) => drop(envelope),
         }
     }

@@ -1,16 +1,22 @@
 //! Guest RAM: anonymous memory on both sides of the MMIO gap, given to KVM slot by slot.
 
 mod alignment;
+mod extents;
+mod mapped;
 
+use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use devices::GuestMemory;
 use serde::{Deserialize, Serialize};
 use vm_memory::bitmap::{AtomicBitmap, NewBitmap};
 use vm_memory::mmap::MmapRegionBuilder;
-use vm_memory::{GuestAddress, GuestRegionMmap};
+use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap};
 
 use self::alignment::Hole;
+pub(crate) use self::extents::data_extents;
+pub use self::mapped::{Overlay, Source, restore};
 use crate::layout;
 
 /// Bytes in a mebibyte.
@@ -43,6 +49,15 @@ pub enum MemoryError {
         #[source]
         source: io::Error,
     },
+    /// A part of a snapshot's memory that cannot be read.
+    #[error("cannot read the memory of the snapshot at offset {offset:#x}")]
+    Read {
+        /// Where in the memory file, in bytes.
+        offset: u64,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
     /// A region that vm-memory does not take.
     #[error("guest memory of {mib} MiB does not fit the address space")]
     Layout {
@@ -69,16 +84,18 @@ pub fn ranges(mib: u64) -> Vec<(u64, u64)> {
 pub fn create(mib: u64, huge_pages: HugePages, track_dirty: bool) -> Result<GuestMemory, MemoryError> {
     let regions = ranges(mib)
         .into_iter()
-        .map(|(base, len)| region(base, len, huge_pages, track_dirty))
+        .map(|(base, len)| region(base, len, huge_pages, track_dirty, None))
         .collect::<Result<Vec<_>, _>>()?;
     GuestMemory::from_regions(regions).map_err(|_| MemoryError::Layout { mib })
 }
 
+/// A part of guest memory: anonymous, or a private mapping of a file from an offset on.
 fn region(
     base: u64,
     len: u64,
     huge_pages: HugePages,
     track_dirty: bool,
+    file: Option<(Arc<File>, u64)>,
 ) -> Result<GuestRegionMmap<Option<AtomicBitmap>>, MemoryError> {
     let mib = len / MIB;
     let size = usize::try_from(len).map_err(|_| MemoryError::Layout { mib })?;
@@ -89,17 +106,21 @@ fn region(
         HugePages::None | HugePages::Transparent => (libc::MAP_NORESERVE, ""),
     };
     let hole = Hole::new(size);
-    let mapping = MmapRegionBuilder::new_with_bitmap(size, track_dirty.then(|| AtomicBitmap::with_len(size)))
-        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-        .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags)
-        .build()
-        .map_err(|error| {
-            let source = match error {
-                vm_memory::mmap::MmapRegionError::Mmap(source) => source,
-                other => io::Error::other(other.to_string()),
-            };
-            MemoryError::Map { mib, hint, source }
-        })?;
+    let builder = MmapRegionBuilder::new_with_bitmap(size, track_dirty.then(|| AtomicBitmap::with_len(size)))
+        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
+    let builder = match file {
+        None => builder.with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags),
+        Some((file, offset)) => builder
+            .with_mmap_flags(libc::MAP_PRIVATE | flags)
+            .with_file_offset(FileOffset::from_arc(file, offset)),
+    };
+    let mapping = builder.build().map_err(|error| {
+        let source = match error {
+            vm_memory::mmap::MmapRegionError::Mmap(source) => source,
+            other => io::Error::other(other.to_string()),
+        };
+        MemoryError::Map { mib, hint, source }
+    })?;
     drop(hole);
     if huge_pages == HugePages::Transparent {
         advise_huge(&mapping);
