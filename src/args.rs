@@ -37,7 +37,9 @@ pub(crate) use metadata::MetadataArgs;
 pub(crate) use net::NetArg;
 pub(crate) use overrides::new_mac;
 pub(crate) use restore::RestoreArgs;
-pub(crate) use snapshot::{CloneArgs, CreateArgs, DirArgs, InspectArgs, MergeArgs, SnapshotArgs, SnapshotVerb};
+pub(crate) use snapshot::{
+    CloneArgs, CreateArgs, DirArgs, InspectArgs, MergeArgs, SnapshotArgs, SnapshotVerb,
+};
 pub(crate) use timing::TimingArgs;
 pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
@@ -344,7 +346,10 @@ impl ConsoleEnd {
     fn of(value: &OsStr) -> Result<Self, String> {
         use std::os::unix::ffi::OsStrExt as _;
         if value.as_bytes().starts_with(b"virtio") {
-            return Err("whether there is a virtio console is in the snapshot: expected stdio, none, file=PATH".to_owned());
+            return Err(
+                "whether there is a virtio console is in the snapshot: expected stdio, none, file=PATH"
+                    .to_owned(),
+            );
         }
         Self::parse(value.as_bytes()).map_err(|_| "expected stdio, none, file=PATH".to_owned())
     }
@@ -368,7 +373,7 @@ impl ConsoleEnd {
 /// Parses a command line, the program's name first.
 pub(crate) fn parse(argv: &[OsString]) -> Result<Invocation, Stop> {
     if argv.get(1).is_some_and(|word| word == RESTORE)
-        && let Some(restore) = argv.get(1..).and_then(parse_restore)
+        && let Some(Ok(restore)) = argv.get(1..).map(restore)
     {
         return Ok(Invocation::Verb(Verb::Restore(Box::new(restore))));
     }
@@ -397,10 +402,12 @@ fn parse_run(argv: &[OsString]) -> Option<RunArgs> {
 }
 
 /// The short way for a restore, the verb first: it is as much in a hurry as a run.
-fn parse_restore(words: &[OsString]) -> Option<RestoreArgs> {
+pub(crate) fn restore(words: &[OsString]) -> Result<RestoreArgs, Stop> {
     let command = clap::Command::new(RESTORE).disable_help_flag(true).disable_version_flag(true);
-    let matches = RestoreArgs::augment_args(command).try_get_matches_from(words).ok()?;
-    RestoreArgs::from_arg_matches(&matches).ok()
+    let matches = RestoreArgs::augment_args(command).try_get_matches_from(words);
+    matches
+        .and_then(|matches| RestoreArgs::from_arg_matches(&matches))
+        .map_err(|error| Stop::from_clap(&error))
 }
 
 impl RunArgs {

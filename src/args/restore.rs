@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, ValueHint};
-use vmm::config::{
-    DriveOverride, LoadSnapshot, MemBackend, MemBackendType, NetworkOverride, VsockOverride,
-};
+use vmm::config::{DriveOverride, LoadSnapshot, MemBackend, MemBackendType, NetworkOverride, VsockOverride};
 
 use super::overrides::{disk_override, net_override, vsock_override};
 use super::{ConsoleEnd, ControlArgs, LogArgs, MetadataArgs, OnReset, TimingArgs, a_name};
@@ -32,7 +30,13 @@ pub(crate) struct RestoreArgs {
     pub(crate) keep_clock: bool,
 
     /// What a guest reset does: end rvmm, or boot the guest again.
-    #[arg(long, value_name = "exit|restart", help_heading = "Machine", value_enum, hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "exit|restart",
+        help_heading = "Machine",
+        value_enum,
+        hide_possible_values = true
+    )]
     #[arg(default_value = "exit")]
     pub(crate) on_reset: OnReset,
 
@@ -94,10 +98,10 @@ impl RestoreArgs {
         LoadSnapshot {
             snapshot_path: self.dir.clone(),
             mem_file_path: None,
-            mem_backend: self.uffd.clone().map(|backend_path| MemBackend {
-                backend_type: MemBackendType::Uffd,
-                backend_path,
-            }),
+            mem_backend: self
+                .uffd
+                .clone()
+                .map(|backend_path| MemBackend { backend_type: MemBackendType::Uffd, backend_path }),
             track_dirty_pages: self.track_dirty_pages,
             resume_vm: !self.paused,
             network_overrides: self.nets.clone(),

@@ -117,8 +117,10 @@ pub(crate) struct CloneArgs {
 
     /// `--net`; its help has brackets and braces.
     #[arg(long = "net", value_name = "id=ID[,…]")]
-    #[arg(help = "Another end for a network interface, as rvmm restore takes it; {n} is the number of the VM: \
-                  id=net0,tap=tap{n}. May be repeated")]
+    #[arg(
+        help = "Another end for a network interface, as rvmm restore takes it; {n} is the number of the VM: \
+                  id=net0,tap=tap{n}. May be repeated"
+    )]
     pub(crate) nets: Vec<OsString>,
 
     /// Print a JSON array instead of a table.

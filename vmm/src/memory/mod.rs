@@ -15,7 +15,7 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap};
 
 use self::alignment::Hole;
-pub(crate) use self::extents::data_extents;
+pub use self::extents::data_extents;
 pub use self::mapped::{Overlay, Source, restore};
 use crate::layout;
 
