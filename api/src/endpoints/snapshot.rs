@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vmm::config::{CreateSnapshot, LoadSnapshot, SnapshotType};
+use vmm::config::{CreateSnapshot, LoadSnapshot};
 use vmm::controller::Request;
 
 use crate::errors::Fault;
@@ -12,13 +12,10 @@ use crate::routes::{self, Call};
 /// was begun is finished when nobody waits for it any more.
 pub(crate) fn create(body: &[u8]) -> Result<Call, Fault> {
     let create: CreateSnapshot = routes::json(body)?;
-    let CreateSnapshot { snapshot_path, mem_file_path, snapshot_type, base, live: _ } = &create;
+    let CreateSnapshot { snapshot_path, mem_file_path, base, .. } = &create;
     not_empty("snapshot_path", Some(snapshot_path))?;
     not_empty("mem_file_path", mem_file_path.as_deref())?;
     not_empty("base", base.as_deref())?;
-    if base.is_some() && *snapshot_type != SnapshotType::Diff {
-        return Err(wrong("base", "goes with the snapshot_type \"Diff\" only"));
-    }
     if mem_file_path.as_ref() == Some(snapshot_path) {
         return Err(wrong("mem_file_path", "is the same as snapshot_path"));
     }

@@ -173,3 +173,122 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     path.push(format!("-{number}"));
     path.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn args(words: &[&str]) -> CloneArgs {
+        let words = [&["rvmm", "clone", "/s/web.snap", "-n", "3"], words].concat();
+        match args::parse(&words.into_iter().map(OsString::from).collect::<Vec<_>>()) {
+            Ok(args::Invocation::Verb(args::Verb::Clone(clone))) => clone,
+            other => panic!("not a clone: {other:?}"),
+        }
+    }
+
+    /// A snapshot with a disk of each kind, a tap, a published port and a socket; without those in `but`.
+    fn config(but: &[&str]) -> VmConfig {
+        let mut config = json!({
+            "drives": [
+                {"drive_id": "root", "is_root_device": true, "path_on_host": "/d/root", "is_read_only": true},
+                {"drive_id": "data", "is_root_device": false, "path_on_host": "/d/data"},
+            ],
+            "network-interfaces": [
+                {"iface_id": "eth0", "host_dev_name": "tap0"},
+                {"iface_id": "net0", "user": {"publish": ["8080:80"]}},
+            ],
+            "vsock": {"guest_cid": 3, "uds_path": "/run/v.sock"},
+        });
+        let all: [(&str, &str, usize); 3] =
+            [("data", "drives", 1), ("net0", "network-interfaces", 1), ("eth0", "network-interfaces", 0)];
+        for (name, list, at) in all {
+            if but.contains(&name) {
+                config[list].as_array_mut().map(|list: &mut Vec<Value>| list.remove(at));
+            }
+        }
+        VmConfig::from_json(&config.to_string()).unwrap()
+    }
+
+    fn refused(words: &[&str], but: &[&str]) -> String {
+        Plan::new(&args(words), config(but)).err().unwrap_or_else(|| panic!("{words:?} is not refused"))
+    }
+
+    #[test]
+    fn what_clones_cannot_share_is_refused_with_the_mend() {
+        let message = refused(&[], &[]);
+        assert!(message.contains(r#""data" (/d/data): add --copy-disks FOLDER"#), "{message}");
+        assert!(!message.contains("root"), "{message}");
+        let message = refused(&["--copy-disks", "c"], &[]);
+        assert!(message.contains("tap tap0") && message.contains("--net id=eth0,tap=NAME{n}"), "{message}");
+        let message = refused(&["--net", "id=eth0,mac=new"], &["data"]);
+        assert!(message.contains("tap tap0"), "{message}");
+        let message = refused(&["--net", "id=eth0,tap=t{n}"], &["data"]);
+        assert!(message.contains("published ports") && message.contains("id=net0,publish=none"), "{message}");
+    }
+
+    #[test]
+    fn each_clone_has_a_name_disks_and_ends_of_its_own() {
+        let args = args(&[
+            "--copy-disks=/c",
+            "--new-mac",
+            "--net=id=eth0,tap=t{n}",
+            "--net=id=net0,publish=80{n}:80",
+            "--",
+            "--metadata={n}{n}.json",
+        ]);
+        let plan = Plan::new(&args, config(&[])).unwrap();
+        let vm = plan.vm(2).unwrap();
+        assert_eq!((plan.id(2).as_str(), vm.id.as_deref()), ("web-snap-2", Some("web-snap-2")));
+        assert!(vm.control.detach && vm.dir == Path::new("/s/web.snap"));
+        assert_eq!(vm.metadata.metadata, Some("22.json".into()));
+        let [disk] = vm.disks.as_slice() else { panic!("{:?}", vm.disks) };
+        assert_eq!(
+            (disk.drive_id.as_str(), disk.path_on_host.as_path()),
+            ("data", Path::new("/c/web-snap-2-data"))
+        );
+        assert_eq!(vm.vsock.unwrap().uds_path, Some("/run/v.sock-2".into()));
+        let [eth0, net0] = vm.nets.as_slice() else { panic!("{:?}", vm.nets) };
+        assert_eq!(eth0.host_dev_name.as_deref(), Some("t2"));
+        assert_eq!(net0.publish.as_ref().unwrap()[0].host_port, 802);
+        assert!(eth0.guest_mac.is_some() && eth0.guest_mac != net0.guest_mac);
+        assert_ne!(plan.vm(3).unwrap().nets[0].guest_mac, eth0.guest_mac);
+    }
+
+    #[test]
+    fn what_the_user_gives_each_clone_is_left() {
+        let args = args(&[
+            "--id=w",
+            "--",
+            "--disk=id=data,path=d{n}",
+            "--vsock=uds=u{n}",
+            "--net=id=eth0,tap=t{n}",
+            "--net=id=net0,publish=none",
+        ]);
+        let plan = Plan::new(&args, config(&[])).unwrap();
+        let vm = plan.vm(1).unwrap();
+        assert_eq!(vm.id.as_deref(), Some("w-1"));
+        assert_eq!((vm.disks.len(), vm.disks[0].path_on_host.as_path()), (1, Path::new("d1")));
+        assert_eq!(vm.vsock.unwrap().uds_path, Some("u1".into()));
+        assert!(vm.nets.iter().all(|net| net.guest_mac.is_none()));
+    }
+
+    #[test]
+    fn options_that_are_none_are_refused_before_anything_starts() {
+        for (words, part) in [
+            (&["--", "--bogus"][..], "unexpected argument '--bogus'"),
+            (&["--", "--id", "other"], "--id"),
+            (&["--net", "id=x"], "nothing is said of x"),
+        ] {
+            let message = refused(words, &["data", "eth0", "net0"]);
+            assert!(message.contains(part) && message.contains("of a clone"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_folder_names_the_clones_where_it_can() {
+        assert_eq!(name_of(Path::new("/s/my web.snap/")).as_deref(), Some("my-web-snap"));
+        assert_eq!(name_of(Path::new("..")), None);
+        assert!(name_of(Path::new(&"x".repeat(200))).unwrap().len() < 60);
+    }
+}
