@@ -1,7 +1,11 @@
 //! A VM: memory, interrupt controllers, devices and vCPUs, put together in the order that starts fastest.
 
 mod cpu_template;
+pub mod state;
 mod teardown;
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +23,7 @@ use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
 use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
 use crate::cpu::{self, CpuError, Topology, TscDeadline};
-use crate::device_set::{self, DeviceSet, DeviceSetError};
+use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::layout;
 use crate::memory::{self, MemoryError};
@@ -106,7 +110,7 @@ impl Vm {
         let mut buses = Buses::default();
         let mut devices = DeviceSet::create(config, &fd, &memory, console, metadata, &mut buses)?;
         if let Some(start) = start {
-            device_set::add_boot_timer(&mut buses, start)?;
+            devices.add_boot_timer(&mut buses, start)?;
         }
         let registers = load(config, source, &memory, &devices)?;
 
@@ -127,9 +131,10 @@ impl Vm {
             .create()?
             .into_iter()
             .zip(0..)
-            .map(|(fd, id)| Vcpu {
+            .map(|((fd, cpuid), id)| Vcpu {
                 id,
                 fd,
+                cpuid,
                 buses: Arc::clone(&buses),
                 events: Arc::clone(&events),
                 counters: Arc::clone(&counters),
@@ -258,7 +263,7 @@ struct VcpuPlan<'a> {
 }
 
 impl VcpuPlan<'_> {
-    fn create(&self) -> Result<Vec<VcpuFd>, VmError> {
+    fn create(&self) -> Result<Vec<(VcpuFd, CpuId)>, VmError> {
         // KVM is asked how many it has only when it may be too few: each question is a system call.
         let max = if self.count > 1 { self.host.max_vcpus() } else { 1 };
         if self.count as usize > max {
@@ -271,7 +276,7 @@ impl VcpuPlan<'_> {
         (0..self.count).map(|id| self.create_one(id, &supported)).collect()
     }
 
-    fn create_one(&self, id: u32, supported: &CpuId) -> Result<VcpuFd, VmError> {
+    fn create_one(&self, id: u32, supported: &CpuId) -> Result<(VcpuFd, CpuId), VmError> {
         let vcpu = self.fd.create_vcpu(u64::from(id)).map_err(kvm::failed("KVM_CREATE_VCPU"))?;
         let deadline = if self.fd.check_extension(Cap::TscDeadlineTimer) {
             TscDeadline::Offered
@@ -303,7 +308,7 @@ impl VcpuPlan<'_> {
             vcpu.set_sregs(&sregs).map_err(kvm::failed("KVM_SET_SREGS"))?;
             vcpu.set_regs(&self.registers.regs).map_err(kvm::failed("KVM_SET_REGS"))?;
         }
-        Ok(vcpu)
+        Ok((vcpu, cpuid))
     }
 }
 
