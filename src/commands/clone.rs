@@ -9,8 +9,9 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use vmm::snapshot::StateFile;
 
-use super::table::{size, table};
+use super::table::{milliseconds, size, table};
 use super::{Outcome, detach, fit, print, restore};
 use crate::args::CloneArgs;
 
@@ -30,7 +31,8 @@ struct Row {
 
 /// Starts the VMs, and says what each of them took.
 pub(crate) fn run(args: &CloneArgs) -> Outcome {
-    let plan = Plan::new(args, config_of(&args.dir)?)?;
+    let snapshot = StateFile::read(&args.dir.join("state"))?;
+    let plan = Plan::new(args, snapshot.config)?;
     let mut copies = Copies::default();
     for number in 1..=args.count {
         plan.copy_disks(number, &mut copies)?;
@@ -83,12 +85,4 @@ fn report(rows: &[Row], took: Duration) -> String {
     let heads = ["ID", "PID", "START", "PRIVATE", "SHARED"].map(str::to_owned);
     let lines: Vec<[String; 5]> = std::iter::once(heads).chain(rows.iter().map(Row::cells)).collect();
     format!("{}{} VMs in {} ms\n", table(&lines), rows.len(), milliseconds(took))
-}
-
-fn milliseconds(time: Duration) -> String {
-    format!("{:.1}", time.as_secs_f64() * 1000.0)
-}
-
-fn config_of(_dir: &std::path::Path) -> Result<vmm::config::VmConfig, String> {
-    todo!()
 }

@@ -1,6 +1,7 @@
 //! Text in columns.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// `lines`, with the cells of each column below each other.
 pub(super) fn table<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
@@ -32,6 +33,11 @@ pub(super) fn size(bytes: u64) -> String {
         unit += 1;
     }
     format!("{}.{} {}", tenths / 10, tenths % 10, units.get(unit).copied().unwrap_or_default())
+}
+
+/// A time in milliseconds, in tenths of them.
+pub(super) fn milliseconds(time: Duration) -> String {
+    format!("{:.1}", time.as_secs_f64() * 1000.0)
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ fn a_folder_that_is_there_or_cannot_be_made_is_refused_and_the_vm_goes_on() {
     let before = fs::read(saved.path("one").join("state")).unwrap();
     for (dir, words) in [
         (saved.text("one"), &["one"][..]),
-        (saved.text("none/one"), &["No such file"]),
+        (saved.text("none/one"), &["a folder that is not there"]),
         ("/proc/rvmm-snapshot".to_owned(), &["/proc/rvmm-snapshot"]),
     ] {
         let ended = saved.host.refused(["snapshot", "web", &dir], &["cannot snapshot web"]);

@@ -103,7 +103,7 @@ fn a_vm_that_is_to_stop_ends_when_it_is_saved_and_not_before() {
     assert!(poll(|| saved.host.names().is_empty()));
     // One that cannot be saved goes on.
     let saved = Saved::echo();
-    std::fs::create_dir(saved.path("one")).unwrap();
+    std::fs::write(saved.path("one"), "").unwrap();
     saved.host.refused(["snapshot", "web", &saved.text("one"), "--stop"], &["cannot snapshot web", "one"]);
     assert_eq!(saved.state(), "Running");
     // And one whose name is only begun is not ended.
