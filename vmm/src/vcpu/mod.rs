@@ -110,6 +110,16 @@ struct State {
     answer: Option<save::Answer>,
 }
 
+/// How a vCPU begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Begin {
+    /// It runs.
+    #[default]
+    Running,
+    /// It waits to be [resumed](VcpuHandle::resume).
+    Paused,
+}
+
 /// How far the last exit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
@@ -172,15 +182,19 @@ pub fn install_kick_handler() -> io::Result<()> {
 }
 
 impl Vcpu {
-    /// Starts the vCPU on a thread of its own.
+    /// Starts the vCPU on a thread of its own, as `begin` says.
     ///
     /// # Errors
     /// What the host said when it had no thread to give.
-    pub fn start(self) -> io::Result<VcpuHandle> {
+    pub fn start(self, begin: Begin) -> io::Result<VcpuHandle> {
+        let wanted = match begin {
+            Begin::Running => Wanted::Run,
+            Begin::Paused => Wanted::Pause,
+        };
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { wanted: Wanted::Run, parked: false, job: None, answer: None }),
+            state: Mutex::new(State { wanted, parked: false, job: None, answer: None }),
             changed: Condvar::new(),
-            attention: AtomicBool::new(false),
+            attention: AtomicBool::new(wanted != Wanted::Run),
         });
         let for_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()

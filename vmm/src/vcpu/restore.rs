@@ -151,14 +151,20 @@ impl VcpuStateV1 {
         Ok(())
     }
 
-    fn apply_cpuid(&self, vcpu: &VcpuFd) -> Result<(), RestoreError> {
-        let count = self.cpuid.len();
-        let cpuid = CpuId::from_entries(&self.cpuid).map_err(|_| RestoreError::TooMany {
+    /// The CPUID leaves, as KVM takes them.
+    ///
+    /// # Errors
+    /// When there are more than that.
+    pub fn cpuid(&self) -> Result<CpuId, RestoreError> {
+        CpuId::from_entries(&self.cpuid).map_err(|_| RestoreError::TooMany {
             what: "CPUID leaves",
-            count,
+            count: self.cpuid.len(),
             most: kvm_bindings::KVM_MAX_CPUID_ENTRIES,
-        })?;
-        Ok(vcpu.set_cpuid2(&cpuid).map_err(kvm::failed("KVM_SET_CPUID2"))?)
+        })
+    }
+
+    fn apply_cpuid(&self, vcpu: &VcpuFd) -> Result<(), RestoreError> {
+        Ok(vcpu.set_cpuid2(&self.cpuid()?).map_err(kvm::failed("KVM_SET_CPUID2"))?)
     }
 
     fn apply(&self, vcpu: &VcpuFd, xsave_size: usize) -> Result<(), RestoreError> {

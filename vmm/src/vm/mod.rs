@@ -1,6 +1,7 @@
 //! A VM: memory, interrupt controllers, devices and vCPUs, put together in the order that starts fastest.
 
 mod cpu_template;
+mod saved;
 pub mod state;
 mod teardown;
 
@@ -28,7 +29,9 @@ use crate::kvm::{self, Host, KvmError};
 use crate::layout;
 use crate::memory::{self, MemoryError};
 use crate::seccomp::Filter;
-use crate::vcpu::{Buses, ExitCounters, GuestEvents, Vcpu, VcpuHandle};
+use crate::vcpu::{Begin, Buses, ExitCounters, GuestEvents, RestoreError, Vcpu, VcpuHandle};
+
+pub use saved::{SaveError, Saved};
 
 /// Why a VM could not be made or started.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,12 @@ pub enum VmError {
     /// There is no such CPU template.
     #[error(transparent)]
     CpuTemplate(#[from] TemplateFileError),
+    /// A vCPU of a snapshot.
+    #[error(transparent)]
+    Vcpu(#[from] RestoreError),
+    /// A device of a snapshot.
+    #[error(transparent)]
+    DeviceState(devices::state::StateError),
     /// The host refused a thread, a descriptor or the like.
     #[error("cannot {what}")]
     Host {
@@ -84,7 +93,7 @@ pub struct Vm {
     devices: DeviceSet,
     events: Arc<GuestEvents>,
     counters: Arc<ExitCounters>,
-    _memory: GuestMemory,
+    memory: GuestMemory,
     fd: Arc<VmFd>,
 }
 
@@ -141,7 +150,7 @@ impl Vm {
                 filter: None,
             })
             .collect();
-        Ok(Self { running: Vec::new(), ready, devices, events, counters, _memory: memory, fd })
+        Ok(Self { running: Vec::new(), ready, devices, events, counters, memory, fd })
     }
 
     /// Has `filter` on every vCPU's thread when it starts.
@@ -151,16 +160,17 @@ impl Vm {
         }
     }
 
-    /// Starts the vCPUs, each on its thread.
+    /// Starts the vCPUs, each on its thread, as `begin` says.
     ///
     /// # Errors
     /// What the host said when it had no thread to give; the VM is stopped then.
-    pub fn start(&mut self) -> Result<(), VmError> {
+    pub fn start(&mut self, begin: Begin) -> Result<(), VmError> {
         crate::vcpu::install_kick_handler()
             .map_err(|source| VmError::Host { what: "install the vCPUs' signal handler", source })?;
         for vcpu in self.ready.drain(..) {
-            let handle =
-                vcpu.start().map_err(|source| VmError::Host { what: "start a vCPU's thread", source })?;
+            let handle = vcpu
+                .start(begin)
+                .map_err(|source| VmError::Host { what: "start a vCPU's thread", source })?;
             self.running.push(handle);
         }
         Ok(())

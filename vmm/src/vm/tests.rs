@@ -16,8 +16,8 @@ use crate::cpu::{self, Topology, TscDeadline};
 use crate::kvm::{Elapsed, Host};
 use crate::memory::{self, HugePages};
 use crate::vcpu::{
-    Buses, ExitCounters, GuestEvent, GuestEvents, RestoreError, SaveError, Vcpu, VcpuHandle, VcpuStateV1,
-    install_kick_handler, restore,
+    Begin, Buses, ExitCounters, GuestEvent, GuestEvents, RestoreError, SaveError, Vcpu, VcpuHandle,
+    VcpuStateV1, install_kick_handler, restore,
 };
 
 const CODE: u64 = 0x1000;
@@ -152,7 +152,7 @@ impl Machine {
     }
 
     fn start(mut self) -> Self {
-        self.running = self.ready.drain(..).map(|vcpu| vcpu.start().unwrap()).collect();
+        self.running = self.ready.drain(..).map(|vcpu| vcpu.start(Begin::Running).unwrap()).collect();
         self
     }
 
