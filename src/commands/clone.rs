@@ -60,7 +60,7 @@ pub(crate) fn run(args: &CloneArgs) -> Outcome {
 
 impl Row {
     fn of(member: Member) -> Self {
-        let Member { id, pid, took } = member;
+        let Member { id, pid, took, .. } = member;
         Self { id, pid, start_us: took.as_micros(), memory: Memory::of(pid) }
     }
 

@@ -1,5 +1,6 @@
 //! `rvmm snapshot`: saves a VM, and looks at what was saved.
 
+mod check;
 mod create;
 mod inspect;
 
@@ -15,7 +16,8 @@ pub(crate) fn run(args: &SnapshotArgs) -> Outcome {
         None => create::run(&args.create),
         Some(SnapshotVerb::Create(create)) => create::run(create),
         Some(SnapshotVerb::Inspect(args)) => inspect::run(args).map_err(|error| hint("inspect", error)),
-        Some(_) => unimplemented!(),
+        Some(SnapshotVerb::Verify(args)) => check::verify(args).map_err(|error| hint("verify", error)),
+        Some(SnapshotVerb::Merge(args)) => check::merge(args).map_err(|error| hint("merge", error)),
     }
 }
 

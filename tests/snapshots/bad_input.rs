@@ -15,7 +15,9 @@ fn what_is_no_snapshot_is_refused_by_its_name_and_nothing_starts() {
     let saved = Saved::stopped("one");
     let host = &saved.host;
     let refused = |what: &str, words: &[&str]| {
-        for verb in [&["restore"][..], &["snapshot", "inspect"], &["snapshot", "verify"], &["clone", "-n", "2"]] {
+        for verb in
+            [&["restore"][..], &["snapshot", "inspect"], &["snapshot", "verify"], &["clone", "-n", "2"]]
+        {
             let dir = saved.text(what);
             host.refused([verb, &[&dir]].concat(), words);
         }
@@ -72,14 +74,18 @@ fn a_folder_that_is_there_or_cannot_be_made_is_refused_and_the_vm_goes_on() {
     for (dir, words) in [
         (saved.text("one"), &["one"][..]),
         (saved.text("none/one"), &["a folder that is not there"]),
-        ("/proc/rvmm-snapshot".to_owned(), &["/proc/rvmm-snapshot"]),
+        ("/proc/rvmm-snapshot".to_owned(), &["rvmm-snapshot"]),
     ] {
         let ended = saved.host.refused(["snapshot", "web", &dir], &["cannot snapshot web"]);
         ended.assert_complaint(words);
         saved.assert_echoes("web");
     }
     assert_eq!(fs::read(saved.path("one").join("state")).unwrap(), before);
-    assert_eq!(fs::read_dir(saved.path("one").parent().unwrap()).unwrap().count(), 1, "nothing is left behind");
+    assert_eq!(
+        fs::read_dir(saved.path("one").parent().unwrap()).unwrap().count(),
+        1,
+        "nothing is left behind"
+    );
 }
 
 #[test]
@@ -116,7 +122,11 @@ fn a_client_that_does_not_wait_for_its_snapshot_does_no_harm() {
     for number in 0..5 {
         let path = folder.path().join(number.to_string());
         let body = json!({"snapshot_path": path, "live": true}).to_string();
-        socket.connect().send(crate::support::api::request("PUT", "/snapshot/create", &body));
+        let mut connection = socket.connect();
+        connection.send(crate::support::api::request("PUT", "/snapshot/create", &body));
+        let begun = || fs::read_dir(folder.path()).unwrap().count() > number;
+        assert!(crate::support::poll(begun));
+        drop(connection);
         assert!(crate::support::poll(|| path.join("manifest.json").exists()));
     }
     assert_eq!(socket.get("/").json()["state"], "Running");

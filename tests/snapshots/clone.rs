@@ -65,6 +65,9 @@ fn clones_write_to_copies_of_a_disk_and_to_nothing_without_them() {
         assert!(saved.path(&format!("v.sock-{number}")).exists());
         saved.assert_echoes(&format!("c-{number}"));
     }
-    host.refused(["clone", &dir, "-n", "1", "--id", "c", "--copy-disks", &copies], &["c-1-data", "File exists"]);
+    host.refused(
+        ["clone", &dir, "-n", "1", "--id", "c", "--copy-disks", &copies],
+        &["c-1-data", "File exists"],
+    );
     assert_eq!(fs::read_dir(&copies).unwrap().count(), 2);
 }

@@ -5,8 +5,8 @@ use std::process::Stdio;
 use serde_json::json;
 
 use super::verbs::Saved;
-use crate::support::kvm::require_kvm;
 use crate::support::api::ApiSocket;
+use crate::support::kvm::require_kvm;
 
 #[test]
 fn a_restored_vm_has_its_console_here_and_ends_as_a_run_does() {
@@ -54,7 +54,8 @@ fn a_restored_vm_listens_and_writes_its_console_where_it_is_told() {
     let saved = Saved::stopped("one");
     let (socket, output) = (ApiSocket::new(), saved.path("output"));
     let console = format!("file={}", output.display());
-    let restore = saved.host.verb(["restore", &saved.text("one"), "--console", &console, "--track-dirty-pages"]);
+    let restore =
+        saved.host.verb(["restore", &saved.text("one"), "--console", &console, "--track-dirty-pages"]);
     let _running = restore.arg("--api-sock").arg(socket.path()).launch();
     assert_eq!(socket.get("/").json()["state"], "Running");
     socket.connect().ask("PUT", "/rvmm/console", "written").assert_done();

@@ -18,6 +18,7 @@ const ENDING: Duration = Duration::from_secs(10);
 pub(super) struct Member {
     pub(super) id: String,
     pub(super) pid: u32,
+    pub(super) began: Instant,
     /// From before its process was made to its guest running.
     pub(super) took: Duration,
 }
@@ -67,12 +68,13 @@ impl Fleet {
         watched.map_err(|error| self.end(failed(error))).map(|()| None)
     }
 
-    /// Waits until the guests of all run.
+    /// Waits until the guests of all run; in the order in which they were started.
     ///
     /// # Errors
     /// Which VM failed, and why; all have ended then.
     pub(super) fn all(mut self) -> Result<Vec<Member>, String> {
         self.gather(0)?;
+        self.running.sort_by_key(|member| member.began);
         Ok(self.running)
     }
 
@@ -104,7 +106,7 @@ impl Fleet {
         let pid = process.pid;
         match process.wait() {
             Ok(_) => {
-                self.running.push(Member { id, pid, took });
+                self.running.push(Member { id, pid, began, took });
                 Ok(())
             }
             Err(error) => Err(self.end(format!("{id}: {error}"))),
@@ -117,7 +119,7 @@ impl Fleet {
             let pid = process.pid;
             // One that fails as well ends by itself.
             if process.wait().is_ok() {
-                self.running.push(Member { id, pid, took: began.elapsed() });
+                self.running.push(Member { id, pid, began, took: began.elapsed() });
             }
         }
         let running = std::mem::take(&mut self.running);

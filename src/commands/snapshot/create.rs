@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use vmm::snapshot::Manifest;
 
 use super::super::{Outcome, fit, print, stop, table};
-use super::inspect;
 use crate::args::CreateArgs;
 use crate::name::known::{self, Known, PATIENCE};
 
@@ -86,7 +85,8 @@ struct Report {
 
 impl Report {
     fn of(dir: &Path) -> Result<Self, String> {
-        let Manifest { memory, state, base, pause_us, .. } = inspect::manifest(dir)?;
+        let Manifest { memory, state, base, pause_us, .. } =
+            Manifest::read(dir).map_err(|error| crate::chain(&error))?;
         let kind = if base.is_some() { "diff" } else { "full" };
         let bytes_written = memory.in_use.saturating_add(state.size);
         Ok(Self { path: dir.to_owned(), kind, bytes_written, pause_us })

@@ -1,42 +1,33 @@
 //! `rvmm snapshot inspect DIR`
 
-use std::path::Path;
-
-use vmm::snapshot::Manifest;
 use vmm::snapshot::manifest::Device;
-use vmm::text_file;
+use vmm::snapshot::{self, Inspection, Manifest};
 
 use super::super::{Outcome, fit, print, table};
 use crate::args::InspectArgs;
 
+/// What the manifest calls disks.
+const DRIVES: &str = "drives";
+
 /// Prints what is in a snapshot.
 pub(super) fn run(args: &InspectArgs) -> Outcome {
-    let dir = &args.snapshot.dir;
-    let manifest = manifest(dir)?;
+    let inspection = snapshot::inspect(&args.snapshot.dir)?;
     if args.json {
-        return fit::print_json(&manifest);
+        return fit::print_json(&inspection);
     }
-    print(fit::text(table::table(&rows(&manifest)).as_bytes()).as_bytes())
+    print(fit::text(table::table(&rows(&inspection)).as_bytes()).as_bytes())
 }
 
-/// What the snapshot in `dir` says of itself.
-pub(super) fn manifest(dir: &Path) -> Result<Manifest, String> {
-    let path = dir.join("manifest.json");
-    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let text = text_file::read(&path).map_err(|error| named(&error))?;
-    serde_json::from_str(&text).map_err(|error| named(&error))
-}
-
-fn rows(manifest: &Manifest) -> Vec<[String; 2]> {
-    let Manifest { id, created, rvmm_version, kernel, initrd, vcpus, memory, devices, cpu, base, .. } =
-        manifest;
+fn rows(inspection: &Inspection) -> Vec<[String; 2]> {
+    let Inspection { manifest, memory_on_disk, disks, sections: _, on_top_of, problem } = inspection;
+    let Manifest { id, created, rvmm_version, kernel, initrd, vcpus, memory, devices, cpu, .. } = manifest;
     let mut rows = Vec::new();
     let mut add = |name: &str, value: String| rows.push([name.to_owned(), value]);
     add("id", id.clone());
-    add(
-        "kind",
-        base.as_ref().map_or_else(|| "full".to_owned(), |base| format!("diff on top of {}", base.path)),
-    );
+    add("kind", if manifest.base.is_some() { "diff" } else { "full" }.to_owned());
+    for below in on_top_of {
+        add("on top of", below.clone());
+    }
     add("created", format!("{created} by rvmm {rvmm_version}"));
     for (name, file) in [("kernel", kernel), ("initrd", initrd)] {
         if let Some(file) = file {
@@ -44,15 +35,20 @@ fn rows(manifest: &Manifest) -> Vec<[String; 2]> {
         }
     }
     add("cpus", vcpus.to_string());
-    add(
-        "memory",
-        format!("{}, {} of it in the snapshot", table::size(memory.size), table::size(memory.in_use)),
-    );
+    add("memory", format!("{}, {} on the disk", table::size(memory.size), table::size(*memory_on_disk)));
     for Device { kind, id, host } in devices {
-        let words = [id, host].into_iter().flatten().cloned().collect::<Vec<_>>();
+        let mut words: Vec<String> = [id, host].into_iter().flatten().cloned().collect();
+        if let Some(disk) = disks.iter().find(|disk| kind == DRIVES && Some(&disk.drive_id) == id.as_ref()) {
+            words.push(table::size(disk.size));
+        }
         add(kind, words.join(" "));
     }
-    add("host", format!("{} {}", cpu.vendor, cpu.model).trim().to_owned());
+    if !cpu.model.is_empty() {
+        add("host", cpu.model.clone());
+    }
+    if let Some(problem) = problem {
+        add("problem", problem.clone());
+    }
     rows
 }
 
@@ -60,6 +56,7 @@ fn rows(manifest: &Manifest) -> Vec<[String; 2]> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use vmm::snapshot::Disk;
 
     #[test]
     fn a_snapshot_is_shown_in_lines_of_a_name_and_a_value() {
@@ -69,12 +66,21 @@ mod tests {
             "state": {"size": 4096, "sha256": ""}, "base": {"id": "", "path": "/b", "state_sha256": ""},
             "devices": [{"kind": "drives", "id": "rootfs", "host": "/d"}, {"kind": "entropy"}],
         }));
-        let text = table::table(&rows(&manifest.unwrap()));
+        let disk = Disk { drive_id: "rootfs".to_owned(), size: 1 << 20, modified: None, is_read_only: false };
+        let inspection = Inspection {
+            manifest: manifest.unwrap(),
+            memory_on_disk: 3 << 20,
+            disks: vec![disk],
+            sections: Vec::new(),
+            on_top_of: vec!["/b".to_owned(), "/a".to_owned()],
+            problem: None,
+        };
+        let text = table::table(&rows(&inspection));
         for line in [
-            "kind     diff on top of /b\n",
-            "memory   128.0 MiB, 3.0 MiB of it in the snapshot\n",
-            "drives   rootfs /d\n",
-            "cpus     2\n",
+            "kind       diff\non top of  /b\non top of  /a\n",
+            "memory     128.0 MiB, 3.0 MiB on the disk\n",
+            "drives     rootfs /d 1.0 MiB\n",
+            "cpus       2\n",
         ] {
             assert!(text.contains(line), "{line:?} is missing:\n{text}");
         }

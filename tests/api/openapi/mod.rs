@@ -93,7 +93,7 @@ impl Subject {
             return;
         }
         // A VM that takes none of it need not look at its values.
-        let of_state = [&*format!("the VM is {}", state.to_lowercase()), "has been configured already"];
+        let of_state = [&*format!("the VM is {}", state.to_lowercase()), "was configured"];
         let is_there = self.has_network || *method != "PATCH" || !path.starts_with("/network-interfaces");
         let mut right = self.document.right(schema, &example);
         right.push(example.clone());
