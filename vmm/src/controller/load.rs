@@ -7,7 +7,7 @@ use super::snapshot::Lineage;
 use super::{Controller, ControllerError};
 use crate::config::{LoadSnapshot, OverrideError, VmConfig};
 use crate::console::Output;
-use crate::kvm::Elapsed;
+use crate::kvm::{Elapsed, Host};
 use crate::memory;
 use crate::snapshot::{Chain, DiskV1, Folder, SnapshotError, StateError, StateV1};
 use crate::vcpu::Begin;
@@ -48,6 +48,14 @@ pub enum LoadError {
     /// What was to be overridden.
     #[error(transparent)]
     Override(#[from] OverrideError),
+    /// A state without its memory.
+    #[error(
+        "{} is a file, and no memory is named: give mem_file_path or mem_backend, or the folder of a snapshot", path.display()
+    )]
+    NoMemory {
+        /// The state.
+        path: std::path::PathBuf,
+    },
     /// There is nothing to load.
     #[error("the snapshot has no files")]
     Empty,
@@ -68,6 +76,8 @@ impl Controller {
     }
 
     fn load_over(&mut self, own: &VmConfig, request: &LoadSnapshot) -> Result<Live, ControllerError> {
+        // Of a VM that was configured it does not matter what the files are.
+        own.has_outputs_only().map_err(LoadError::from)?;
         let chain = open(request)?;
         let folder = chain.top().ok_or(LoadError::Empty)?;
         self.config = own.restored(&folder.config, request).map_err(LoadError::from)?;
@@ -76,6 +86,8 @@ impl Controller {
         }
         let saved = Saved::read(&folder.state).map_err(LoadError::from)?;
         self.config.boot_timer = saved.has_boot_timer();
+        let host = Host::open().map_err(VmError::from)?;
+        saved.check(&host, &self.config)?;
         let machine = &self.config.machine_config;
         let source = chain.source().ok_or(LoadError::Empty)?;
         let memory =
@@ -88,7 +100,7 @@ impl Controller {
         self.open_metrics()?;
         self.check_log()?;
         let output = Output::open(&self.options.console, &self.config)?.taped(self.tape.clone());
-        let vm = Vm::restore(&self.config, &output, &self.metadata, memory, &saved, elapsed)
+        let vm = Vm::restore(&host, &self.config, &output, &self.metadata, memory, &saved, elapsed)
             .inspect_err(|_| output.abandon())?;
         output
             .begin()
@@ -106,6 +118,9 @@ fn open(request: &LoadSnapshot) -> Result<Chain, LoadError> {
     let folder = match memory {
         Some(memory) if snapshot_path.is_dir() => Folder::open_files(&snapshot_path.join("state"), memory)?,
         Some(memory) => Folder::open_files(snapshot_path, memory)?,
+        None if snapshot_path.is_file() => {
+            return Err(LoadError::NoMemory { path: snapshot_path.clone() });
+        }
         None => Folder::open(snapshot_path)?,
     };
     Ok(Chain::of(folder)?)
