@@ -25,6 +25,7 @@ use super::config::NetConfig;
 use super::device::{QUEUE_MAX_SIZES, generated_mac};
 use super::error::NetError;
 use super::layout::ConfigSpace;
+use super::state::VhostNetStateV1;
 use super::tap::Tap;
 use crate::GuestMemory;
 use crate::metrics::VhostNetMetrics;
@@ -290,7 +291,20 @@ impl VirtioDevice for VhostNetDevice {
     }
 
     fn save(&self) -> DeviceState {
-        DeviceState::VhostNetV1(self.saved())
+        let Self {
+            config_space: ConfigSpace { mac, link_up: _, mtu },
+            // The configuration's, or the host's.
+            tap: _,
+            features: _,
+            queue_features: _,
+            mac_given: _,
+            calls: _,
+            error: _,
+            metrics: _,
+            // The queues are saved elsewhere.
+            active: _,
+        } = self;
+        DeviceState::VhostNetV1(VhostNetStateV1 { mac: mac.bytes(), mtu: *mtu })
     }
 
     fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
