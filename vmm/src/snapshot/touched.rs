@@ -22,6 +22,15 @@ const SWAPPED: u64 = 1 << 62;
 /// The page is of a file, or shared.
 const OF_FILE: u64 = 1 << 61;
 
+/// The pages of `memory`, as offsets in a memory file, that somebody used since it was mapped, and the few that the host
+/// mapped along with them.
+///
+/// # Errors
+/// What the host said.
+pub fn resident(memory: &GuestMemory) -> io::Result<Pages> {
+    matching(memory, |entry| entry & (PRESENT | SWAPPED) != 0)
+}
+
 /// The pages of `memory`, as offsets in a memory file, that are not zeroes for sure: what the guest or rvmm touched, and
 /// where the file that it is mapped from has data. Not for memory whose pages come by userfaultfd: what nobody asked for
 /// yet is not among them.
@@ -29,7 +38,7 @@ const OF_FILE: u64 = 1 << 61;
 /// # Errors
 /// What the host said.
 pub fn touched(memory: &GuestMemory) -> io::Result<Pages> {
-    let mut pages = matching(memory, |entry| entry & (PRESENT | SWAPPED) != 0)?;
+    let mut pages = resident(memory)?;
     let mut first = 0;
     for region in memory.iter() {
         if let Some(backing) = region.file_offset() {

@@ -2,8 +2,10 @@
 
 mod folder;
 mod hostile;
+mod interrupted;
 mod pair;
 mod verbs;
+mod working_set;
 
 use std::fs;
 use std::path::{Path, PathBuf};
