@@ -23,13 +23,14 @@ use crate::boot::{self, BootError, BootRegisters, BootSource};
 use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
 use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
-use crate::cpu::{self, CpuError, Topology, TscDeadline};
+use crate::cpu::{self, CpuError, CpuMismatch, Topology, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::layout;
 use crate::memory::{self, MemoryError};
 use crate::seccomp::Filter;
 use crate::vcpu::{Begin, Buses, ExitCounters, GuestEvents, RestoreError, Vcpu, VcpuHandle};
+use crate::vmgenid::{self, GenerationError};
 
 pub use saved::{SaveError, Saved};
 
@@ -54,6 +55,9 @@ pub enum VmError {
     /// The machine cannot be described.
     #[error(transparent)]
     Acpi(#[from] AcpiError),
+    /// The guest cannot have an identifier.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
     /// The vCPUs cannot be described.
     #[error(transparent)]
     Cpu(#[from] CpuError),
@@ -68,6 +72,9 @@ pub enum VmError {
     /// There is no such CPU template.
     #[error(transparent)]
     CpuTemplate(#[from] TemplateFileError),
+    /// The snapshot's guest cannot run on this host.
+    #[error(transparent)]
+    OtherCpu(#[from] CpuMismatch),
     /// A vCPU of a snapshot.
     #[error(transparent)]
     Vcpu(#[from] RestoreError),
@@ -253,6 +260,7 @@ fn load(
         keyboard: true,
     };
     let rsdp = acpi::write_tables(memory, &machine)?;
+    vmgenid::renew(memory)?;
     let source = BootSource {
         kernel: &source.kernel_image_path,
         initrd: source.initrd_path.as_deref(),
