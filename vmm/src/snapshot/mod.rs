@@ -21,6 +21,7 @@ mod inspect;
 pub mod manifest;
 pub mod memory_file;
 mod merge;
+mod pagemap;
 mod pages;
 mod pair;
 mod partial;
