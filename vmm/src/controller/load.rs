@@ -48,6 +48,14 @@ pub enum LoadError {
     /// What was to be overridden.
     #[error(transparent)]
     Override(#[from] OverrideError),
+    /// A state without its memory.
+    #[error(
+        "{} is a file, and no memory is named: give mem_file_path or mem_backend, or the folder of a snapshot", path.display()
+    )]
+    NoMemory {
+        /// The state.
+        path: std::path::PathBuf,
+    },
     /// There is nothing to load.
     #[error("the snapshot has no files")]
     Empty,
@@ -68,6 +76,8 @@ impl Controller {
     }
 
     fn load_over(&mut self, own: &VmConfig, request: &LoadSnapshot) -> Result<Live, ControllerError> {
+        // Of a VM that was configured it does not matter what the files are.
+        own.has_outputs_only().map_err(LoadError::from)?;
         let chain = open(request)?;
         let folder = chain.top().ok_or(LoadError::Empty)?;
         self.config = own.restored(&folder.config, request).map_err(LoadError::from)?;
@@ -108,6 +118,9 @@ fn open(request: &LoadSnapshot) -> Result<Chain, LoadError> {
     let folder = match memory {
         Some(memory) if snapshot_path.is_dir() => Folder::open_files(&snapshot_path.join("state"), memory)?,
         Some(memory) => Folder::open_files(snapshot_path, memory)?,
+        None if snapshot_path.is_file() => {
+            return Err(LoadError::NoMemory { path: snapshot_path.clone() });
+        }
         None => Folder::open(snapshot_path)?,
     };
     Ok(Chain::of(folder)?)

@@ -17,7 +17,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap};
 
 use self::alignment::Hole;
 pub(crate) use self::dirty::DirtyPages;
-pub(crate) use self::extents::data_extents;
+pub use self::extents::data_extents;
 pub use self::mapped::{Overlay, Source, restore};
 use crate::layout;
 

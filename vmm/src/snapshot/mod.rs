@@ -38,7 +38,7 @@ mod working_set;
 pub use disk::DiskV1;
 pub use error::SnapshotError;
 pub use folder::{Chain, Folder, MAX_DEPTH, StateFile};
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Disk, Inspection, inspect};
 pub use manifest::Manifest;
 pub use merge::merge;
 pub use pages::{PAGE_SIZE, Pages};
