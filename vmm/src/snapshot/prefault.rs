@@ -2,12 +2,11 @@
 #![expect(unsafe_code, reason = "madvise(2) has no safe wrapper for a mapping that vm-memory owns")]
 
 use std::io;
-use std::ops::Range;
 use std::thread::{self, JoinHandle};
 
 use devices::GuestMemory;
-use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
+use super::memory_file::mapped;
 use super::pages::Pages;
 
 /// Bytes that one call brings in: the guest's own faults need not wait long for it.
@@ -21,19 +20,13 @@ const STACK: usize = 64 << 10;
 /// # Errors
 /// What the host said, as for a file that cannot be read. The guest can have its pages all the same, if at all.
 pub fn prefault(memory: &GuestMemory, pages: &Pages) -> io::Result<()> {
-    let mut first = 0;
-    for region in memory.iter() {
-        let last = first + region.len();
-        let start = pages.ranges().partition_point(|range| range.end <= first);
-        for range in pages.ranges().iter().skip(start).take_while(|range| range.start < last) {
-            let within = range.start.max(first)..range.end.min(last);
-            for start in (within.start..within.end).step_by(AT_ONCE as usize) {
-                let part = start - first..within.end.min(start + AT_ONCE) - first;
-                // SAFETY: the part is cut to the region, whose mapping `memory` keeps.
-                unsafe { bring_in(region.as_ptr(), &part)? };
-            }
+    for (address, range) in mapped(memory, pages) {
+        let len = range.end - range.start;
+        for start in (0..len).step_by(AT_ONCE as usize) {
+            let part = address.wrapping_add(start as usize);
+            // SAFETY: the part is cut to the range, which is mapped at this address for as long as there is `memory`.
+            unsafe { bring_in(part, AT_ONCE.min(len - start) as usize)? };
         }
-        first = last;
     }
     Ok(())
 }
@@ -53,17 +46,15 @@ pub fn prefault_beside(memory: &GuestMemory, pages: Pages) -> io::Result<JoinHan
     thread::Builder::new().name("prefault".to_owned()).stack_size(STACK).spawn(work)
 }
 
-/// Brings in a part of the mapping that begins at `mapping`.
+/// Brings in `len` bytes from `address` on.
 ///
 /// # Safety
-/// The part is in the mapping.
-unsafe fn bring_in(mapping: *mut u8, part: &Range<u64>) -> io::Result<()> {
-    let address = mapping.wrapping_add(part.start as usize).cast();
-    let len = (part.end - part.start) as usize;
+/// They are mapped.
+unsafe fn bring_in(address: *mut u8, len: usize) -> io::Result<()> {
     let mut advice = libc::MADV_POPULATE_READ;
     loop {
         // SAFETY: the range is in a mapping that is there, as the caller says; neither advice changes what is in it.
-        if unsafe { libc::madvise(address, len, advice) } == 0 {
+        if unsafe { libc::madvise(address.cast(), len, advice) } == 0 {
             return Ok(());
         }
         let error = io::Error::last_os_error();

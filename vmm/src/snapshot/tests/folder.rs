@@ -156,7 +156,7 @@ fn a_diff_without_its_base_says_which_one_it_wants() {
 
 #[test]
 fn more_diffs_than_are_followed_are_refused_with_the_mend() {
-    let (outer, dir) = place();
+    let (outer, dir) = quick_place();
     full(&dir, &memory(&[]));
     let mut below = dir;
     for depth in 1..=MAX_DEPTH + 1 {

@@ -117,8 +117,8 @@ fn a_process_that_is_killed_leaves_whole_snapshots_or_none() {
         }
     }
     let (mut finished, mut left_behind) = (0, 0);
-    for round in 0..6_u64 {
-        let (outer, _) = place();
+    for round in 0..12_u64 {
+        let (outer, _) = quick_place();
         let child = child("a_process_that_is_killed_leaves_whole_snapshots_or_none", outer.path());
         let mut command = Command::new(&child[0]);
         command.args(&child[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -127,7 +127,7 @@ fn a_process_that_is_killed_leaves_whole_snapshots_or_none() {
         while names(outer.path()).iter().filter(|name| is_whole(name)).count() < round as usize % 3 {
             thread::sleep(Duration::from_millis(1));
         }
-        thread::sleep(Duration::from_micros(2000 * round * round));
+        thread::sleep(Duration::from_micros(700 * round * round));
         drop(running);
         let all = names(outer.path());
         let (whole, hidden): (Vec<_>, Vec<_>) = all.iter().partition(|name| is_whole(name));
@@ -149,7 +149,7 @@ fn a_process_that_is_killed_leaves_whole_snapshots_or_none() {
 #[test]
 fn of_many_at_one_place_one_succeeds_and_the_others_say_why() {
     for _ in 0..20 {
-        let (outer, dir) = place();
+        let (outer, dir) = quick_place();
         let results: Vec<_> = thread::scope(|scope| {
             let dir = &dir;
             let attempts: Vec<_> = (1..=6).map(|pages| scope.spawn(move || attempt(dir, pages))).collect();

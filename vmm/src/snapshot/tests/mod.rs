@@ -84,6 +84,13 @@ fn place() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
+/// The same in memory, where there is such a folder: for many snapshots, each of which waits for the disk several times.
+fn quick_place() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let path = folder.path().join("snapshot");
+    (folder, path)
+}
+
 /// The names of what is in a folder, hidden or not.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
