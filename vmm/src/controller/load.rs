@@ -7,7 +7,7 @@ use super::snapshot::Lineage;
 use super::{Controller, ControllerError};
 use crate::config::{LoadSnapshot, OverrideError, VmConfig};
 use crate::console::Output;
-use crate::kvm::Elapsed;
+use crate::kvm::{Elapsed, Host};
 use crate::memory;
 use crate::snapshot::{Chain, DiskV1, Folder, SnapshotError, StateError, StateV1};
 use crate::vcpu::Begin;
@@ -86,6 +86,8 @@ impl Controller {
         }
         let saved = Saved::read(&folder.state).map_err(LoadError::from)?;
         self.config.boot_timer = saved.has_boot_timer();
+        let host = Host::open().map_err(VmError::from)?;
+        saved.check(&host, &self.config)?;
         let machine = &self.config.machine_config;
         let source = chain.source().ok_or(LoadError::Empty)?;
         let memory =
@@ -98,7 +100,7 @@ impl Controller {
         self.open_metrics()?;
         self.check_log()?;
         let output = Output::open(&self.options.console, &self.config)?.taped(self.tape.clone());
-        let vm = Vm::restore(&self.config, &output, &self.metadata, memory, &saved, elapsed)
+        let vm = Vm::restore(&host, &self.config, &output, &self.metadata, memory, &saved, elapsed)
             .inspect_err(|_| output.abandon())?;
         output
             .begin()
