@@ -24,6 +24,7 @@ mod names;
 mod net;
 mod pci;
 mod rest;
+mod snapshots;
 mod tools;
 mod vmgenid;
 mod vsock;
