@@ -93,6 +93,9 @@ impl Controller {
         let memory =
             memory::restore(machine.mem_size_mib, &source, machine.huge_pages, machine.track_dirty_pages)
                 .map_err(VmError::from)?;
+        if request.prefault {
+            memory::prefault(&memory).map_err(VmError::from)?;
+        }
         let elapsed = match request.clock_realtime {
             Some(false) => Elapsed::Left,
             Some(true) | None => Elapsed::Counted,

@@ -4,6 +4,7 @@ mod alignment;
 mod dirty;
 mod extents;
 mod mapped;
+mod prefault;
 
 use std::fs::File;
 use std::io;
@@ -19,6 +20,7 @@ use self::alignment::Hole;
 pub(crate) use self::dirty::DirtyPages;
 pub use self::extents::data_extents;
 pub use self::mapped::{Overlay, Source, restore};
+pub use self::prefault::prefault;
 use crate::layout;
 
 /// Bytes in a mebibyte.
