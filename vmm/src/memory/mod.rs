@@ -2,7 +2,10 @@
 
 mod alignment;
 mod extents;
+pub(crate) mod handshake;
 mod mapped;
+mod uffd;
+pub(crate) mod userfault;
 
 use std::fs::File;
 use std::io;
@@ -17,6 +20,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap};
 use self::alignment::Hole;
 pub(crate) use self::extents::data_extents;
 pub use self::mapped::{Overlay, Source, restore};
+pub use self::uffd::{LOST, Pager, PagerError, serve_by};
 use crate::layout;
 
 /// Bytes in a mebibyte.
@@ -58,6 +62,9 @@ pub enum MemoryError {
         #[source]
         source: io::Error,
     },
+    /// Nobody serves it.
+    #[error(transparent)]
+    Pager(#[from] PagerError),
     /// A region that vm-memory does not take.
     #[error("guest memory of {mib} MiB does not fit the address space")]
     Layout {
