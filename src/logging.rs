@@ -7,8 +7,6 @@
 //! This is our own rather than env_logger or fern because it is on the way to the guest's first instruction, and because
 //! the REST API changes all of it while it runs.
 
-mod timestamp;
-
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -23,7 +21,7 @@ use vmm::append;
 use vmm::config::LoggerConfig;
 
 use crate::escape::Escape;
-use timestamp::Timestamp;
+use vmm::timestamp::Timestamp;
 
 /// Bytes of a line, newline included: what Linux writes to a pipe in one piece (`PIPE_BUF`, pipe(7)). It also bounds
 /// what a guest can make rvmm allocate here. The rest of a longer line is dropped.

@@ -11,10 +11,10 @@ const CRATES: [&str; 4] = ["rvmm-devices", "rvmm-vmm", "rvmm-api", "rvmm"];
 
 /// The modules of `vmm`, lowest layer first: each may use those of its own layer and of the layers before it.
 const VMM_LAYERS: [&[&str]; 7] = [
-    &["append", "json", "layout", "metrics", "signals", "runtime_dir", "seccomp", "text_file"],
+    &["append", "json", "layout", "metrics", "signals", "runtime_dir", "seccomp", "text_file", "timestamp"],
     &["kvm", "memory", "cpu", "boot", "acpi"],
     &["config"],
-    &["console"],
+    &["console", "snapshot"],
     &["vcpu", "pci_bus", "device_set"],
     &["vm", "event_loop"],
     &["controller"],

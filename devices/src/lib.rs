@@ -16,9 +16,10 @@ pub mod legacy;
 pub mod metrics;
 pub mod mmds;
 pub mod pci;
-mod random;
+pub mod random;
 pub mod rate_limiter;
 mod same_file;
+pub mod state;
 pub mod unix_socket;
 pub mod virtio;
 

@@ -5,6 +5,7 @@ mod error;
 mod logger;
 mod net;
 mod part;
+mod restored;
 mod serial;
 mod snapshot;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use devices::virtio::vsock::{VsockConfig, VsockConfigError};
 pub use error::ConfigError;
 pub use logger::{LogLevel, LoggerConfig};
 pub use part::{MachineUpdate, Part};
+pub use restored::OverrideError;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use serial::SerialConfig;
 pub use snapshot::{

@@ -1,6 +1,8 @@
 //! The one place that knows which kinds of devices there are: it makes them from the configuration, gives each its
 //! addresses and interrupt, and puts it on a bus.
 
+pub(crate) mod state;
+
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +21,7 @@ use devices::virtio::console::ConsoleDevice;
 use devices::virtio::device::SharedDevice;
 use devices::virtio::net::{NetDevice, NetError, VhostNetDevice};
 use devices::virtio::rng::RngDevice;
+use devices::virtio::transport::Transport as VirtioTransport;
 use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::mmio::MmioTransport;
 use devices::virtio::vsock::{VsockDevice, VsockError};
@@ -90,6 +93,10 @@ impl From<PciBusError> for DeviceSetError {
 
 /// A virtio device and where the guest finds it.
 pub struct VirtioSlot {
+    /// Its kind, and its id if there can be several of that: `drive "rootfs"`.
+    name: String,
+    /// How the guest reaches it, to be saved and restored.
+    transport: Arc<dyn VirtioTransport>,
     /// The device, whichever transport shows it.
     pub core: Arc<TransportCore>,
     /// Its addresses and its interrupt, when it is not on the PCI bus.
@@ -104,6 +111,10 @@ pub struct DeviceSet {
     pub i8042: Arc<I8042>,
     /// What the guest's kernel tells of its panic.
     pub pvpanic: Arc<Pvpanic>,
+    /// Sleep control, by which the guest powers itself off.
+    acpi_power: Arc<AcpiPower>,
+    /// The boot timer, once it is added.
+    boot_timer: Option<Arc<BootTimer>>,
     /// The virtio devices, in the order of their addresses.
     pub virtio: Vec<VirtioSlot>,
     /// Where the first virtio-mmio device is.
@@ -149,12 +160,6 @@ fn irqfd(vm: &VmFd, gsi: u32) -> Result<Arc<dyn Interrupt>, DeviceSetError> {
     Ok(Arc::new(Irqfd(eventfd)))
 }
 
-/// Gives the guest a boot timer that runs since `start`. [`DeviceSet::create`] has left its place free.
-pub(crate) fn add_boot_timer(buses: &mut Buses, start: Moment) -> Result<(), DeviceSetError> {
-    buses.mmio.insert(layout::BOOT_TIMER_START, layout::BOOT_TIMER_SIZE, Arc::new(BootTimer::new(start)))?;
-    Ok(())
-}
-
 impl DeviceSet {
     /// Makes the devices that `config` names and puts them on `buses`. Guest memory must have its slots already: one
     /// that is added after the first interrupt or notification costs milliseconds.
@@ -172,10 +177,11 @@ impl DeviceSet {
         let serial = Arc::new(Serial::new(irqfd(vm, layout::SERIAL_GSI)?, Box::new(console.clone())));
         let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
         let pvpanic = Arc::new(Pvpanic::default());
+        let acpi_power = Arc::new(AcpiPower::new());
         let pio: [(u16, u16, Arc<dyn BusDevice>); 4] = [
             (layout::SERIAL_PORT, layout::SERIAL_PORT_SIZE, serial.clone()),
             (layout::I8042_PORT, layout::I8042_PORT_SIZE, i8042.clone()),
-            (layout::ACPI_POWER_PORT, layout::ACPI_POWER_PORT_SIZE, Arc::new(AcpiPower::new())),
+            (layout::ACPI_POWER_PORT, layout::ACPI_POWER_PORT_SIZE, acpi_power.clone()),
             (layout::PVPANIC_PORT, layout::PVPANIC_PORT_SIZE, pvpanic.clone()),
         ];
         for (base, len, device) in pio {
@@ -190,6 +196,8 @@ impl DeviceSet {
             serial,
             i8042,
             pvpanic,
+            acpi_power,
+            boot_timer: None,
             virtio: Vec::new(),
             mmio_start: layout::VIRTIO_MMIO_START
                 + if config.boot_timer { layout::BOOT_TIMER_SIZE } else { 0 },
@@ -255,6 +263,14 @@ impl DeviceSet {
         Ok(set)
     }
 
+    /// Gives the guest a boot timer that runs since `start`. [`create`](Self::create) has left its place free.
+    pub(crate) fn add_boot_timer(&mut self, buses: &mut Buses, start: Moment) -> Result<(), DeviceSetError> {
+        let timer = Arc::new(BootTimer::new(start));
+        buses.mmio.insert(layout::BOOT_TIMER_START, layout::BOOT_TIMER_SIZE, timer.clone())?;
+        self.boot_timer = Some(timer);
+        Ok(())
+    }
+
     /// Adds the network interfaces, and the metadata service that some of them may lead to.
     fn add_nets(
         &mut self,
@@ -301,8 +317,8 @@ impl DeviceSet {
         buses: &mut Buses,
     ) -> Result<(), DeviceSetError> {
         if let Some(pci) = &mut self.pci {
-            let core = pci.add(device, vm, memory)?;
-            self.virtio.push(VirtioSlot { core, place: None });
+            let transport = pci.add(device, vm, memory)?;
+            self.push(transport, None);
             return Ok(());
         }
         let index = self.virtio.len() as u32;
@@ -314,19 +330,31 @@ impl DeviceSet {
         let interrupt = Arc::new(IrqLine::new(vm, place.gsi));
         let transport = MmioTransport::new(memory.clone(), device, interrupt)
             .map_err(|source| DeviceSetError::Host { what: "a device's eventfds", source })?;
-        let core = transport.core().clone();
+        let transport = Arc::new(transport);
         let notify = IoEventAddress::Mmio(place.base + MmioTransport::QUEUE_NOTIFY_OFFSET);
-        for (queue, event) in (0u32..).zip(core.queue_events()) {
+        for (queue, event) in (0u32..).zip(transport.core().queue_events()) {
             vm.register_ioevent(event, &notify, queue).map_err(kvm::failed("KVM_IOEVENTFD"))?;
         }
-        buses.mmio.insert(place.base, place.size, Arc::new(transport))?;
-        self.virtio.push(VirtioSlot { core, place: Some(place) });
+        buses.mmio.insert(place.base, place.size, transport.clone())?;
+        self.push(transport, Some(place));
         Ok(())
     }
 
-    /// Registers what the virtio device counts that was added last. A kind of which there can be several has ids.
+    fn push(&mut self, transport: Arc<dyn VirtioTransport>, place: Option<VirtioMmio>) {
+        let core = transport.core().clone();
+        self.virtio.push(VirtioSlot { name: String::new(), transport, core, place });
+    }
+
+    /// Names the virtio device that was added last, and registers what it counts. A kind of which there can be several has
+    /// ids.
     fn measure(&mut self, kind: &'static str, id: Option<&str>, source: Arc<dyn Source>) {
-        if let Some(slot) = self.virtio.last() {
+        if let Some(slot) = self.virtio.last_mut() {
+            let title = match kind {
+                "block" => "drive",
+                "net" => "network interface",
+                other => other,
+            };
+            slot.name = id.map_or_else(|| title.to_owned(), |id| format!("{title} \"{id}\""));
             self.metrics.add_virtio(kind, id, source, slot.core.metrics());
         }
     }

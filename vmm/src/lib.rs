@@ -21,9 +21,11 @@ mod pci_bus;
 pub mod runtime_dir;
 pub mod seccomp;
 pub mod signals;
+pub mod snapshot;
 pub mod text_file;
+pub mod timestamp;
 pub mod vcpu;
-mod vm;
+pub mod vm;
 
 pub use vm::{Vm, VmError};
 

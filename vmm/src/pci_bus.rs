@@ -13,7 +13,6 @@ use devices::interrupt::MsiSender;
 use devices::pci::root::{ECAM_SIZE, Ecam, MAX_DEVICES, RootBus, Window};
 use devices::pci::{Doorbell, Doorbells, Space};
 use devices::virtio::device::SharedDevice;
-use devices::virtio::transport::core::TransportCore;
 use devices::virtio::transport::pci::{MAX_IO_SIZE, MEMORY_SIZE, PciPlace, PciTransport};
 use kvm_bindings::kvm_msi;
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
@@ -52,7 +51,7 @@ impl PciBus {
         device: SharedDevice,
         vm: &Arc<VmFd>,
         memory: &GuestMemory,
-    ) -> Result<Arc<TransportCore>, PciBusError> {
+    ) -> Result<Arc<PciTransport>, PciBusError> {
         let kvm = Arc::new(Kvm(Arc::clone(vm)));
         let place = PciPlace {
             memory: layout::PCI_MEMORY_START + self.devices * MEMORY_SIZE,
@@ -66,12 +65,12 @@ impl PciBus {
                 .map_err(kvm::failed("KVM_IOEVENTFD"))
                 .map_err(PciBusError::Kvm)?;
         }
-        let core = function.core().clone();
-        if !self.bus.add(Arc::new(function)) {
+        let function = Arc::new(function);
+        if !self.bus.add(function.clone()) {
             return Err(PciBusError::Host(io::Error::other("the PCI bus is full")));
         }
         self.devices += 1;
-        Ok(core)
+        Ok(function)
     }
 
     /// Puts the bus, which is complete, where the guest finds it.

@@ -4,7 +4,10 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use crate::bus::{BusAction, BusDevice, byte_registers};
+use crate::state::StateError;
 
 /// Offset of the sleep control register (FADT: SLEEP_CONTROL_REG).
 pub const SLEEP_CONTROL_OFFSET: u64 = 0;
@@ -32,7 +35,34 @@ pub struct AcpiPower {
     sleep_type: AtomicU8,
 }
 
+/// What a snapshot keeps of the registers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcpiPowerStateV1 {
+    /// The sleep type that the guest wrote last, where the sleep control register has it: bits 2 to 4.
+    pub sleep_type: u8,
+}
+
 impl AcpiPower {
+    /// The state of the registers.
+    pub fn save(&self) -> AcpiPowerStateV1 {
+        AcpiPowerStateV1 { sleep_type: self.sleep_type.load(Ordering::Relaxed) }
+    }
+
+    /// Takes the state of registers that were saved.
+    ///
+    /// # Errors
+    /// When it has bits that the register does not keep.
+    pub fn restore(&self, state: &AcpiPowerStateV1) -> Result<(), StateError> {
+        let AcpiPowerStateV1 { sleep_type } = *state;
+        if sleep_type & !SLP_TYP_MASK != 0 {
+            return Err(StateError::new(format!(
+                "sleep control holds {sleep_type:#x}: it has the bits {SLP_TYP_MASK:#x}"
+            )));
+        }
+        self.sleep_type.store(sleep_type, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Registers as they are at power-on.
     pub fn new() -> Self {
         Self::default()
@@ -101,6 +131,21 @@ mod tests {
         let mut data = [0xaa; 3];
         power.read(SLEEP_CONTROL_OFFSET, &mut data);
         assert_eq!(data, [0x1c, 0, 0]);
+    }
+
+    #[test]
+    fn a_restored_register_reads_as_the_saved_one_and_takes_no_other_bits() {
+        let saved = AcpiPower::new();
+        let _ = saved.write(SLEEP_CONTROL_OFFSET, &[0x0c]);
+        let restored = AcpiPower::new();
+        restored.restore(&saved.save()).unwrap();
+        let mut data = [0];
+        restored.read(SLEEP_CONTROL_OFFSET, &mut data);
+        assert_eq!(data, [0x0c]);
+        for sleep_type in (0..=u8::MAX).filter(|value| value & !0x1c != 0) {
+            assert!(restored.restore(&AcpiPowerStateV1 { sleep_type }).is_err(), "{sleep_type:#x}");
+        }
+        assert_eq!(restored.save(), saved.save());
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use crate::bus::{BusAction, BusDevice};
 use crate::clock;
 
@@ -38,7 +40,25 @@ pub struct BootTimer {
     told: AtomicBool,
 }
 
+/// What a snapshot keeps of the timer. When it began means nothing to another process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootTimerStateV1 {
+    /// The log has its line.
+    pub told: bool,
+}
+
 impl BootTimer {
+    /// The state of the timer.
+    pub fn save(&self) -> BootTimerStateV1 {
+        BootTimerStateV1 { told: self.told.load(Ordering::Relaxed) }
+    }
+
+    /// Takes the state of a timer that was saved: a guest that has told of its boot does not tell again.
+    pub fn restore(&self, state: &BootTimerStateV1) {
+        let BootTimerStateV1 { told } = *state;
+        self.told.store(told, Ordering::Relaxed);
+    }
+
     /// A timer that runs since `start`.
     pub fn new(start: Moment) -> Self {
         Self { start, told: AtomicBool::new(false) }
@@ -93,6 +113,9 @@ mod tests {
         }
         assert!(told(0, &[123]));
         assert!(told(0, &[123]));
+        let restored = BootTimer::new(Moment::now());
+        restored.restore(&timer.save());
+        assert!(restored.told.load(Ordering::Relaxed), "nor after a restore");
         let mut data = [0xaa; 3];
         timer.read(0, &mut data);
         assert_eq!(data, [0; 3]);

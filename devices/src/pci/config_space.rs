@@ -8,6 +8,7 @@
 
 use super::Space;
 use super::bar::Bar;
+use crate::state::StateError;
 
 /// Bytes of a function that is not a PCI Express one.
 pub const SIZE: usize = 256;
@@ -138,6 +139,31 @@ impl ConfigSpace {
     /// Puts `data` at `offset`, whatever a guest can write there.
     pub fn store(&mut self, offset: usize, data: &[u8]) {
         self.set(offset, data);
+    }
+
+    /// All of it, as a snapshot keeps it.
+    pub fn save(&self) -> Vec<u8> {
+        self.bytes.to_vec()
+    }
+
+    /// Takes over a saved configuration space: what a guest can write in it. All else must be what it is here.
+    ///
+    /// # Errors
+    /// When it is another function's. Nothing has changed then.
+    pub fn restore(&mut self, saved: &[u8]) -> Result<(), StateError> {
+        let saved = <&[u8; SIZE]>::try_from(saved).map_err(|_| {
+            StateError::new(format!("configuration space of {} bytes: it has {SIZE}", saved.len()))
+        })?;
+        let mut bytes = saved.iter().zip(&self.bytes).zip(&self.writable);
+        if let Some(offset) = bytes.position(|((saved, byte), writable)| (saved ^ byte) & !writable != 0) {
+            return Err(StateError::new(format!(
+                "configuration space is another function's: at {offset:#x} it has {:#x}, and this one {:#x}",
+                saved.get(offset).copied().unwrap_or_default(),
+                self.u8(offset)
+            )));
+        }
+        self.bytes = *saved;
+        Ok(())
     }
 
     /// The byte at `offset`.

@@ -7,8 +7,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use serde::{Deserialize, Serialize};
+
 use crate::interrupt::MsiSender;
 use crate::lock;
+use crate::state::StateError;
 
 /// Capability ID.
 pub const CAPABILITY: u8 = 0x11;
@@ -48,6 +51,19 @@ impl Entry {
         let [low, high, data, _] = self.words;
         sender.send(u64::from(high) << 32 | u64::from(low), data)
     }
+}
+
+/// A vector as a snapshot keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MsixEntryV1 {
+    /// Where its message goes.
+    pub address: u64,
+    /// What the message is.
+    pub data: u32,
+    /// Vector Control.
+    pub control: u32,
+    /// It was signalled while it was masked.
+    pub pending: bool,
 }
 
 #[derive(Debug)]
@@ -147,6 +163,39 @@ impl Msix {
     /// Forgets what is pending: the function was reset.
     pub fn clear_pending(&self) {
         lock(&self.table).entries.iter_mut().for_each(|entry| entry.pending = false);
+    }
+
+    /// The table as a snapshot keeps it; Message Control is in configuration space.
+    pub fn save(&self) -> Vec<MsixEntryV1> {
+        let Table { control: _, entries } = &*lock(&self.table);
+        let save = |Entry { words: [low, high, data, control], pending }: &Entry| MsixEntryV1 {
+            address: u64::from(*high) << 32 | u64::from(*low),
+            data: *data,
+            control: *control,
+            pending: *pending,
+        };
+        entries.iter().map(save).collect()
+    }
+
+    /// Takes over a saved table and Message Control. Nothing is sent.
+    ///
+    /// # Errors
+    /// When the table has another length. Nothing has changed then.
+    pub fn restore(&self, control: u16, saved: &[MsixEntryV1]) -> Result<(), StateError> {
+        let mut table = lock(&self.table);
+        let (here, there) = (table.entries.len(), saved.len());
+        if here != there {
+            return Err(StateError::new(format!(
+                "the state has {there} MSI-X vectors, and the function {here}"
+            )));
+        }
+        for (entry, saved) in table.entries.iter_mut().zip(saved) {
+            let MsixEntryV1 { address, data, control, pending } = *saved;
+            *entry = Entry { words: [address as u32, (address >> 32) as u32, data, control], pending };
+        }
+        table.control = control;
+        self.enabled.store(control & CONTROL_ENABLE != 0, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Reads the table: aligned accesses of 4 or 8 bytes, as the specification asks; any other reads as zeros.

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use virtio_queue::Queue;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::state::DeviceState;
 use crate::GuestMemory;
+use crate::state::StateError;
 
 /// What woke a device up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,23 @@ pub enum DeviceError {
     },
 }
 
+impl DeviceError {
+    /// What is wrong, and what the host said.
+    pub(crate) fn in_full(&self) -> String {
+        let source = std::error::Error::source(self).map(|source| format!(": {source}")).unwrap_or_default();
+        format!("{self}{source}")
+    }
+}
+
+/// How far a device is in the rings of a virtqueue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueuePosition {
+    /// Index of the available ring: chains before it were taken, and given back.
+    pub next_avail: u16,
+    /// Index of the used ring: where the next chain is given back.
+    pub next_used: u16,
+}
+
 /// A descriptor that the event loop watches for a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendFd {
@@ -102,9 +121,12 @@ pub type SharedDevice = Arc<Mutex<dyn VirtioDevice>>;
 
 /// One virtio device.
 ///
-/// Order of calls: `activate` (driver set DRIVER_OK), any number of `process`, `deactivate` (driver reset the device,
-/// `process` failed, or the VM pauses to be saved), then perhaps `activate` again. `process` outside of that is not
-/// called.
+/// Order of calls: `activate` (driver set DRIVER_OK), any number of `process`, `deactivate` (driver reset the device, or
+/// `process` failed), then perhaps `activate` again. `process` outside of that is not called.
+///
+/// To be saved, while no vCPU runs: `drain`, `queue_positions` (both of an active device only) and `save`; after that the
+/// device goes on. To be restored: `restore` before anything else, then `activate` if it was active, with queues that are
+/// as far as `queue_positions` said. The driver is interrupted and each queue kicked after that.
 pub trait VirtioDevice: Send {
     /// Device type number (virtio 1.3, section 5).
     fn device_type(&self) -> u32;
@@ -147,4 +169,25 @@ pub trait VirtioDevice: Send {
 
     /// Finishes or drops what is in flight and gives the queues back.
     fn deactivate(&mut self) -> Vec<Queue>;
+
+    /// Finishes what is in flight on the host, so that guest memory and [`queue_positions`](Self::queue_positions) say all
+    /// there is. The device stays active, and goes on when it is called again as if nothing had happened.
+    ///
+    /// # Errors
+    /// As for [`process`](Self::process).
+    fn drain(&mut self) -> Result<(), DeviceError>;
+
+    /// How far the device is in each of its queues. A chain that it took and still holds counts as not taken, so that a
+    /// restored device takes it again; such chains must be the last ones that it took.
+    fn queue_positions(&self) -> Vec<QueuePosition>;
+
+    /// What a snapshot keeps of the device but for its queues.
+    fn save(&self) -> DeviceState;
+
+    /// Takes over the state of a saved device.
+    ///
+    /// # Errors
+    /// When the state is of another kind of device, cannot be, or does not go with what this device was made from. It
+    /// is then not to be activated.
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError>;
 }

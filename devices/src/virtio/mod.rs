@@ -14,5 +14,6 @@ mod ring_memory;
 pub mod rng;
 pub mod segments;
 mod serve;
+pub mod state;
 pub mod transport;
 pub mod vsock;

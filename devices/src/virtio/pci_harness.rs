@@ -13,6 +13,7 @@ use virtio_bindings::virtio_mmio as mmio;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::device::SharedDevice;
+use super::transport::Transport;
 use super::transport::pci::{PciPlace, PciTransport};
 use crate::interrupt::FakeMsi;
 use crate::pci::config_space::{BAR0, COMMAND};

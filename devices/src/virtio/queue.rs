@@ -14,7 +14,7 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryError};
 
-use super::device::{DeviceError, DeviceInterrupt};
+use super::device::{DeviceError, DeviceInterrupt, QueuePosition};
 use super::ring_memory;
 use super::segments::{Segment, Segments};
 use crate::GuestMemory;
@@ -207,6 +207,14 @@ impl VirtQueue {
         self.queue.set_next_avail(self.queue.next_avail().wrapping_sub(count));
     }
 
+    /// How far the device is, when the last `held` chains that [`pop`](Self::pop) gave are still its own.
+    pub fn position(&self, held: u16) -> QueuePosition {
+        QueuePosition {
+            next_avail: self.queue.next_avail().wrapping_sub(held),
+            next_used: self.queue.next_used(),
+        }
+    }
+
     /// Whether the driver set this queue up. One that it did not has no chains, and its rings are not touched.
     fn ready(&self) -> bool {
         self.queue.ready()
@@ -262,16 +270,52 @@ impl VirtQueue {
             return Ok(false);
         }
         let next = self.queue.next_avail();
-        if self.queue.event_idx_enabled() {
-            let avail_event = self.queue.used_ring() + RING_OFFSET + 8 * u64::from(self.size());
-            self.store(avail_event, next, Ordering::Relaxed)?;
-        } else {
-            self.store(self.queue.used_ring(), 0, Ordering::Relaxed)?;
-        }
+        self.ask_for_notification(next)?;
         // The driver first makes chains available and then looks whether to notify; here it is the other way round.
         fence(Ordering::SeqCst);
         self.look()?;
         Ok(self.available != next)
+    }
+
+    /// Asks the driver to notify when it adds a chain to those that it has made available, be they taken or not; how many
+    /// it has made available in all, as the available ring's index.
+    ///
+    /// # Errors
+    /// When the driver broke the ring.
+    pub fn await_addition(&mut self) -> Result<u16, DeviceError> {
+        if !self.ready() {
+            return Ok(0);
+        }
+        self.look()?;
+        let available = self.available;
+        self.ask_for_notification(available)?;
+        Ok(available)
+    }
+
+    /// Asks the driver to notify when it adds the chain that has this index in the available ring; without
+    /// VIRTIO_F_EVENT_IDX, when it adds any.
+    fn ask_for_notification(&self, index: u16) -> Result<(), DeviceError> {
+        if self.queue.event_idx_enabled() {
+            // avail_event (virtio 1.3, 2.7.8)
+            self.store(
+                self.queue.used_ring() + RING_OFFSET + 8 * u64::from(self.size()),
+                index,
+                Ordering::Relaxed,
+            )
+        } else {
+            self.store(self.queue.used_ring(), 0, Ordering::Relaxed)
+        }
+    }
+
+    /// How many chains the driver has made available in all, as the available ring's index.
+    ///
+    /// # Errors
+    /// When the driver broke the ring.
+    pub fn available(&mut self) -> Result<u16, DeviceError> {
+        if self.ready() {
+            self.look()?;
+        }
+        Ok(self.available)
     }
 
     /// Has the device called again for this queue, because it stops before the queue is empty.

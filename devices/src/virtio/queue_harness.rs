@@ -27,11 +27,14 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::device::{DeviceEvent, SharedDevice, Trigger, VirtioDevice};
 use super::pci_harness::PciRegisters;
+use super::state::VirtioStateV1;
+use super::transport::Transport;
 use super::transport::core::TransportCore;
 use super::transport::mmio::MmioTransport;
 use crate::GuestMemory;
 use crate::bus::{BusAction, BusDevice};
 use crate::interrupt::FakeInterrupt;
+use crate::state::StateError;
 
 /// Bytes of guest memory.
 pub const MEMORY_SIZE: u64 = 8 << 20;
@@ -171,6 +174,43 @@ impl Harness {
         let mut harness = Self::behind(transport, Arc::new(Mutex::new(device)));
         harness.start(features, queue_size);
         harness
+    }
+
+    fn saved_transport(&self) -> &dyn Transport {
+        match &self.registers {
+            Registers::Mmio { transport, .. } => transport,
+            Registers::Pci(registers) => registers.function(),
+        }
+    }
+
+    /// What a snapshot keeps of the device, which goes on.
+    pub fn save(&self) -> VirtioStateV1 {
+        self.core.drain();
+        self.saved_transport().save().unwrap()
+    }
+
+    /// The guest once more, as it is restored from `state`: a copy of its memory, the same driver, and `device` in the
+    /// place of the saved one. It has not been kicked yet.
+    ///
+    /// # Errors
+    /// When the device refuses the state.
+    pub fn restored(&self, device: SharedDevice, state: &VirtioStateV1) -> Result<Self, StateError> {
+        let transport = match &self.registers {
+            Registers::Mmio { .. } => TransportKind::Mmio,
+            Registers::Pci(_) => TransportKind::Pci,
+        };
+        let mut restored = Self::behind(transport, device);
+        restored.memory.write_slice(&self.fetch(0, MEMORY_SIZE as usize), GuestAddress(0)).unwrap();
+        restored.queues.clone_from(&self.queues);
+        restored.next_buffer = self.next_buffer;
+        restored.saved_transport().restore(state)?;
+        Ok(restored)
+    }
+
+    /// Has the restored device, and its driver, look at its queues, and lets it do what it can do at once.
+    pub fn resume(&mut self) {
+        self.core.kick();
+        while self.run_once(Duration::ZERO) {}
     }
 
     /// Resets the device and initializes it (virtio 1.3, 3.1.1).

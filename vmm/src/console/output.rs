@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use devices::legacy::serial::SerialOutput;
 use devices::rate_limiter::Budget;
 
 use super::ConsoleConfig;
@@ -229,6 +230,12 @@ impl Output {
             }
             other => other,
         }
+    }
+}
+
+impl SerialOutput for Output {
+    fn held_back(&self) -> &[u8] {
+        &self.kept
     }
 }
 

@@ -81,18 +81,24 @@ impl Controller {
     fn serve_unstarted(&mut self, envelope: Envelope) -> Option<Live> {
         let mut live = None;
         envelope.answer(|request| {
-            let answer = match request {
-                Request::Start => match self.begin() {
-                    Ok(started) => {
-                        live = Some(started);
-                        Ok(Response::Done)
-                    }
-                    Err(source) => {
-                        log::error!("the VM cannot be started: {}", source.with_causes());
-                        Err(Refusal::Start(Box::new(source)))
-                    }
-                },
-                request => self.answer_unstarted(request),
+            let made = match request {
+                Request::Start => self.begin(),
+                Request::LoadSnapshot(snapshot) => self.load_snapshot(&snapshot),
+                request => {
+                    let answer = self.answer_unstarted(request);
+                    self.counted.count(&answer);
+                    return answer;
+                }
+            };
+            let answer = match made {
+                Ok(started) => {
+                    live = Some(started);
+                    Ok(Response::Done)
+                }
+                Err(source) => {
+                    log::error!("the VM cannot be started: {}", source.with_causes());
+                    Err(Refusal::Start(Box::new(source)))
+                }
             };
             self.counted.count(&answer);
             answer

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use super::LoadError;
 use crate::console::OutputError;
 use crate::vcpu::Diagnosis;
 use crate::vm::VmError;
@@ -14,6 +15,9 @@ pub enum ControllerError {
     /// It could not be made.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// It could not be made from a snapshot.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The console's file.
     #[error(transparent)]
     Console(#[from] OutputError),

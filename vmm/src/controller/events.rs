@@ -38,6 +38,11 @@ pub enum Event {
         /// Why.
         message: String,
     },
+    /// A snapshot was written.
+    Snapshot {
+        /// Where.
+        path: String,
+    },
     /// A signal, or who sits at the console, ends the VM.
     Terminated,
 }

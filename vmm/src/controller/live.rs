@@ -30,6 +30,8 @@ pub(super) struct ControlMetrics {
     pub(super) resumes: Counter,
     /// Times that it booted again after a reset.
     pub(super) restarts: Counter,
+    /// Snapshots that were written.
+    pub(super) snapshots: Counter,
 }
 
 impl ControlMetrics {
@@ -79,13 +81,17 @@ impl Controller {
         // Emptied before the queue is looked at, so that a later request is not missed. Nothing to read is fine.
         let Some(wake) = self.inbox.as_ref().map(|inbox| inbox.wake().clone()) else { return };
         let _ = wake.read();
+        self.finish_snapshot();
         for _ in 0..MAX_REQUESTS_PER_TURN {
             let Some(envelope) = self.inbox.as_ref().and_then(super::remote::Inbox::next) else { return };
-            envelope.answer(|request| {
-                let answer = self.answer(request, live);
-                self.counted.count(&answer);
-                answer
-            });
+            let (request, asker) = envelope.open();
+            if let Request::CreateSnapshot(request) = request {
+                self.create_snapshot(&request, asker, live);
+                continue;
+            }
+            let answer = self.answer(request, live);
+            self.counted.count(&answer);
+            asker.answer(answer);
         }
         // There may be more. Fails only when the counter is full, and then the loop wakes up all the same.
         let _ = wake.write(1);
@@ -96,8 +102,11 @@ impl Controller {
         match request {
             Request::GetInstance => Ok(Response::Instance(self.instance())),
             Request::GetConfig => Ok(Response::Config(Box::new(self.config.clone()))),
-            Request::CreateSnapshot(_) => Err(Refusal::NotConfigured("snapshots")),
-            Request::Start | Request::Configure(_) | Request::LoadSnapshot(_) => {
+            Request::Start
+            | Request::Configure(_)
+            | Request::LoadSnapshot(_)
+            // Answered later: see `answer_some`.
+            | Request::CreateSnapshot(_) => {
                 Err(Refusal::State { what: request.what(), state: self.state })
             }
             Request::SetLogger(logger) => self.set_logger(logger),
@@ -196,7 +205,7 @@ impl Controller {
         }
     }
 
-    fn pause(&mut self, live: &mut Live) -> Response {
+    pub(super) fn pause(&mut self, live: &mut Live) -> Response {
         if self.state != State::Paused {
             // A vCPU may be in a write to a console that nobody reads.
             live.output.interrupt();
@@ -210,7 +219,7 @@ impl Controller {
         Response::Done
     }
 
-    fn resume(&mut self, live: &mut Live) -> Response {
+    pub(super) fn resume(&mut self, live: &mut Live) -> Response {
         if self.state != State::Running {
             live.events.watch_devices();
             live.vm.resume();

@@ -5,8 +5,10 @@ mod configuring;
 mod error;
 mod events;
 mod live;
+mod load;
 mod remote;
 mod request;
+mod snapshot;
 
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -15,28 +17,31 @@ use std::sync::Arc;
 
 use devices::mmds::MmdsStore;
 
-use crate::config::{LoggerConfig, VmConfig};
+use crate::config::{LoadSnapshot, LoggerConfig, VmConfig};
 use crate::console::{ConsoleConfig, Input, Output, Tape, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
 use crate::seccomp::Policy;
 use crate::signals::{Signal, Signals};
-use crate::vcpu::GuestEvent;
+use crate::vcpu::{Begin, GuestEvent};
 use crate::vm::Vm;
 
 use configuring::Configured;
 use live::{ControlMetrics, Live};
 use remote::Inbox;
+use snapshot::{Lineage, Writing};
 
 pub use error::ControllerError;
 pub use events::Event;
 pub(crate) use events::Events;
+pub use load::LoadError;
 pub use remote::Remote;
 pub use request::{
     Answer, BalloonStatsUpdate, BalloonUpdate, DriveUpdate, Instance, Metrics, NetUpdate, Refusal, Request,
     Response, State,
 };
+pub use snapshot::CreateError;
 
 /// No Linux kernel is smaller than this many bytes.
 const SMALLEST_LINUX: u64 = 1 << 20;
@@ -107,6 +112,12 @@ pub struct Controller {
     /// What the threads may ask of the host.
     policy: Option<Policy>,
     confined: bool,
+    /// What the VM is made from, in place of a configuration.
+    snapshot: Option<LoadSnapshot>,
+    /// What diffs are on top of.
+    lineage: Lineage,
+    /// A snapshot on its way to the disk.
+    writing: Option<Writing>,
 }
 
 impl Controller {
@@ -138,6 +149,9 @@ impl Controller {
             metadata: Arc::default(),
             policy: None,
             confined: false,
+            snapshot: None,
+            lineage: Lineage::default(),
+            writing: None,
         })
     }
 
@@ -188,12 +202,19 @@ impl Controller {
         self.metadata = store;
     }
 
+    /// Has [`run`](Self::run) begin with the VM of a snapshot. The configuration has nothing but outputs then.
+    pub fn load(&mut self, snapshot: LoadSnapshot) {
+        self.snapshot = Some(snapshot);
+    }
+
     /// Runs the VM to its end. One without a kernel that somebody has a [`Remote`] of waits to be configured and started.
     ///
     /// # Errors
     /// [`ControllerError`]; the terminal is as it was, and nothing is left behind.
     pub fn run(mut self) -> Result<Ending, ControllerError> {
-        let mut live = if self.config.boot_source.is_none() && self.inbox.is_some() {
+        let mut live = if let Some(snapshot) = self.snapshot.take() {
+            self.load_snapshot(&snapshot)?
+        } else if self.config.boot_source.is_none() && self.inbox.is_some() {
             match self.configure()? {
                 Configured::Started(live) => *live,
                 Configured::Ended(ending) => return Ok(ending),
@@ -209,6 +230,9 @@ impl Controller {
             let event = event.map_err(|source| ControllerError::Host { what: "wait for events", source })?;
             // Closes the console's input, which gives the terminal back.
             drop(events);
+            if let LoopEvent::Guest(_) = event {
+                self.wait_for_snapshot();
+            }
             log::info!("the VM ends: {event:?}; {}", vm.exits());
             self.tell_end(&event);
             if let LoopEvent::Guest(_) = event {
@@ -229,8 +253,10 @@ impl Controller {
                     log::info!("the guest restarts");
                     self.counted.restarts.increment();
                     self.told.tell_of_guest(&Event::Restart);
+                    // No snapshot has anything in common with what runs now.
+                    self.lineage = Lineage::default();
                     let vm = Vm::create(&self.config, &output, &self.metadata)?;
-                    live = self.start(vm, output)?;
+                    live = self.start(vm, output, Begin::Running)?;
                     continue;
                 }
                 LoopEvent::Guest(GuestEvent::PowerOff) => {
@@ -259,7 +285,7 @@ impl Controller {
         output
             .begin()
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
-        self.start(vm, output)
+        self.start(vm, output, Begin::Running)
     }
 
     /// The log may have come before the drive whose file it is.
@@ -330,8 +356,8 @@ impl Controller {
         }
     }
 
-    /// Starts the guest, and then what watches it: the guest does not wait for it.
-    fn start(&mut self, mut vm: Vm, output: Output) -> Result<Live, ControllerError> {
+    /// Starts the guest as `begin` says, and then what watches it: the guest does not wait for it.
+    fn start(&mut self, mut vm: Vm, output: Output, begin: Begin) -> Result<Live, ControllerError> {
         output.hold();
         let stdio = self.options.console == ConsoleConfig::Stdio && output.is_stdio();
         let terminal = stdio.then(Terminal::on_stdin).flatten();
@@ -339,7 +365,7 @@ impl Controller {
         if let Some(policy) = &self.policy {
             vm.confine(&policy.vcpu);
         }
-        vm.start()?;
+        vm.start(begin)?;
         if let Some(hook) = self.when_started.take() {
             hook(self);
         }
@@ -350,7 +376,13 @@ impl Controller {
             metrics_timer: self.metrics_file.as_ref().map(MetricsFile::timer),
             input: None,
         };
-        self.enter(State::Running);
+        match begin {
+            Begin::Running => self.enter(State::Running),
+            Begin::Paused => {
+                vm.pause();
+                self.enter(State::Paused);
+            }
+        }
         let machine = &self.config.machine_config;
         log::info!("the guest runs: {} vCPUs, {} MiB of memory", machine.vcpu_count, machine.mem_size_mib);
         self.warn_of_emulation();
@@ -360,8 +392,11 @@ impl Controller {
             input.resize();
             watched.input = Some(input);
         }
-        let events = EventLoop::new(watched, Rc::clone(&self.signals))
+        let mut events = EventLoop::new(watched, Rc::clone(&self.signals))
             .map_err(|source| ControllerError::Host { what: "make the event loop", source })?;
+        if begin == Begin::Paused {
+            events.ignore_devices();
+        }
         self.confine()?;
         Ok(Live { events, vm, output })
     }

@@ -10,7 +10,7 @@ use devices::virtio::balloon::{BalloonError, BalloonStatistics};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ControllerError;
+use super::{ControllerError, CreateError};
 use crate::config::{BalloonConfig, ConfigError, CreateSnapshot, LoadSnapshot, LoggerConfig, Part, VmConfig};
 use crate::metrics::Snapshot;
 
@@ -219,6 +219,9 @@ pub enum Refusal {
     /// The VM cannot be started.
     #[error("the VM cannot be started")]
     Start(#[source] Box<ControllerError>),
+    /// There is no snapshot.
+    #[error("no snapshot was written")]
+    Snapshot(#[source] Box<CreateError>),
     /// The log cannot be written as was asked for.
     #[error("{0}")]
     Logger(String),

@@ -4,12 +4,17 @@ mod cpuid_cache;
 pub mod host;
 pub(crate) mod irq_line;
 pub mod probe;
+mod time;
+pub(crate) mod vcpu_ioctls;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
-use kvm_ioctls::{Kvm, VmFd};
+use kvm_ioctls::{Cap, Kvm, VmFd};
+
+pub(crate) use self::time::timed;
+pub use self::time::{Elapsed, WallTime};
 
 /// Why KVM cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +50,9 @@ pub enum KvmError {
 pub(crate) fn failed(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> KvmError {
     move |error| KvmError::Ioctl { what, source: io::Error::from_raw_os_error(error.errno()) }
 }
+
+/// Size of the extended state that every KVM hands out, in bytes (`struct kvm_xsave`).
+const XSAVE_SIZE: usize = size_of::<kvm_bindings::kvm_xsave>();
 
 /// An open `/dev/kvm`.
 pub struct Host {
@@ -94,6 +102,20 @@ impl Host {
         cpuid_cache::get_or_ask(fd, || {
             self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(failed("KVM_GET_SUPPORTED_CPUID"))
         })
+    }
+
+    /// The model-specific registers that this KVM says are a vCPU's state (`KVM_GET_MSR_INDEX_LIST`).
+    ///
+    /// # Errors
+    /// What KVM said.
+    pub fn msr_indices(&self) -> Result<Vec<u32>, KvmError> {
+        let list = self.kvm.get_msr_index_list().map_err(failed("KVM_GET_MSR_INDEX_LIST"))?;
+        Ok(list.as_slice().to_vec())
+    }
+
+    /// Size of a vCPU's extended state as KVM hands it out, in bytes (`KVM_CAP_XSAVE2`): 4096, or more with AMX.
+    pub fn xsave_size(&self) -> usize {
+        usize::try_from(self.kvm.check_extension_int(Cap::Xsave2)).unwrap_or_default().max(XSAVE_SIZE)
     }
 
     /// The largest number of vCPUs that this KVM gives one VM.

@@ -28,7 +28,7 @@ pub struct Source {
 #[derive(Debug)]
 pub struct Overlay {
     /// Its memory file.
-    pub file: File,
+    pub file: Arc<File>,
     /// Which pages it has: offsets in it, in bytes, in ascending order.
     pub pages: Vec<Range<u64>>,
 }
@@ -150,8 +150,10 @@ mod tests {
             file
         };
         let (behind, last) = (EXTENT + 4096, SIZE - 4096);
-        let overlay =
-            Overlay { file: file(&[(behind, 3), (last, 4)]), pages: vec![behind..behind + 4096, last..SIZE] };
+        let overlay = Overlay {
+            file: Arc::new(file(&[(behind, 3), (last, 4)])),
+            pages: vec![behind..behind + 4096, last..SIZE],
+        };
         Source { base: Arc::new(file(&[(EXTENT, 1), (EXTENT + 4096, 2)])), overlays: vec![overlay] }
     }
 

@@ -1,6 +1,7 @@
 //! Guest RAM: anonymous memory on both sides of the MMIO gap, given to KVM slot by slot.
 
 mod alignment;
+mod dirty;
 mod extents;
 pub(crate) mod handshake;
 mod mapped;
@@ -18,6 +19,7 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap};
 
 use self::alignment::Hole;
+pub(crate) use self::dirty::DirtyPages;
 pub(crate) use self::extents::data_extents;
 pub use self::mapped::{Overlay, Source, restore};
 pub use self::uffd::{LOST, Pager, PagerError, serve_by};

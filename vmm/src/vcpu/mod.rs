@@ -4,6 +4,11 @@
 
 mod diagnosis;
 mod exits;
+mod msrs;
+mod restore;
+mod save;
+mod state;
+mod tsc;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,13 +17,18 @@ use std::time::Duration;
 use std::{io, thread};
 
 use devices::bus::{Bus, BusAction};
-use kvm_bindings::kvm_run;
+use kvm_bindings::{CpuId, kvm_run};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{Killable, register_signal_handler};
 
 pub use diagnosis::Diagnosis;
 pub use exits::{ExitCounters, ExitCounts};
+pub use msrs::MsrV1;
+pub use restore::{RestoreError, restore};
+pub use save::SaveError;
+pub use state::VcpuStateV1;
+pub use tsc::TscStateV1;
 
 use crate::seccomp::Filter;
 
@@ -94,6 +104,39 @@ struct State {
     wanted: Wanted,
     /// The thread is outside of `KVM_RUN` and waits (or is gone).
     parked: bool,
+    /// What the parked thread is to do.
+    job: Option<save::Job>,
+    /// What became of the last job.
+    answer: Option<save::Answer>,
+}
+
+/// How a vCPU begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Begin {
+    /// It runs.
+    #[default]
+    Running,
+    /// It waits to be [resumed](VcpuHandle::resume).
+    Paused,
+}
+
+/// How far the last exit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// It was answered, and the next `KVM_RUN` completes the instruction.
+    Answered,
+    /// There is none, or its instruction is complete: the registers say where the guest is.
+    Complete,
+}
+
+/// What a `KVM_RUN` came to.
+enum Ran {
+    /// An exit was answered. What the guest reads is handed to it by the next `KVM_RUN`.
+    Answered,
+    /// A signal, or `immediate_exit`, ended it.
+    Interrupted,
+    /// The guest does not go on.
+    Ended(GuestEvent),
 }
 
 /// What a vCPU's thread and its handle share.
@@ -110,6 +153,8 @@ pub struct Vcpu {
     pub id: u32,
     /// KVM's handle.
     pub fd: VcpuFd,
+    /// The leaves that KVM was given for it.
+    pub cpuid: CpuId,
     /// Where its exits are answered.
     pub buses: Arc<Buses>,
     /// Where it leaves its last word.
@@ -137,15 +182,19 @@ pub fn install_kick_handler() -> io::Result<()> {
 }
 
 impl Vcpu {
-    /// Starts the vCPU on a thread of its own.
+    /// Starts the vCPU on a thread of its own, as `begin` says.
     ///
     /// # Errors
     /// What the host said when it had no thread to give.
-    pub fn start(self) -> io::Result<VcpuHandle> {
+    pub fn start(self, begin: Begin) -> io::Result<VcpuHandle> {
+        let wanted = match begin {
+            Begin::Running => Wanted::Run,
+            Begin::Paused => Wanted::Pause,
+        };
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { wanted: Wanted::Run, parked: false }),
+            state: Mutex::new(State { wanted, parked: false, job: None, answer: None }),
             changed: Condvar::new(),
-            attention: AtomicBool::new(false),
+            attention: AtomicBool::new(wanted != Wanted::Run),
         });
         let for_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
@@ -161,26 +210,31 @@ impl Vcpu {
             log::error!("a vCPU's system calls cannot be filtered: {error}");
             std::process::abort();
         }
-        while shared.may_run() {
-            if let Some(event) = self.run_once() {
-                self.events.report(event);
-                break;
-            }
+        let mut exit = Exit::Complete;
+        while self.may_run(shared, &mut exit) {
+            exit = match self.run_once() {
+                Ran::Answered => Exit::Answered,
+                Ran::Interrupted => Exit::Complete,
+                Ran::Ended(event) => {
+                    self.events.report(event);
+                    break;
+                }
+            };
         }
         lock(&shared.state).parked = true;
         shared.changed.notify_all();
     }
 
     /// Runs the guest to its next exit and answers it.
-    fn run_once(&mut self) -> Option<GuestEvent> {
+    fn run_once(&mut self) -> Ran {
         let run: *const kvm_run = self.fd.get_kvm_run();
         let exit = match self.fd.run() {
             Ok(exit) => exit,
-            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return None,
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return Ran::Interrupted,
             Err(error) => {
                 let source = io::Error::from_raw_os_error(error.errno());
                 let diagnosis = Diagnosis::new(&mut self.fd, self.id, diagnosis::Cause::Run(source));
-                return Some(GuestEvent::Fault(Box::new(diagnosis)));
+                return Ran::Ended(GuestEvent::Fault(Box::new(diagnosis)));
             }
         };
         self.counters.count(&exit);
@@ -214,14 +268,44 @@ impl Vcpu {
             other => {
                 let cause = diagnosis::Cause::from_exit(&other);
                 let diagnosis = Diagnosis::new(&mut self.fd, self.id, cause);
-                return Some(GuestEvent::Fault(Box::new(diagnosis)));
+                return Ran::Ended(GuestEvent::Fault(Box::new(diagnosis)));
             }
         };
         match action {
-            BusAction::None => None,
-            BusAction::Shutdown => Some(GuestEvent::PowerOff),
-            BusAction::Reset => Some(GuestEvent::Reset),
+            BusAction::None => Ran::Answered,
+            BusAction::Shutdown => Ran::Ended(GuestEvent::PowerOff),
+            BusAction::Reset => Ran::Ended(GuestEvent::Reset),
         }
+    }
+
+    /// Waits while the vCPU is to pause, completes its last `exit`, and does what is asked meanwhile; whether it is to go on.
+    fn may_run(&mut self, shared: &Shared, exit: &mut Exit) -> bool {
+        if !shared.attention.load(Ordering::Acquire) {
+            return true;
+        }
+        let mut state = lock(&shared.state);
+        if state.wanted == Wanted::Pause && *exit == Exit::Answered {
+            drop(state);
+            let Some(now) = self.complete_exit() else { return false };
+            *exit = now;
+            state = lock(&shared.state);
+        }
+        while state.wanted == Wanted::Pause {
+            if let Some(extent) = state.job.take() {
+                drop(state);
+                let answer = self.save(*exit, &extent);
+                state = lock(&shared.state);
+                state.answer = Some(answer);
+                shared.changed.notify_all();
+                // What is wanted may be something else by now.
+                continue;
+            }
+            state.parked = true;
+            shared.changed.notify_all();
+            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.parked = false;
+        state.wanted == Wanted::Run
     }
 }
 
@@ -232,23 +316,6 @@ fn port_access_width(run: *const kvm_run) -> usize {
     // KVM_EXIT_IO, so KVM filled in `io`; the bytes of the access lie behind this structure, not in it.
     let size = unsafe { (&raw const (*run).__bindgen_anon_1.io.size).read() };
     usize::from(size.clamp(1, 4))
-}
-
-impl Shared {
-    /// Waits while the vCPU is to pause; whether it is to go on.
-    fn may_run(&self) -> bool {
-        if !self.attention.load(Ordering::Acquire) {
-            return true;
-        }
-        let mut state = lock(&self.state);
-        while state.wanted == Wanted::Pause {
-            state.parked = true;
-            self.changed.notify_all();
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.parked = false;
-        state.wanted == Wanted::Run
-    }
 }
 
 impl VcpuHandle {

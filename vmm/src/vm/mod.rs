@@ -1,7 +1,12 @@
 //! A VM: memory, interrupt controllers, devices and vCPUs, put together in the order that starts fastest.
 
 mod cpu_template;
+mod saved;
+pub mod state;
 mod teardown;
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -19,12 +24,14 @@ use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
 use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
 use crate::cpu::{self, CpuError, Topology, TscDeadline};
-use crate::device_set::{self, DeviceSet, DeviceSetError};
+use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::layout;
 use crate::memory::{self, MemoryError};
 use crate::seccomp::Filter;
-use crate::vcpu::{Buses, ExitCounters, GuestEvents, Vcpu, VcpuHandle};
+use crate::vcpu::{Begin, Buses, ExitCounters, GuestEvents, RestoreError, Vcpu, VcpuHandle};
+
+pub use saved::{SaveError, Saved};
 
 /// Why a VM could not be made or started.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +68,12 @@ pub enum VmError {
     /// There is no such CPU template.
     #[error(transparent)]
     CpuTemplate(#[from] TemplateFileError),
+    /// A vCPU of a snapshot.
+    #[error(transparent)]
+    Vcpu(#[from] RestoreError),
+    /// A device of a snapshot.
+    #[error(transparent)]
+    DeviceState(devices::state::StateError),
     /// The host refused a thread, a descriptor or the like.
     #[error("cannot {what}")]
     Host {
@@ -80,7 +93,7 @@ pub struct Vm {
     devices: DeviceSet,
     events: Arc<GuestEvents>,
     counters: Arc<ExitCounters>,
-    _memory: GuestMemory,
+    memory: GuestMemory,
     fd: Arc<VmFd>,
 }
 
@@ -106,7 +119,7 @@ impl Vm {
         let mut buses = Buses::default();
         let mut devices = DeviceSet::create(config, &fd, &memory, console, metadata, &mut buses)?;
         if let Some(start) = start {
-            device_set::add_boot_timer(&mut buses, start)?;
+            devices.add_boot_timer(&mut buses, start)?;
         }
         let registers = load(config, source, &memory, &devices)?;
 
@@ -127,16 +140,17 @@ impl Vm {
             .create()?
             .into_iter()
             .zip(0..)
-            .map(|(fd, id)| Vcpu {
+            .map(|((fd, cpuid), id)| Vcpu {
                 id,
                 fd,
+                cpuid,
                 buses: Arc::clone(&buses),
                 events: Arc::clone(&events),
                 counters: Arc::clone(&counters),
                 filter: None,
             })
             .collect();
-        Ok(Self { running: Vec::new(), ready, devices, events, counters, _memory: memory, fd })
+        Ok(Self { running: Vec::new(), ready, devices, events, counters, memory, fd })
     }
 
     /// Has `filter` on every vCPU's thread when it starts.
@@ -146,16 +160,17 @@ impl Vm {
         }
     }
 
-    /// Starts the vCPUs, each on its thread.
+    /// Starts the vCPUs, each on its thread, as `begin` says.
     ///
     /// # Errors
     /// What the host said when it had no thread to give; the VM is stopped then.
-    pub fn start(&mut self) -> Result<(), VmError> {
+    pub fn start(&mut self, begin: Begin) -> Result<(), VmError> {
         crate::vcpu::install_kick_handler()
             .map_err(|source| VmError::Host { what: "install the vCPUs' signal handler", source })?;
         for vcpu in self.ready.drain(..) {
-            let handle =
-                vcpu.start().map_err(|source| VmError::Host { what: "start a vCPU's thread", source })?;
+            let handle = vcpu
+                .start(begin)
+                .map_err(|source| VmError::Host { what: "start a vCPU's thread", source })?;
             self.running.push(handle);
         }
         Ok(())
@@ -258,7 +273,7 @@ struct VcpuPlan<'a> {
 }
 
 impl VcpuPlan<'_> {
-    fn create(&self) -> Result<Vec<VcpuFd>, VmError> {
+    fn create(&self) -> Result<Vec<(VcpuFd, CpuId)>, VmError> {
         // KVM is asked how many it has only when it may be too few: each question is a system call.
         let max = if self.count > 1 { self.host.max_vcpus() } else { 1 };
         if self.count as usize > max {
@@ -271,7 +286,7 @@ impl VcpuPlan<'_> {
         (0..self.count).map(|id| self.create_one(id, &supported)).collect()
     }
 
-    fn create_one(&self, id: u32, supported: &CpuId) -> Result<VcpuFd, VmError> {
+    fn create_one(&self, id: u32, supported: &CpuId) -> Result<(VcpuFd, CpuId), VmError> {
         let vcpu = self.fd.create_vcpu(u64::from(id)).map_err(kvm::failed("KVM_CREATE_VCPU"))?;
         let deadline = if self.fd.check_extension(Cap::TscDeadlineTimer) {
             TscDeadline::Offered
@@ -303,7 +318,7 @@ impl VcpuPlan<'_> {
             vcpu.set_sregs(&sregs).map_err(kvm::failed("KVM_SET_SREGS"))?;
             vcpu.set_regs(&self.registers.regs).map_err(kvm::failed("KVM_SET_REGS"))?;
         }
-        Ok(vcpu)
+        Ok((vcpu, cpuid))
     }
 }
 

@@ -1,5 +1,9 @@
 //! The keyboard behind the controller: an AT keyboard (scan code set 2) that answers commands and knows three keys.
 
+use serde::{Deserialize, Serialize};
+
+use crate::state::StateError;
+
 /// Reply: command taken.
 const ACKNOWLEDGE: u8 = 0xfa;
 /// Reply: not understood, send it again.
@@ -32,6 +36,19 @@ impl Reply {
     }
 }
 
+/// The keyboard's state, as it is in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyboardStateV1 {
+    /// Keys are reported.
+    pub scanning: bool,
+    /// 1 or 2.
+    pub scan_code_set: u8,
+    /// The command that waits for its parameter.
+    pub pending: Option<u8>,
+    /// What the keyboard said last, which it can be asked to repeat.
+    pub last_reply: u8,
+}
+
 pub(super) struct Keyboard {
     /// Keys are reported.
     scanning: bool,
@@ -48,6 +65,22 @@ impl Default for Keyboard {
 }
 
 impl Keyboard {
+    pub(super) fn save(&self) -> KeyboardStateV1 {
+        let Self { scanning, scan_code_set, pending, last_reply } = *self;
+        KeyboardStateV1 { scanning, scan_code_set, pending, last_reply }
+    }
+
+    /// # Errors
+    /// When it uses a scan code set that there is not. Any byte can be `pending`: one that is no command takes a
+    /// parameter that has no effect.
+    pub(super) fn restore(state: &KeyboardStateV1) -> Result<Self, StateError> {
+        let KeyboardStateV1 { scanning, scan_code_set, pending, last_reply } = *state;
+        if !matches!(scan_code_set, 1 | 2) {
+            return Err(StateError::new(format!("scan code set {scan_code_set}: the keyboard has 1 and 2")));
+        }
+        Ok(Self { scanning, scan_code_set, pending, last_reply })
+    }
+
     pub(super) fn scanning(&self) -> bool {
         self.scanning
     }

@@ -9,6 +9,7 @@
 //! controller translates to set 1 when the driver asks for it).
 
 mod keyboard;
+mod state;
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -18,6 +19,8 @@ use crate::interrupt::Interrupt;
 use crate::lock;
 use crate::metrics::I8042Metrics;
 use keyboard::Keyboard;
+pub use keyboard::KeyboardStateV1;
+pub use state::{I8042StateV1, PendingV1};
 
 /// Number of I/O ports from 0x60 on.
 pub const SIZE: u64 = 5;

@@ -180,3 +180,99 @@ fn every_width_at_every_offset_is_harmless() {
         }
     }
 }
+
+/// A controller with the state of `saved`.
+fn restored(saved: &I8042) -> (I8042, Arc<FakeInterrupt>) {
+    let (device, interrupt) = i8042();
+    device.restore(&saved.save()).unwrap();
+    (device, interrupt)
+}
+
+#[test]
+fn a_restored_controller_goes_on_where_the_saved_one_was_at_every_step_of_a_driver() {
+    // What a driver writes, to the command port (true) and to the data port; its replies are read at the end.
+    let steps: [(bool, u8); 18] = [
+        (true, 0x60),
+        (false, 0x45),
+        (false, 0xf2),
+        (true, 0xd3),
+        (false, 0x5a),
+        (true, 0xd2),
+        (false, 0x11),
+        (true, 0xd4),
+        (false, 0xff),
+        (false, 0xf0),
+        (false, 0x01),
+        (false, 0xed),
+        (false, 0x07),
+        (false, 0xf5),
+        (false, 0xfe),
+        (true, 0x61),
+        (false, 0x99),
+        (true, 0x20),
+    ];
+    let write = |device: &I8042, (to_command, value): (bool, u8)| {
+        if to_command { command(device, value) } else { data(device, value) }
+    };
+    for done in 0..=steps.len() {
+        let (device, _) = i8042();
+        steps[..done].iter().for_each(|step| write(&device, *step));
+        let (copy, _) = restored(&device);
+        assert_eq!(copy.save(), device.save());
+        assert_eq!(read(&copy, COMMAND), read(&device, COMMAND));
+        assert_eq!(read(&copy, SYSTEM_CONTROL), read(&device, SYSTEM_CONTROL));
+        for device in [&device, &copy] {
+            steps[done..].iter().for_each(|step| write(device, *step));
+        }
+        assert_eq!(replies(&copy), replies(&device), "saved after {done} steps");
+        assert_eq!(copy.save(), device.save());
+    }
+}
+
+#[test]
+fn a_key_that_the_guest_has_not_read_interrupts_it_again_after_a_restore() {
+    let (device, _) = i8042();
+    enable_interrupts(&device);
+    assert_eq!(restored(&device).1.count(), 0);
+    device.send_ctrl_alt_del().unwrap();
+    let (copy, interrupt) = restored(&device);
+    assert_eq!(interrupt.count(), 1);
+    assert_eq!(replies(&copy), [0x1d, 0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d]);
+}
+
+#[test]
+fn a_state_that_no_controller_can_be_in_is_refused_and_changes_nothing() {
+    let (device, _) = i8042();
+    let state = device.save();
+    let refused = |change: &dyn Fn(&mut I8042StateV1)| {
+        let mut hostile = state.clone();
+        change(&mut hostile);
+        let message = device.restore(&hostile).unwrap_err().to_string();
+        assert_eq!(device.save(), state);
+        message
+    };
+    assert_eq!(refused(&|state| state.output = vec![0; 33]), "33 bytes wait for the guest: there can be 32");
+    assert_eq!(
+        refused(&|state| state.keyboard.scan_code_set = 3),
+        "scan code set 3: the keyboard has 1 and 2"
+    );
+    assert_eq!(
+        refused(&|state| state.system_control = 0xff),
+        "the system control port holds 0xff: it has the bits 0x13"
+    );
+}
+
+#[test]
+fn any_bytes_of_a_state_are_harmless() {
+    for byte in 0..=u8::MAX {
+        let (device, _) = i8042();
+        let mut state = device.save();
+        state.control = byte;
+        state.output = vec![byte; OUTPUT_LEN];
+        state.keyboard = KeyboardStateV1 { pending: Some(byte), last_reply: byte, ..state.keyboard };
+        device.restore(&state).unwrap();
+        let _ = device.send_ctrl_alt_del();
+        let _ = device.write(DATA, &[1, 2, 3, 4, 5]);
+        assert!(replies(&device).len() <= OUTPUT_LEN);
+    }
+}

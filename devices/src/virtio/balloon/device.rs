@@ -13,11 +13,17 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::config::{self, BalloonConfig, BalloonConfigError};
 use super::layout::ConfigSpace;
+use super::replaced::Replaced;
+use super::state::BalloonStateV1;
 use super::statistics::{self, BalloonStatistics};
 use super::{PAGE_SIZE, discard, ranges};
 use crate::metrics::BalloonMetrics;
-use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
+use crate::state::StateError;
+use crate::virtio::device::{
+    Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, QueuePosition, VirtioDevice,
+};
 use crate::virtio::queue::{Chain, VirtQueue};
+use crate::virtio::state::DeviceState;
 
 /// Feature bits (virtio 1.3, 5.5.3).
 const VIRTIO_BALLOON_F_STATS_VQ: u32 = 1;
@@ -99,6 +105,10 @@ pub struct BalloonDevice {
     statistics: BalloonStatistics,
     timer: TimerFd,
     metrics: Arc<BalloonMetrics>,
+    /// Lives as long as guest memory, whatever drivers come and go.
+    replaced: Replaced,
+    /// A driver that was restored has been asked for another size.
+    retargeted: bool,
     active: Option<Active>,
 }
 
@@ -119,6 +129,8 @@ impl BalloonDevice {
             statistics: BalloonStatistics::default(),
             timer,
             metrics: Arc::default(),
+            replaced: Replaced::default(),
+            retargeted: false,
             active: None,
         })
     }
@@ -181,7 +193,7 @@ impl BalloonDevice {
     }
 
     /// Pages came into the balloon.
-    fn inflate(&self, queue: &mut VirtQueue) -> Result<(), DeviceError> {
+    fn inflate(&mut self, queue: &mut VirtQueue) -> Result<(), DeviceError> {
         let (mut list, mut pages) = (Vec::new(), Vec::new());
         queue.serve(MAX_PAGES_PER_CALL, |queue, mut chain| {
             self.metrics.inflations.increment();
@@ -208,7 +220,7 @@ impl BalloonDevice {
     }
 
     /// The driver has free pages, and waits with them until it has its buffer back (5.5.6.5).
-    fn take_reports(&self, queue: &mut VirtQueue, poisoned: bool) -> Result<(), DeviceError> {
+    fn take_reports(&mut self, queue: &mut VirtQueue, poisoned: bool) -> Result<(), DeviceError> {
         let mut reported = Vec::new();
         queue.serve(MAX_RANGES_PER_CALL, |queue, mut chain| {
             let front = chain.writable.take_front(MAX_REPORTED_BYTES_PER_CHAIN);
@@ -233,10 +245,10 @@ impl BalloonDevice {
     }
 
     /// Gives `pages` back to the host, and says how many bytes it took.
-    fn discard(&self, queue: &VirtQueue, pages: &[Range<u64>]) -> u64 {
+    fn discard(&mut self, queue: &VirtQueue, pages: &[Range<u64>]) -> u64 {
         let mut bytes = 0;
         for range in pages {
-            let discarded = discard::discard(queue.memory(), range);
+            let discarded = discard::discard(queue.memory(), range, &mut self.replaced);
             bytes += discarded.bytes;
             self.metrics.ignored_pages.add(discarded.outside.div_ceil(PAGE_SIZE));
             if let Some(error) = discarded.refused {
@@ -355,6 +367,9 @@ impl VirtioDevice for BalloonDevice {
             // Linux notifies of its first buffer before it sets DRIVER_OK, when nobody listens, and never again.
             interrupt.continue_queue(STATS_QUEUE);
         }
+        if std::mem::take(&mut self.retargeted) {
+            interrupt.signal_config_change();
+        }
         self.active = Some(Active { queues, interrupt, features, statistics_head: None });
         self.arm_timer().map_err(|source| {
             self.active = None;
@@ -382,5 +397,34 @@ impl VirtioDevice for BalloonDevice {
         // What is not armed any more wakes nobody; a host that refuses leaves a timer that fires once.
         let _ = self.arm_timer();
         queues.into_iter().map(VirtQueue::into_inner).collect()
+    }
+
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        let Some(active) = &self.active else { return Vec::new() };
+        let held = u16::from(active.statistics_head.is_some());
+        let of =
+            |(index, queue): (u16, &VirtQueue)| queue.position(if index == STATS_QUEUE { held } else { 0 });
+        (0..).zip(&active.queues).map(of).collect()
+    }
+
+    fn save(&self) -> DeviceState {
+        let space = &self.space;
+        DeviceState::BalloonV1(BalloonStateV1 {
+            num_pages: space.num_pages(),
+            actual: space.actual(),
+            poison_val: space.poison_val(),
+        })
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let DeviceState::BalloonV1(state) = state else { return Err(state.is_not("a balloon")) };
+        let BalloonStateV1 { num_pages, actual, poison_val } = *state;
+        self.space.restore(actual, poison_val);
+        self.retargeted = self.space.num_pages() != num_pages;
+        Ok(())
     }
 }

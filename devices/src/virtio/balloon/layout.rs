@@ -40,6 +40,12 @@ impl ConfigSpace {
         self.get(POISON_VAL)
     }
 
+    /// Has what a driver wrote before it was saved.
+    pub(super) fn restore(&mut self, actual: u32, poison_val: u32) {
+        self.set(ACTUAL, actual);
+        self.set(POISON_VAL, poison_val);
+    }
+
     /// Forgets what the driver wrote.
     pub(super) fn reset(&mut self) {
         self.set(ACTUAL, 0);

@@ -17,12 +17,15 @@ mod device;
 mod discard;
 mod layout;
 mod ranges;
+mod replaced;
+mod state;
 mod statistics;
 #[cfg(test)]
 mod tests;
 
 pub use config::{BalloonConfig, BalloonConfigError};
 pub use device::{BalloonDevice, BalloonError, MAX_PAGES_PER_CHAIN, MAX_REPORTED_BYTES_PER_CHAIN};
+pub use state::BalloonStateV1;
 pub use statistics::BalloonStatistics;
 
 /// Bytes of a page in every field and list of the device, whatever the guest's own page size is (5.5.6).

@@ -14,15 +14,19 @@ use virtio_queue::Queue;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::config::{BlockConfig, BlockConfigError, CacheType, IoEngine};
-use super::engine::{Completion, Engine, SyncEngine, Target, UringEngine};
+use super::engine::{Completion, Drained, Engine, SyncEngine, Target, UringEngine};
 use super::error::BlockError;
 use super::image::{Access, DiskImage, PageCache, Purpose};
 use super::layout::ConfigSpace;
 use super::request::{self, Flush, Limits};
 use crate::metrics::BlockMetrics;
 use crate::rate_limiter::{RateLimiter, RateLimiterConfig};
-use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
+use crate::state::StateError;
+use crate::virtio::device::{
+    Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, QueuePosition, VirtioDevice,
+};
 use crate::virtio::queue::VirtQueue;
+use crate::virtio::state::DeviceState;
 
 /// The one virtqueue, requestq1.
 pub(super) const REQUEST_QUEUE: u16 = 0;
@@ -71,7 +75,7 @@ pub struct BlockDevice {
     /// io_uring's completions. None with the synchronous engine.
     pub(super) completion_event: Option<EventFd>,
     pub(super) limiter: RateLimiter,
-    features: u64,
+    pub(super) features: u64,
     pub(super) limits: Limits,
     pub(super) config_space: ConfigSpace,
     /// The configuration space changed while no driver was there that could be told.
@@ -140,6 +144,20 @@ impl BlockDevice {
         self.limits.sectors * request::SECTOR_SIZE
     }
 
+    /// Waits for what is under way and answers it; what comes then finds an engine that takes it.
+    fn finish_and_go_on(&mut self, active: &mut Active) -> Result<(), DeviceError> {
+        let was_full = active.is_full();
+        if self.finish_all(active)? == Drained::Spent {
+            active.engine =
+                self.new_engine(active.target.clone(), active.queue.size()).map_err(no_io_uring)?;
+        }
+        if was_full {
+            // Notifications are off, and chains may be waiting.
+            active.queue.continue_later();
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// What the host said when it refused io_uring to a drive that was to use it.
     pub(super) fn new_engine(&mut self, target: Target, queue_size: u16) -> io::Result<Box<dyn Engine>> {
@@ -156,6 +174,10 @@ impl BlockDevice {
             }
         }
     }
+}
+
+fn no_io_uring(source: io::Error) -> DeviceError {
+    DeviceError::Backend { what: "cannot create an io_uring", source }
 }
 
 fn features(limits: &Limits) -> u64 {
@@ -206,9 +228,7 @@ impl VirtioDevice for BlockDevice {
         let write_flags = if write_through { libc::RWF_DSYNC } else { 0 };
         let target = Target { image: self.image.clone(), memory: memory.clone(), write_flags };
         let queue = VirtQueue::new(REQUEST_QUEUE, queue, memory, interrupt.clone());
-        let engine = self
-            .new_engine(target.clone(), queue.size())
-            .map_err(|source| DeviceError::Backend { what: "cannot create an io_uring", source })?;
+        let engine = self.new_engine(target.clone(), queue.size()).map_err(no_io_uring)?;
         if std::mem::take(&mut self.config_changed) {
             interrupt.signal_config_change();
         }
@@ -254,7 +274,27 @@ impl VirtioDevice for BlockDevice {
         self.limiter.disarm();
         let Some(mut active) = self.active.take() else { return Vec::new() };
         // A ring that the driver broke takes no answers, and nobody waits for them.
-        let _ = self.drain(&mut active);
+        let _ = self.finish_all(&mut active);
         vec![active.queue.into_inner()]
+    }
+
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        let Some(mut active) = self.active.take() else { return Ok(()) };
+        let result = self.finish_and_go_on(&mut active);
+        self.active = Some(active);
+        result
+    }
+
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        self.active.iter().map(|active| active.queue.position(0)).collect()
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::BlockV1(self.saved())
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let DeviceState::BlockV1(state) = state else { return Err(state.is_not("a block device")) };
+        self.take_over(state)
     }
 }

@@ -5,7 +5,7 @@ use super::request::{MAX_DISCARD_SECTORS, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_W
 /// Bytes up to `unused1`, the last field that a feature of ours defines.
 const LEN: usize = 60;
 /// The file system of the host works in blocks of 4 KiB.
-const PHYSICAL_BLOCK_SIZE: u32 = 4096;
+pub(super) const PHYSICAL_BLOCK_SIZE: u32 = 4096;
 
 /// The configuration space. The capacity changes when the disk is swapped, nothing else does while the device lives.
 #[derive(Debug)]

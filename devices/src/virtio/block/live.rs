@@ -41,7 +41,7 @@ impl BlockDevice {
                     }
                 };
                 // A ring that the driver broke shows itself at its next use, too.
-                let _ = self.drain(&mut active);
+                let _ = self.finish_all(&mut active);
                 (active.engine, active.target) = (engine, target);
                 self.switch_to(image);
                 active.interrupt.signal_config_change();

@@ -22,6 +22,7 @@ mod layout;
 mod live;
 mod request;
 mod serve;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -29,3 +30,4 @@ pub use config::{BlockConfig, BlockConfigError, CacheType, IoEngine};
 pub use device::{BlockDevice, QUEUE_SIZE};
 pub use error::BlockError;
 pub use request::SECTOR_SIZE;
+pub use state::BlockStateV1;

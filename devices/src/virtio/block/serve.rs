@@ -5,7 +5,7 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::device::{Active, BlockDevice, REQUEST_QUEUE};
-use super::engine::{Job, JobError, Pushed};
+use super::engine::{Drained, Job, JobError, Pushed};
 use super::request::{self, ID_LEN, Operation, Reply};
 use crate::virtio::device::DeviceError;
 use crate::virtio::queue::VirtQueue;
@@ -131,20 +131,20 @@ impl BlockDevice {
         Ok(())
     }
 
-    /// Waits for what is under way and answers it. The engine takes no more after this.
+    /// Waits for what is under way and answers it. Whether the engine takes more after this.
     ///
     /// # Errors
     /// When the driver broke the ring, which then takes no answers.
-    pub(super) fn drain(&self, active: &mut Active) -> Result<(), DeviceError> {
+    pub(super) fn finish_all(&self, active: &mut Active) -> Result<Drained, DeviceError> {
         let Active { queue, engine, target: _, interrupt: _, done, bytes_under_way } = active;
-        engine.drain(done);
+        let drained = engine.drain(done);
         *bytes_under_way = 0;
         let _ = self.completion_event.as_ref().map(EventFd::read);
-        if done.is_empty() {
-            return Ok(());
+        if !done.is_empty() {
+            done.drain(..).try_for_each(|(job, result)| self.answer_job(queue, &job, &result))?;
+            queue.notify_driver()?;
         }
-        done.drain(..).try_for_each(|(job, result)| self.answer_job(queue, &job, &result))?;
-        queue.notify_driver()
+        Ok(drained)
     }
 
     fn count(&self, done: &Operation) {

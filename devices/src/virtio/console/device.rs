@@ -14,9 +14,14 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::Sink;
 use super::layout::ConfigSpace;
+use super::state::ConsoleStateV1;
 use crate::metrics::ConsoleMetrics;
-use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
+use crate::state::StateError;
+use crate::virtio::device::{
+    Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, QueuePosition, VirtioDevice,
+};
 use crate::virtio::queue::{Chain, VirtQueue};
+use crate::virtio::state::DeviceState;
 
 /// VIRTIO_CONSOLE_F_SIZE (virtio 1.3, 5.3.3): the configuration space has the size of the terminal.
 const VIRTIO_CONSOLE_F_SIZE: u32 = 0;
@@ -53,6 +58,10 @@ struct Active {
     interrupt: Arc<dyn DeviceInterrupt>,
     /// The rest of a buffer that was begun. Those behind it wait.
     begun: Option<Chain>,
+    /// Bytes of that buffer that were passed on.
+    passed_on: u64,
+    /// Bytes of the next buffer that were passed on before the device was saved.
+    skip: u64,
     /// The output is full, and will say when it is not.
     output_full: bool,
     /// The timer runs, after which the driver is told of what was taken.
@@ -80,6 +89,10 @@ pub struct ConsoleDevice {
     timer: TimerFd,
     space: ConfigSpace,
     metrics: Arc<ConsoleMetrics>,
+    /// Bytes of the first buffer of a driver that was restored that are not to be passed on again.
+    skip: u64,
+    /// A driver that was restored knows another size of its terminal.
+    resized: bool,
     active: Option<Active>,
 }
 
@@ -102,6 +115,8 @@ impl ConsoleDevice {
             timer: TimerFd::new().map_err(|error| io::Error::from_raw_os_error(error.errno()))?,
             space: ConfigSpace::default(),
             metrics: Arc::default(),
+            skip: 0,
+            resized: false,
             active: None,
         })
     }
@@ -153,14 +168,17 @@ impl ConsoleDevice {
     }
 
     fn take_output(&mut self, active: &mut Active) -> Result<(), DeviceError> {
-        let Active { transmit: queue, begun, output_full, .. } = active;
+        let Active { transmit: queue, begun, passed_on, skip, output_full, .. } = active;
         queue.disable_notifications()?;
         let mut share = MAX_OUTPUT_PER_CALL;
         while share > 0 {
             let mut chain = match begun.take() {
                 Some(chain) => chain,
                 None => match queue.pop()? {
-                    Some(chain) => chain,
+                    Some(mut chain) => {
+                        *passed_on = chain.readable.take_front(std::mem::take(skip)).len();
+                        chain
+                    }
                     None if queue.enable_notifications()? => {
                         // Costs too: a driver may move the index to and fro.
                         share = share.saturating_sub(COST_OF_A_BUFFER);
@@ -169,7 +187,10 @@ impl ConsoleDevice {
                     None => return Ok(()),
                 },
             };
-            match self.write_out(queue, &mut chain, &mut share) {
+            let before = chain.readable.len();
+            let progress = self.write_out(queue, &mut chain, &mut share);
+            *passed_on += before.saturating_sub(chain.readable.len());
+            match progress {
                 Progress::Whole => {
                     queue.add_used(chain.head, 0)?;
                     share = share.saturating_sub(COST_OF_A_BUFFER);
@@ -304,11 +325,16 @@ impl VirtioDevice for ConsoleDevice {
             transmit,
             interrupt,
             begun: None,
+            passed_on: 0,
+            skip: std::mem::take(&mut self.skip),
             output_full: false,
             notification_due: false,
         });
         if !self.input.is_empty() {
             let _ = self.input_event.write(1);
+        }
+        if let Some(active) = self.active.as_ref().filter(|_| std::mem::take(&mut self.resized)) {
+            active.interrupt.signal_config_change();
         }
         Ok(())
     }
@@ -339,5 +365,42 @@ impl VirtioDevice for ConsoleDevice {
         // What a driver wrote last thing and did not wait for. A ring that it broke has nothing more to say.
         let _ = self.take_output(&mut active);
         vec![active.receive.into_inner(), active.transmit.into_inner()]
+    }
+
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        let Some(Active { receive, transmit, begun, .. }) = &self.active else { return Vec::new() };
+        vec![receive.position(0), transmit.position(begun.is_some().into())]
+    }
+
+    fn save(&self) -> DeviceState {
+        let (columns, rows) = self.space.size();
+        let active = self.active.as_ref();
+        // Until the first buffer is taken, what was begun is what a device before this one had begun.
+        let begun = active
+            .map_or(self.skip, |active| if active.begun.is_some() { active.passed_on } else { active.skip });
+        DeviceState::ConsoleV1(ConsoleStateV1 {
+            input: self.input.iter().copied().collect(),
+            begun,
+            columns,
+            rows,
+        })
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let DeviceState::ConsoleV1(state) = state else { return Err(state.is_not("a console")) };
+        state.validate()?;
+        let ConsoleStateV1 { input, begun, columns, rows } = state;
+        self.input = input.iter().copied().collect();
+        self.skip = *begun;
+        // The terminal that is there now counts. Without one the guest keeps what it knows.
+        if self.space.size() == (0, 0) {
+            self.space.set_size(*columns, *rows);
+        }
+        self.resized = self.space.size() != (*columns, *rows);
+        Ok(())
     }
 }

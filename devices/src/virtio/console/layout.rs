@@ -15,6 +15,12 @@ impl ConfigSpace {
         std::mem::replace(field, size) != size
     }
 
+    /// The size in characters: columns and rows.
+    pub(super) fn size(&self) -> (u16, u16) {
+        let size = self.0.first_chunk::<4>().map_or(0, |field| u32::from_le_bytes(*field));
+        (size as u16, (size >> 16) as u16)
+    }
+
     /// Fills `data` from `offset`; what lies past the end reads as zeroes.
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);

@@ -8,6 +8,7 @@
 mod config;
 mod device;
 mod layout;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::io;
 
 pub use config::ConsoleConfig;
 pub use device::{ConsoleDevice, INPUT_CAPACITY, MAX_OUTPUT_PER_CALL};
+pub use state::ConsoleStateV1;
 use vmm_sys_util::eventfd::EventFd;
 
 /// Where the output of a console goes. Nobody else adds to it.

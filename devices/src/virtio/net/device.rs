@@ -25,8 +25,12 @@ use super::transmit::TransmitQueue;
 use crate::metrics::NetMetrics;
 use crate::mmds::Mmds;
 use crate::rate_limiter::{RateLimiter, RateLimiterConfig};
-use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
+use crate::state::StateError;
+use crate::virtio::device::{
+    Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, QueuePosition, VirtioDevice,
+};
 use crate::virtio::queue::VirtQueue;
+use crate::virtio::state::DeviceState;
 
 /// receiveq1.
 pub(super) const RECEIVE_QUEUE: u16 = 0;
@@ -64,6 +68,10 @@ pub struct NetDevice {
     pub(super) detour: Option<Detour>,
     features: u64,
     pub(super) config_space: ConfigSpace,
+    /// The MAC address is the user's choice.
+    pub(super) mac_given: bool,
+    /// The state of the link has changed while no driver was there that could be told.
+    pub(super) link_news: bool,
     pub(super) receive_limiter: RateLimiter,
     pub(super) transmit_limiter: RateLimiter,
     pub(super) metrics: Arc<NetMetrics>,
@@ -125,6 +133,8 @@ impl NetDevice {
                 link_up: true,
                 mtu: mtu.and_then(|mtu| u16::try_from(mtu).ok()).unwrap_or(0),
             },
+            mac_given: config.guest_mac.is_some(),
+            link_news: false,
             receive_limiter: limiter(&config.rx_rate_limiter)?,
             transmit_limiter: limiter(&config.tx_rate_limiter)?,
             id: config.iface_id.clone(),
@@ -226,6 +236,9 @@ impl VirtioDevice for NetDevice {
             expected: if features & GUEST_SEGMENTS != 0 { MAX_PACKET_LEN } else { FIRST_ROOM },
             interrupt: interrupt.clone(),
         });
+        if std::mem::take(&mut self.link_news) {
+            interrupt.signal_config_change();
+        }
         // What has come before this is not told again.
         interrupt.continue_queue(RECEIVE_QUEUE);
         Ok(())
@@ -248,6 +261,29 @@ impl VirtioDevice for NetDevice {
         self.backend.drop_packet();
         let Some(Active { receive, transmit, .. }) = self.active.take() else { return Vec::new() };
         vec![receive.queue.into_inner(), transmit.queue.into_inner()]
+    }
+
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        let Some(mut active) = self.active.take() else { return Ok(()) };
+        let result = self.deliver_waiting(&mut active);
+        self.active = Some(active);
+        result
+    }
+
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        self.active
+            .iter()
+            .flat_map(|active| [active.receive.position(), active.transmit.position()])
+            .collect()
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::NetV1(self.saved())
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let DeviceState::NetV1(state) = state else { return Err(state.is_not("a network device")) };
+        self.take_over(state)
     }
 }
 

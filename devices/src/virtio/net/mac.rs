@@ -58,6 +58,22 @@ impl MacAddress {
     }
 }
 
+impl TryFrom<[u8; 6]> for MacAddress {
+    type Error = MacAddressError;
+
+    fn try_from(bytes: [u8; 6]) -> Result<Self, MacAddressError> {
+        let [first, ..] = bytes;
+        let address = Self(bytes);
+        if first & Self::MULTICAST != 0 {
+            return Err(MacAddressError::Multicast { text: address.to_string() });
+        }
+        if bytes == [0; 6] {
+            return Err(MacAddressError::Zero { text: address.to_string() });
+        }
+        Ok(address)
+    }
+}
+
 impl FromStr for MacAddress {
     type Err = MacAddressError;
 
@@ -75,14 +91,7 @@ impl FromStr for MacAddress {
         if fields.next().is_some() {
             return Err(malformed());
         }
-        let [first, ..] = bytes;
-        if first & Self::MULTICAST != 0 {
-            return Err(MacAddressError::Multicast { text: text.to_owned() });
-        }
-        if bytes == [0; 6] {
-            return Err(MacAddressError::Zero { text: text.to_owned() });
-        }
-        Ok(Self(bytes))
+        Self::try_from(bytes)
     }
 }
 

@@ -33,6 +33,7 @@ mod passt;
 mod publish;
 mod receive;
 mod serve;
+mod state;
 mod tap;
 #[cfg(test)]
 mod tests;
@@ -46,5 +47,6 @@ pub use device::Peer;
 pub use error::NetError;
 pub use mac::{MacAddress, MacAddressError};
 pub use publish::{Protocol, Publish, PublishError};
+pub use state::{NetStateV1, VhostNetStateV1};
 pub use tap::TapError;
 pub use vhost::VhostNetDevice;

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, Permissions};
 
 use super::backend::{HEADER_LEN, NUM_BUFFERS_OFFSET};
 use super::iovecs::IoVecs;
 use crate::GuestMemory;
-use crate::virtio::device::DeviceError;
+use crate::virtio::device::{DeviceError, QueuePosition};
 use crate::virtio::queue::{Chain, VirtQueue};
 use crate::virtio::segments::Segments;
 
@@ -18,12 +19,19 @@ const ENOUGH_PIECES: usize = 512;
 /// Useless buffers that are given back before the driver is taken for broken.
 const MAX_USELESS: usize = 256;
 
-/// A buffer that the driver has made available.
+/// A buffer that the driver has made available. A useless one behind others waits for its turn, so that those that the
+/// device holds are always the last ones that it took.
 struct Buffer {
     head: u16,
-    /// Pieces and bytes of it in the room.
+    /// Pieces and bytes of it in the room; none of a useless one.
     extent: (usize, usize),
     segments: Segments,
+}
+
+impl Buffer {
+    fn is_useless(&self) -> bool {
+        self.extent.1 == 0
+    }
 }
 
 /// What exists of the queue from DRIVER_OK to the next reset.
@@ -63,12 +71,20 @@ impl ReceiveQueue {
         }
     }
 
+    /// How far the device is; the buffers that it holds are still to be taken.
+    pub(super) fn position(&self) -> QueuePosition {
+        self.queue.position(self.buffers.len() as u16)
+    }
+
     /// Makes the room `wanted` bytes large, as far as the driver has buffers and one packet can use several. Whether
     /// there is a buffer at all.
     pub(super) fn fill(&mut self, wanted: usize) -> Result<bool, DeviceError> {
         let mut useless = 0;
         while self.buffers.is_empty()
-            || self.mergeable && self.room.bytes() < wanted && self.room.count() < ENOUGH_PIECES
+            || self.mergeable
+                && self.room.bytes() < wanted
+                && self.room.count() < ENOUGH_PIECES
+                && self.buffers.len() < usize::from(self.queue.size())
         {
             if !self.queue.pop_into(&mut self.chain)? {
                 break;
@@ -92,7 +108,11 @@ impl ReceiveQueue {
                     message: "nothing but useless buffers".to_owned(),
                 });
             }
-            self.queue.add_used(head, 0)?;
+            if self.buffers.is_empty() {
+                self.queue.add_used(head, 0)?;
+            } else {
+                self.buffers.push_back(Buffer { head, extent: (0, 0), segments: Segments::default() });
+            }
         }
         Ok(!self.buffers.is_empty())
     }
@@ -112,8 +132,13 @@ impl ReceiveQueue {
     pub(super) fn deliver(&mut self, len: usize) -> Result<(), DeviceError> {
         self.used.clear();
         let (mut rest, mut extent) = (len, (0, 0));
-        while rest > 0 {
+        let mut useless = SmallVec::<[u16; 4]>::new();
+        while self.buffers.front().is_some_and(|buffer| rest > 0 || buffer.is_useless()) {
             let Some(buffer) = self.buffers.pop_front() else { break };
+            if buffer.is_useless() {
+                useless.push(buffer.head);
+                continue;
+            }
             let part = buffer.extent.1.min(rest);
             rest -= part;
             extent.0 += buffer.extent.0;
@@ -126,6 +151,7 @@ impl ReceiveQueue {
         }
         self.room.write_at(NUM_BUFFERS_OFFSET, &(self.used.len() as u16).to_le_bytes());
         self.room.pop_front(extent);
+        self.used.extend(useless.into_iter().map(|head| (head, 0)));
         self.queue.add_used_together(&self.used)
     }
 }

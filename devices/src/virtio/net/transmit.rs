@@ -4,7 +4,7 @@ use vm_memory::Permissions;
 
 use super::backend::{ETHERNET_HEADER_LEN, HEADER_LEN};
 use super::iovecs::{IoVecs, MAX_PIECES};
-use crate::virtio::device::DeviceError;
+use crate::virtio::device::{DeviceError, QueuePosition};
 use crate::virtio::queue::{Chain, VirtQueue};
 
 /// What is next in the queue.
@@ -57,6 +57,11 @@ impl TransmitQueue {
                 Ok(Next::Nonsense)
             }
         }
+    }
+
+    /// How far the device is; a packet that could not be sent yet is still to be taken.
+    pub(super) fn position(&self) -> QueuePosition {
+        self.queue.position(self.held.into())
     }
 
     /// Gives the packet's buffer back.

@@ -28,7 +28,11 @@ use super::layout::ConfigSpace;
 use super::tap::Tap;
 use crate::GuestMemory;
 use crate::metrics::VhostNetMetrics;
-use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
+use crate::state::StateError;
+use crate::virtio::device::{
+    Activation, BackendFd, DeviceError, DeviceEvent, DeviceInterrupt, QueuePosition, VirtioDevice,
+};
+use crate::virtio::state::DeviceState;
 
 /// Token of the descriptor by which the kernel tells that it cannot go on; those before it are the queues' interrupts.
 const ERROR_TOKEN: u32 = QUEUE_MAX_SIZES.len() as u32;
@@ -53,7 +57,9 @@ pub struct VhostNetDevice {
     features: u64,
     /// Those of [`QUEUE_FEATURES`] that the kernel has.
     queue_features: u64,
-    config_space: ConfigSpace,
+    pub(super) config_space: ConfigSpace,
+    /// The MAC address is the user's choice.
+    pub(super) mac_given: bool,
     /// Written by the kernel when it has used buffers of a queue.
     calls: Vec<EventFd>,
     /// Written by the kernel when the driver broke a queue.
@@ -90,6 +96,7 @@ impl VhostNetDevice {
                 link_up: true,
                 mtu: mtu.unwrap_or(0),
             },
+            mac_given: config.guest_mac.is_some(),
             calls: QUEUE_MAX_SIZES.iter().map(|_| eventfd()).collect::<Result<_, _>>()?,
             error: eventfd()?,
             metrics: Arc::default(),
@@ -147,6 +154,16 @@ fn regions(memory: &GuestMemory) -> Vec<VhostUserMemoryRegionInfo> {
         mmap_handle: -1,
     };
     memory.iter().map(region).collect()
+}
+
+/// Has the kernel stop using a queue, and notes how far it was. It is done with the queue when this returns.
+fn stop(kernel: &Kernel, index: usize, queue: &mut Queue) -> vhost::Result<()> {
+    kernel.set_backend(index, None)?;
+    let next = kernel.get_vring_base(index)? as u16;
+    queue.set_next_avail(next);
+    // What it has taken it has given back.
+    queue.set_next_used(next);
+    Ok(())
 }
 
 /// What the host said.
@@ -223,17 +240,48 @@ impl VirtioDevice for VhostNetDevice {
     fn deactivate(&mut self) -> Vec<Queue> {
         let Some(Active { kernel, mut queues, interrupt: _ }) = self.active.take() else { return Vec::new() };
         for (index, queue) in queues.iter_mut().enumerate().filter(|(_, queue)| queue.ready()) {
-            // The kernel is done with the queue when this returns. It can fail only for a queue that it never had.
-            let _ = kernel.set_backend(index, None);
-            if let Ok(next) = kernel.get_vring_base(index) {
-                queue.set_next_avail(next as u16);
-                // What it has taken it has given back.
-                queue.set_next_used(next as u16);
-            }
+            // It can fail only for a queue that the kernel never had.
+            let _ = stop(&kernel, index, queue);
         }
         for event in self.calls.iter().chain([&self.error]) {
             let _ = event.read();
         }
         queues
+    }
+
+    /// Has the kernel stop and start again, for it tells how far it is only once it has stopped.
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        let Some(Active { kernel, queues, interrupt }) = &mut self.active else { return Ok(()) };
+        let failed = |error| DeviceError::Backend {
+            what: "cannot learn from vhost-net how far it is",
+            source: host(error),
+        };
+        for (index, queue) in queues.iter_mut().enumerate().filter(|(_, queue)| queue.ready()) {
+            stop(kernel, index, queue).map_err(failed)?;
+        }
+        for (index, _) in queues.iter().enumerate().filter(|(_, queue)| queue.ready()) {
+            kernel.set_backend(index, Some(self.tap.file())).map_err(failed)?;
+            // A notification that came meanwhile found nobody.
+            interrupt.continue_queue(index as u16);
+        }
+        Ok(())
+    }
+
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        let queues = self.active.iter().flat_map(|active| &active.queues);
+        queues
+            .map(|queue| QueuePosition { next_avail: queue.next_avail(), next_used: queue.next_used() })
+            .collect()
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::VhostNetV1(self.saved())
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let DeviceState::VhostNetV1(state) = state else {
+            return Err(state.is_not("a network device of vhost-net"));
+        };
+        self.take_over(state)
     }
 }

@@ -7,12 +7,15 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use virtio_queue::Queue;
 
 use super::config::EntropyConfig;
+use super::state::RngStateV1;
 use crate::metrics::RngMetrics;
 use crate::random;
 use crate::rate_limiter::{RateLimiter, RateLimiterConfig};
-use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, VirtioDevice};
+use crate::state::StateError;
+use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, QueuePosition, VirtioDevice};
 use crate::virtio::queue::VirtQueue;
 use crate::virtio::segments::Segments;
+use crate::virtio::state::DeviceState;
 
 /// The one virtqueue, requestq.
 const REQUEST_QUEUE: u16 = 0;
@@ -128,6 +131,24 @@ impl VirtioDevice for RngDevice {
     fn deactivate(&mut self) -> Vec<Queue> {
         self.limiter.disarm();
         self.queue.take().map(VirtQueue::into_inner).into_iter().collect()
+    }
+
+    /// Nothing is ever in flight.
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        self.queue.iter().map(|queue| queue.position(0)).collect()
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::RngV1(RngStateV1 {})
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let DeviceState::RngV1(RngStateV1 {}) = state else { return Err(state.is_not("an entropy device")) };
+        Ok(())
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod config;
 mod device;
+mod state;
 #[cfg(test)]
 mod tests;
 
 pub use config::EntropyConfig;
 pub use device::{MAX_BYTES_PER_REQUEST, RngDevice};
+pub use state::RngStateV1;

@@ -10,6 +10,8 @@
 //! reset, FEATURES_OK is refused for features that were not offered or without VIRTIO_F_VERSION_1, queues are set up
 //! between FEATURES_OK and DRIVER_OK, and a write in the wrong state does nothing.
 
+mod state;
+
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -26,7 +28,7 @@ pub use super::notifier::Signal;
 use super::queue_config::QueueConfig;
 pub use super::queue_config::{Half, QueueArea};
 use crate::metrics::TransportMetrics;
-use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, SharedDevice};
+use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, SharedDevice, VirtioDevice};
 use crate::{GuestMemory, lock};
 
 /// Status after each step of virtio 1.3, 3.1.1. A driver may take several steps in one write, not skip one.
@@ -386,12 +388,16 @@ impl TransportCore {
         }
         self.notifier.metrics.events.increment();
         if let Err(error) = device.process(event) {
-            // Quiet until it is reset: nothing completes behind the driver's back, no backend descriptor stays
-            // readable.
-            self.active.store(false, Ordering::SeqCst);
-            device.deactivate();
-            self.fail(&error);
+            self.give_up(&mut *device, &error);
         }
+    }
+
+    /// The device, which was active, cannot go on.
+    fn give_up(&self, device: &mut dyn VirtioDevice, error: &DeviceError) {
+        // Quiet until it is reset: nothing completes behind the driver's back, no backend descriptor stays readable.
+        self.active.store(false, Ordering::SeqCst);
+        device.deactivate();
+        self.fail(error);
     }
 
     /// Has `listener` called with the device's type and what is wrong when the device fails. Only the first one is.
@@ -401,8 +407,7 @@ impl TransportCore {
 
     fn fail(&self, error: &DeviceError) {
         let device_type = self.device_type;
-        let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
-        let message = format!("{error}{source}");
+        let message = error.in_full();
         if self.warnings.fetch_add(1, Ordering::Relaxed) < MAX_WARNINGS {
             warn!("virtio device {device_type} needs a reset by its driver: {message}");
         } else {

@@ -8,6 +8,7 @@ use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING
 
 use super::notifier::Signal;
 use crate::interrupt::Interrupt;
+use crate::state::StateError;
 
 /// The interrupt of a virtio-mmio device (virtio 1.3, 4.2.2, InterruptStatus and InterruptACK).
 pub(super) struct Line {
@@ -29,6 +30,18 @@ impl Line {
     /// The driver handled what `causes` says.
     pub(super) fn acknowledge(&self, causes: u32) {
         self.status.fetch_and(!causes, Ordering::SeqCst);
+    }
+
+    /// Takes over the causes of a saved device, which raises nothing.
+    ///
+    /// # Errors
+    /// When there are no such causes.
+    pub(super) fn restore(&self, status: u32) -> Result<(), StateError> {
+        if status & !(VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG) != 0 {
+            return Err(StateError::new(format!("no interrupt status is {status:#x}")));
+        }
+        self.status.store(status, Ordering::SeqCst);
+        Ok(())
     }
 
     fn raise(&self, cause: u32) -> io::Result<()> {

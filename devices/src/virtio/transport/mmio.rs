@@ -6,14 +6,18 @@
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_mmio as mmio;
 
+use super::Transport;
 use super::core::{Half, QueueArea, TransportCore};
 use super::line::Line;
 use crate::GuestMemory;
 use crate::bus::{BusAction, BusDevice};
 use crate::interrupt::Interrupt;
+use crate::state::StateError;
 use crate::virtio::device::SharedDevice;
+use crate::virtio::state::{BusState, VirtioStateV1};
 
 /// Bytes of address space that a device takes: a page, so that each can be mapped or left out by itself.
 pub const SIZE: u64 = 0x1000;
@@ -27,6 +31,13 @@ const VENDOR_ID: u32 = u32::from_le_bytes(*b"rvmm");
 /// SHMLen and SHMBase of a shared memory region that does not exist.
 const NO_SHARED_MEMORY: u32 = u32::MAX;
 const CONFIG_OFFSET: u64 = mmio::VIRTIO_MMIO_CONFIG as u64;
+
+/// What a snapshot keeps of this transport alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MmioStateV1 {
+    /// InterruptStatus.
+    pub interrupt_status: u32,
+}
 
 /// A virtio device behind memory-mapped registers.
 pub struct MmioTransport {
@@ -46,11 +57,6 @@ impl MmioTransport {
         let line = Arc::new(Line::new(interrupt));
         let core = Arc::new(TransportCore::new(memory, device, line.clone())?);
         Ok(Self { core, line })
-    }
-
-    /// What is behind the registers.
-    pub fn core(&self) -> &Arc<TransportCore> {
-        &self.core
     }
 
     fn read_register(&self, register: u32) -> u32 {
@@ -96,6 +102,26 @@ impl MmioTransport {
             mmio::VIRTIO_MMIO_QUEUE_USED_HIGH => core.set_queue_address(Device, High, value),
             _ => {}
         }
+    }
+}
+
+impl Transport for MmioTransport {
+    fn core(&self) -> &Arc<TransportCore> {
+        &self.core
+    }
+
+    fn save(&self) -> Result<VirtioStateV1, StateError> {
+        let Self { core, line } = self;
+        core.save(BusState::MmioV1(MmioStateV1 { interrupt_status: line.status() }))
+    }
+
+    fn restore(&self, state: &VirtioStateV1) -> Result<(), StateError> {
+        let Self { core, line } = self;
+        let BusState::MmioV1(MmioStateV1 { interrupt_status }) = state.bus else {
+            return Err(StateError::new("the state is of a device on PCI, and this one is on virtio-mmio"));
+        };
+        line.restore(interrupt_status)?;
+        core.restore(state)
     }
 }
 

@@ -5,6 +5,8 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemory as _, Permissions};
 
 use crate::GuestMemory;
+use crate::virtio::device::QueuePosition;
+use crate::virtio::state::QueueStateV1;
 
 /// Which of the three parts of a split virtqueue (virtio 1.3, 2.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,26 @@ pub(super) struct QueueConfig {
 impl QueueConfig {
     pub(super) fn new(max_size: u16) -> Self {
         Self { max_size, size: u32::from(max_size), ready: false, descriptor: 0, driver: 0, device: 0 }
+    }
+
+    /// What a snapshot keeps, of a queue in which the device is at `position`.
+    pub(super) fn save(&self, position: QueuePosition) -> QueueStateV1 {
+        let Self { max_size: _, size, ready, descriptor, driver, device } = *self;
+        let QueuePosition { next_avail, next_used } = position;
+        QueueStateV1 { size, ready, descriptor, driver, device, next_avail, next_used }
+    }
+
+    /// The registers of a queue that was saved, of a device whose largest is `max_size`.
+    ///
+    /// # Errors
+    /// A message, when it is ready and cannot be.
+    pub(super) fn restore(max_size: u16, state: &QueueStateV1) -> Result<Self, String> {
+        let QueueStateV1 { size, ready, descriptor, driver, device, next_avail: _, next_used: _ } = *state;
+        let restored = Self { max_size, size, ready, descriptor, driver, device };
+        if ready && restored.valid_size().is_none() {
+            return Err(format!("ready with size {size}: it is a power of two up to {max_size}"));
+        }
+        Ok(restored)
     }
 
     pub(super) fn max_size(&self) -> u16 {

@@ -5,8 +5,13 @@ use virtio_bindings::virtio_mmio as mmio;
 use virtio_queue::{Queue, QueueT};
 
 use crate::bus::BusDevice;
-use crate::virtio::device::{Activation, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
+use crate::state::StateError;
+use crate::virtio::device::{
+    Activation, DeviceError, DeviceEvent, DeviceInterrupt, QueuePosition, VirtioDevice,
+};
 use crate::virtio::queue_harness::{Buffer, Harness, MEMORY_SIZE, VERSION_1};
+use crate::virtio::rng::RngStateV1;
+use crate::virtio::state::DeviceState;
 
 const ACKNOWLEDGE: u32 = 1;
 const DRIVER: u32 = 2;
@@ -68,6 +73,18 @@ impl VirtioDevice for TestDevice {
     fn deactivate(&mut self) -> Vec<Queue> {
         self.0.deactivations.fetch_add(1, Ordering::SeqCst);
         Vec::new()
+    }
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        Vec::new()
+    }
+    fn save(&self) -> DeviceState {
+        DeviceState::RngV1(RngStateV1 {})
+    }
+    fn restore(&mut self, _: &DeviceState) -> Result<(), StateError> {
+        Ok(())
     }
 }
 

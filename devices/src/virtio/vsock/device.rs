@@ -1,6 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
@@ -10,10 +11,13 @@ use virtio_queue::Queue;
 use super::config::{VsockConfig, VsockConfigError};
 use super::muxer::{Muxer, Turn};
 use super::rx_queue::RxQueue;
+use super::state::VsockStateV1;
 use crate::metrics::VsockMetrics;
+use crate::state::StateError;
 use crate::unix_socket::{ListeningSocket, SocketError};
-use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, VirtioDevice};
+use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, QueuePosition, VirtioDevice};
 use crate::virtio::queue::VirtQueue;
+use crate::virtio::state::DeviceState;
 
 /// Packets to the guest.
 const RX_QUEUE: u16 = 0;
@@ -50,6 +54,9 @@ pub enum VsockError {
     Watch(#[source] io::Error),
 }
 
+/// How long a restored guest may take to hear of the end of its connections, before it is sent packets all the same.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What exists from DRIVER_OK to the next reset.
 struct Active {
     rx: RxQueue,
@@ -57,6 +64,28 @@ struct Active {
     events: VirtQueue,
     /// Packets of the guest wait for it to take its RSTs.
     blocked: bool,
+    /// The guest was restored and may not know yet that its connections are gone.
+    settling: Option<Settling>,
+}
+
+/// No packet goes either way until the guest has taken the event that ends its connections. A RST that it took before
+/// would be the end of a stream to it and no error, and its context id may be a new one that it has yet to read.
+struct Settling {
+    /// How many buffers for events it had made available. Linux gives the buffer back when it has done what the event says.
+    available: u16,
+    /// When it has had time enough, since it first notified: until then it may be paused.
+    until: Option<Instant>,
+}
+
+impl Settling {
+    /// Whether the guest is to be waited for no longer, after `event`.
+    fn is_over(&mut self, event: DeviceEvent, events: &mut VirtQueue) -> bool {
+        if matches!(event, DeviceEvent::Queue(_)) {
+            self.until.get_or_insert_with(|| Instant::now() + SETTLE_TIMEOUT);
+        }
+        let late = self.until.is_some_and(|until| Instant::now() >= until);
+        late || events.available().ok() != Some(self.available)
+    }
 }
 
 /// A socket device: streams between programs in the guest and on the host.
@@ -64,6 +93,8 @@ pub struct VsockDevice {
     guest_cid: u64,
     muxer: Muxer,
     metrics: Arc<VsockMetrics>,
+    /// The state of the device that this one goes on for, until the driver is there.
+    restored: Option<VsockStateV1>,
     active: Option<Active>,
 }
 
@@ -79,27 +110,12 @@ impl VsockDevice {
         let listener = ListeningSocket::bind(path)
             .map_err(|source| VsockError::Listener { path: path.clone(), source })?;
         let muxer = Muxer::new(config, listener, metrics.clone()).map_err(VsockError::Watch)?;
-        Ok(Self { guest_cid: config.guest_cid, muxer, metrics, active: None })
+        Ok(Self { guest_cid: config.guest_cid, muxer, metrics, restored: None, active: None })
     }
 
     /// What this device counts.
     pub fn metrics(&self) -> Arc<VsockMetrics> {
         self.metrics.clone()
-    }
-
-    /// Ends all connections and tells the guest so (virtio 1.3, 5.10.6.7): they do not survive what happened to it. Without
-    /// a buffer of the driver for it, the guest finds out by the RST that each of its connections gets.
-    ///
-    /// # Errors
-    /// When the driver broke the ring.
-    pub fn reset_transport(&mut self) -> Result<(), DeviceError> {
-        self.muxer.drop_connections();
-        let Some(Active { events, .. }) = &mut self.active else { return Ok(()) };
-        let Some(chain) = events.pop()? else { return Ok(()) };
-        let event = VIRTIO_VSOCK_EVENT_TRANSPORT_RESET.to_le_bytes();
-        let written = chain.writable.write(events.memory(), &event).unwrap_or_default();
-        events.add_used(chain.head, written as u32)?;
-        events.notify_driver()
     }
 
     fn serve(&mut self, active: &mut Active, event: DeviceEvent) -> Result<(), DeviceError> {
@@ -111,8 +127,17 @@ impl VsockDevice {
                 let failed = |source| DeviceError::Backend { what: "cannot wait for sockets", source };
                 self.muxer.poll().map_err(failed)?;
             }
+            DeviceEvent::Queue(EVENT_QUEUE) if active.settling.is_some() => {}
             // The driver gives buffers for events, which wait for one.
             DeviceEvent::Queue(_) | DeviceEvent::Backend(_) => return Ok(()),
+        }
+        if let Some(settling) = &mut active.settling {
+            if !settling.is_over(event, &mut active.events) {
+                self.muxer.tick_later();
+                return Ok(());
+            }
+            active.settling = None;
+            take = true;
         }
         if take {
             active.blocked = self.muxer.take_from_guest(&mut active.tx)? == Turn::Blocked;
@@ -124,6 +149,18 @@ impl VsockDevice {
         }
         Ok(())
     }
+}
+
+/// Tells a guest that the transport was reset (virtio 1.3, 5.10.6.7): it ends its connections, which are gone, and reads its
+/// context id anew. None without a buffer of the driver for that.
+fn announce_reset(events: &mut VirtQueue) -> Result<Option<Settling>, DeviceError> {
+    let Some(chain) = events.pop()? else { return Ok(None) };
+    let settling = Settling { available: events.await_addition()?, until: None };
+    let event = VIRTIO_VSOCK_EVENT_TRANSPORT_RESET.to_le_bytes();
+    let written = chain.writable.write(events.memory(), &event).unwrap_or_default();
+    events.add_used(chain.head, written as u32)?;
+    events.notify_driver()?;
+    Ok((written == event.len()).then_some(settling))
 }
 
 impl VirtioDevice for VsockDevice {
@@ -167,7 +204,15 @@ impl VirtioDevice for VsockDevice {
         self.muxer
             .start()
             .map_err(|source| DeviceError::Backend { what: "cannot wait for host programs", source })?;
-        self.active = Some(Active { rx: RxQueue::new(rx), tx, events, blocked: false });
+        let mut active = Active { rx: RxQueue::new(rx), tx, events, blocked: false, settling: None };
+        if let Some(state) = self.restored.take().filter(|state| state.active) {
+            // A guest that broke this ring was not found out: nobody looked.
+            active.settling = announce_reset(&mut active.events).unwrap_or_default();
+            if active.settling.is_none() {
+                self.muxer.reset_each(&state.connections);
+            }
+        }
+        self.active = Some(active);
         Ok(())
     }
 
@@ -179,11 +224,33 @@ impl VirtioDevice for VsockDevice {
     }
 
     fn deactivate(&mut self) -> Vec<Queue> {
-        let Some(Active { rx, mut tx, events, blocked: _ }) = self.active.take() else { return Vec::new() };
+        let Some(Active { rx, mut tx, events, blocked: _, settling: _ }) = self.active.take() else {
+            return Vec::new();
+        };
         // A guest's last words, if its host program takes them. A ring that the driver broke has none.
         let _ = self.muxer.take_from_guest(&mut tx);
         self.muxer.stop();
         vec![rx.into_inner(), tx.into_inner(), events.into_inner()]
+    }
+
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        let Some(Active { rx, tx, events, .. }) = &self.active else { return Vec::new() };
+        vec![rx.position(), tx.position(0), events.position(0)]
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::VsockV1(self.muxer.save(self.active.is_some()))
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let DeviceState::VsockV1(state) = state else { return Err(state.is_not("a socket device")) };
+        self.muxer.restore(state)?;
+        self.restored = Some(state.clone());
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ mod device;
 mod muxer;
 mod packet;
 mod rx_queue;
+mod state;
 mod stream;
 mod table;
 #[cfg(test)]
@@ -29,4 +30,5 @@ mod watch;
 
 pub use config::{MAX_GUEST_CID, MAX_SOCKET_PATH_LEN, MIN_GUEST_CID, VsockConfig, VsockConfigError};
 pub use device::{VsockDevice, VsockError};
+pub use state::{PortsV1, ResetV1, VsockStateV1};
 pub use table::MAX_CONNECTIONS;

@@ -140,13 +140,22 @@ impl Header {
 
     /// A RST that answers this packet: back to where it came from, of the same type.
     pub(super) fn reset(&self) -> Self {
+        Self::rst(self.dst_cid, self.src_cid, self.dst_port, self.src_port, self.socket_type)
+    }
+
+    /// A RST that ends the connection with these ports to the guest with this context id.
+    pub(super) fn reset_of(ports: Ports, guest_cid: u64) -> Self {
+        Self::rst(HOST_CID, guest_cid, ports.host, ports.guest, TYPE_STREAM)
+    }
+
+    pub(super) fn rst(src_cid: u64, dst_cid: u64, src_port: u32, dst_port: u32, socket_type: u16) -> Self {
         Self {
-            src_cid: self.dst_cid,
-            dst_cid: self.src_cid,
-            src_port: self.dst_port,
-            dst_port: self.src_port,
+            src_cid,
+            dst_cid,
+            src_port,
+            dst_port,
             len: 0,
-            socket_type: self.socket_type,
+            socket_type,
             op: Op::Rst,
             flags: 0,
             buf_alloc: 0,

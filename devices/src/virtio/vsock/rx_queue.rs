@@ -7,7 +7,7 @@ use vm_memory::Permissions;
 
 use super::packet::{HEADER_LEN, Header};
 use crate::GuestMemory;
-use crate::virtio::device::DeviceError;
+use crate::virtio::device::{DeviceError, QueuePosition};
 use crate::virtio::queue::{Chain, VirtQueue};
 use crate::virtio::segments::Segments;
 
@@ -54,6 +54,11 @@ impl RxQueue {
         self.queue.memory()
     }
 
+    /// How far the device is; the buffers that it holds are still to be taken.
+    pub(super) fn position(&self) -> QueuePosition {
+        self.queue.position(self.buffers.len() as u16)
+    }
+
     /// Takes buffers from the ring until there are `wanted`, or the ring has no more, and says whether there is one.
     /// When there is none the driver is asked to tell of the next.
     ///
@@ -69,9 +74,13 @@ impl RxQueue {
                 let head = chain.head;
                 if let Some(buffer) = self.buffer(chain) {
                     self.buffers.push_back(buffer);
-                } else {
+                } else if self.buffers.is_empty() {
                     self.rejected += 1;
                     self.queue.add_used(head, 0)?;
+                } else {
+                    // Its turn comes after those that are held: only the last ones can go back into the ring.
+                    self.queue.unpop(1);
+                    break;
                 }
             } else if asked || !self.buffers.is_empty() || !self.queue.enable_notifications()? {
                 break;

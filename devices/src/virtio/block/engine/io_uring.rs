@@ -19,7 +19,7 @@ use std::time::Duration;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use vm_memory::Permissions;
 
-use super::{Completion, Engine, Job, JobError, Pushed, Target, advance, sync};
+use super::{Completion, Drained, Engine, Job, JobError, Pushed, Target, advance, sync};
 use crate::virtio::block::request::Operation;
 use crate::virtio::segments::{Iovecs, OutsideMemory};
 
@@ -274,7 +274,7 @@ impl Engine for UringEngine {
         Ok(signalled)
     }
 
-    fn drain(&mut self, done: &mut Vec<Completion>) {
+    fn drain(&mut self, done: &mut Vec<Completion>) -> Drained {
         // The host owns guest memory until its jobs are done, so there is no giving up on those that it took.
         while !self.abandoned {
             self.reap();
@@ -293,6 +293,7 @@ impl Engine for UringEngine {
         }
         self.in_flight_count = 0;
         done.append(&mut self.done);
+        if self.abandoned { Drained::Spent } else { Drained::Ready }
     }
 }
 

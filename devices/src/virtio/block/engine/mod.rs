@@ -61,6 +61,15 @@ pub(in crate::virtio::block) enum Pushed {
     Refused(Job),
 }
 
+/// What is left of an engine that was drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::virtio::block) enum Drained {
+    /// All of it: it takes jobs again.
+    Ready,
+    /// Nothing: the host refused it. It takes no job any more.
+    Spent,
+}
+
 /// Does the I/O of a block device.
 pub(in crate::virtio::block) trait Engine: Send {
     /// Takes a job.
@@ -79,8 +88,8 @@ pub(in crate::virtio::block) trait Engine: Send {
     fn take_completions(&mut self, done: &mut Vec<Completion>) -> io::Result<bool>;
 
     /// Waits until the host touches neither guest memory nor the disk, and moves every job under way to `done`.
-    /// Nothing is pushed after this: the device stops, or goes on with another engine.
-    fn drain(&mut self, done: &mut Vec<Completion>);
+    /// Nothing is pushed after this to one that is spent.
+    fn drain(&mut self, done: &mut Vec<Completion>) -> Drained;
 }
 
 /// Takes `done` bytes off the front of `iovecs`, which has at least that many, and says how many bytes are left.

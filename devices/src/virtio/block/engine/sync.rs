@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use vm_memory::Permissions;
 
-use super::{Completion, Engine, Job, JobError, Pushed, Target, advance};
+use super::{Completion, Drained, Engine, Job, JobError, Pushed, Target, advance};
 use crate::virtio::block::direct::{Alignment, Bounce};
 use crate::virtio::block::request::Operation;
 use crate::virtio::segments::{Iovecs, Segments};
@@ -37,7 +37,9 @@ impl Engine for SyncEngine {
         Ok(false)
     }
 
-    fn drain(&mut self, _done: &mut Vec<Completion>) {}
+    fn drain(&mut self, _done: &mut Vec<Completion>) -> Drained {
+        Drained::Ready
+    }
 }
 
 #[derive(Clone, Copy)]

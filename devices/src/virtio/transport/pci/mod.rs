@@ -14,6 +14,7 @@
 mod capabilities;
 mod common;
 mod signal;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use crate::virtio::device::SharedDevice;
 use crate::{GuestMemory, lock};
 use capabilities::{Capabilities, ConfigAccess, Structure};
 use signal::PciSignal;
+pub use state::PciStateV1;
 
 /// Size of BAR 0, in bytes.
 pub const MEMORY_SIZE: u32 = 0x4000;
@@ -134,11 +136,6 @@ impl PciTransport {
             connected: AtomicBool::new(true),
             doorbells,
         })
-    }
-
-    /// What is behind the registers.
-    pub fn core(&self) -> &Arc<TransportCore> {
-        &self.core
     }
 
     /// Where a write of any width and value notifies which virtqueue's eventfd, as long as BAR 1 stays where it is.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 
 use crate::pci::msix::Msix;
+use crate::state::StateError;
 use crate::virtio::transport::core::Signal;
 
 /// VIRTIO_MSI_NO_VECTOR: no message is sent (virtio 1.3, 4.1.5.1.2).
@@ -61,6 +62,41 @@ impl PciSignal {
         if let Some(current) = self.of_queue(queue) {
             current.store(self.existing(vector), Ordering::SeqCst);
         }
+    }
+
+    /// config_msix_vector, queue_msix_vector of each virtqueue, and the ISR status, which stays.
+    pub(super) fn save(&self) -> (u16, Vec<u16>, u8) {
+        let Self { msix: _, config_vector: _, queue_vectors, isr } = self;
+        let vectors = queue_vectors.iter().map(|vector| vector.load(Ordering::SeqCst)).collect();
+        (self.config_vector(), vectors, isr.load(Ordering::SeqCst))
+    }
+
+    /// Takes over what [`save`](Self::save) gave.
+    ///
+    /// # Errors
+    /// When there are no such vectors or causes, or not so many virtqueues.
+    pub(super) fn restore(&self, config: u16, queues: &[u16], isr: u8) -> Result<(), StateError> {
+        let (here, there) = (self.queue_vectors.len(), queues.len());
+        if here != there {
+            return Err(StateError::new(format!(
+                "the state has vectors of {there} queues, and there are {here}"
+            )));
+        }
+        if let Some(vector) =
+            queues.iter().chain([&config]).find(|vector| self.existing(**vector) != **vector)
+        {
+            let all = self.msix.vectors();
+            return Err(StateError::new(format!("no interrupt has vector {vector}: there are {all}")));
+        }
+        if isr & !(ISR_QUEUE | ISR_CONFIG) != 0 {
+            return Err(StateError::new(format!("no ISR status is {isr:#x}")));
+        }
+        self.config_vector.store(config, Ordering::SeqCst);
+        for (to, from) in self.queue_vectors.iter().zip(queues) {
+            to.store(*from, Ordering::SeqCst);
+        }
+        self.isr.store(isr, Ordering::SeqCst);
+        Ok(())
     }
 
     fn of_queue(&self, queue: u32) -> Option<&AtomicU16> {

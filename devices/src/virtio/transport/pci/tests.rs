@@ -3,9 +3,15 @@ use std::sync::{Arc, Mutex};
 use virtio_queue::Queue;
 
 use super::*;
-use crate::virtio::device::{Activation, DeviceError, DeviceEvent, DeviceInterrupt, VirtioDevice};
+use crate::state::StateError;
+use crate::virtio::device::{
+    Activation, DeviceError, DeviceEvent, DeviceInterrupt, QueuePosition, VirtioDevice,
+};
 use crate::virtio::pci_harness::{IO_BASE, MEMORY_BASE, MSI_ADDRESS, PciRegisters};
 use crate::virtio::queue_harness::{VERSION_1, guest_memory};
+use crate::virtio::rng::RngStateV1;
+use crate::virtio::state::DeviceState;
+use crate::virtio::transport::Transport as _;
 
 const VENDOR_SPECIFIC: u8 = 9;
 const NO_VECTOR: u16 = 0xffff;
@@ -36,6 +42,18 @@ impl VirtioDevice for TestDevice {
     }
     fn deactivate(&mut self) -> Vec<Queue> {
         Vec::new()
+    }
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        Vec::new()
+    }
+    fn save(&self) -> DeviceState {
+        DeviceState::RngV1(RngStateV1 {})
+    }
+    fn restore(&mut self, _: &DeviceState) -> Result<(), StateError> {
+        Ok(())
     }
 }
 
@@ -324,6 +342,18 @@ impl VirtioDevice for ManyQueues {
     }
     fn deactivate(&mut self) -> Vec<Queue> {
         Vec::new()
+    }
+    fn drain(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+    fn queue_positions(&self) -> Vec<QueuePosition> {
+        Vec::new()
+    }
+    fn save(&self) -> DeviceState {
+        DeviceState::RngV1(RngStateV1 {})
+    }
+    fn restore(&mut self, _: &DeviceState) -> Result<(), StateError> {
+        Ok(())
     }
 }
 

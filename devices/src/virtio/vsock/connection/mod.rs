@@ -67,6 +67,17 @@ impl Owed {
     }
 }
 
+/// What the guest knows of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awareness {
+    /// Nothing, or that it is over.
+    None,
+    /// That it is there.
+    Connected,
+    /// That it has asked for it, or has closed it, and waits for an answer.
+    AwaitsAnswer,
+}
+
 /// A guest that does not keep to the protocol; its connection is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Violation {
@@ -214,12 +225,22 @@ impl Connection {
         !self.owed.is_empty() || self.can_send_data() || self.shutdown_due() != 0
     }
 
+    /// What the guest knows of it.
+    pub(super) fn awareness(&self) -> Awareness {
+        if self.owed.contains(Owed::RST) || self.owed.contains(Owed::RESPONSE) {
+            Awareness::AwaitsAnswer
+        } else if self.owed.contains(Owed::REQUEST) || self.rst_sent || self.phase == Phase::Over {
+            Awareness::None
+        } else {
+            Awareness::Connected
+        }
+    }
+
     /// Resets the connection.
     pub(super) fn kill(&mut self) {
-        let guest_knows = !self.owed.contains(Owed::REQUEST) && !self.rst_sent && self.phase != Phase::Over;
-        let owed = self.phase == Phase::Over && self.owed.contains(Owed::RST);
+        let awareness = self.awareness();
         self.forget();
-        if guest_knows || owed {
+        if awareness != Awareness::None {
             self.owed.insert(Owed::RST);
         }
     }

@@ -135,6 +135,10 @@ impl Muxer {
         if header.src_cid != self.guest_cid {
             // Whom an answer would reach is anybody's guess.
             self.metrics.invalid_packets.increment();
+            if Some(header.src_cid) == self.former_cid && header.op != Op::Rst {
+                // On its way since before the guest was saved, or since before it read its new context id.
+                self.resets.push_back(header.reset());
+            }
             return None;
         }
         if header.op == Op::Rst {

@@ -14,7 +14,7 @@ use crate::virtio::vsock::stream::Stream;
 
 /// Lowest port that a host program's end of a connection gets, out of the way of those that guests connect to.
 pub(super) const FIRST_PORT: u32 = 1 << 30;
-const LAST_PORT: u32 = (1 << 31) - 1;
+pub(super) const LAST_PORT: u32 = (1 << 31) - 1;
 /// Events of host programs that one call takes.
 const MAX_EVENTS: usize = 64;
 /// Clients that are accepted at a time.

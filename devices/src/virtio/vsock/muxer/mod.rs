@@ -3,6 +3,7 @@
 
 mod from_guest;
 mod from_host;
+mod state;
 mod to_guest;
 
 use std::collections::VecDeque;
@@ -45,6 +46,8 @@ const CLIENT_TOKEN: u64 = 1 << 62;
 /// All connections of a device, and the way to new ones.
 pub(super) struct Muxer {
     guest_cid: u64,
+    /// The context id that the guest had when it was saved, if it is another.
+    former_cid: Option<u64>,
     path: PathBuf,
     epoll: Epoll,
     listener: ListeningSocket,
@@ -75,6 +78,7 @@ impl Muxer {
         epoll.ctl(ControlOperation::Add, timer.as_raw_fd(), watched)?;
         Ok(Self {
             guest_cid: config.guest_cid,
+            former_cid: None,
             path: config.uds_path.clone(),
             epoll,
             listener,
@@ -148,15 +152,10 @@ impl Muxer {
         self.clients.clear();
         self.table = Table::default();
         self.resets.clear();
+        self.former_cid = None;
         self.ticking = false;
         // A timer that is not armed cannot fail to be disarmed.
         let _ = self.timer.clear();
-    }
-
-    /// Ends every connection, but goes on taking new ones.
-    pub(super) fn drop_connections(&mut self) {
-        self.table = Table::default();
-        self.resets.clear();
     }
 
     fn listen(&mut self) -> io::Result<()> {
@@ -176,8 +175,8 @@ impl Muxer {
         }
     }
 
-    /// Has deadlines looked at before long.
-    fn tick_later(&mut self) {
+    /// Has deadlines looked at, and the device called, before long.
+    pub(super) fn tick_later(&mut self) {
         if !self.ticking {
             self.ticking = self.timer.reset(TICK, None).is_ok();
         }

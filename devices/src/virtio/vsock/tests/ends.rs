@@ -256,24 +256,3 @@ fn buffers_that_were_not_used_are_in_the_ring_when_the_queue_is_given_back() {
     let used = guest.harness.take_used(0).len();
     assert_eq!(used, 1);
 }
-
-#[test]
-fn a_driver_hears_of_the_loss_of_all_connections() {
-    use crate::virtio::queue_harness::{Buffer, Harness};
-    use crate::virtio::vsock::{VsockConfig, VsockDevice};
-    use std::sync::{Arc, Mutex};
-
-    let folder = tempfile::TempDir::new().unwrap();
-    let config = VsockConfig { vsock_id: None, guest_cid: 3, uds_path: folder.path().join("v") };
-    let device = Arc::new(Mutex::new(VsockDevice::new(&config).unwrap()));
-    let mut harness = Harness::with_shared(device.clone());
-    device.lock().unwrap().reset_transport().unwrap();
-    harness.start(0, 16);
-    let event = harness.allocate(4, 0xff);
-    harness.add_chain(2, &[Buffer::writable(event, 4)]);
-    harness.kick(2);
-    assert_eq!(harness.take_used(2), []);
-    device.lock().unwrap().reset_transport().unwrap();
-    assert_eq!(harness.take_used(2).len(), 1);
-    assert_eq!(harness.fetch(event, 4), [0; 4], "VIRTIO_VSOCK_EVENT_TRANSPORT_RESET");
-}

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 pub const FORMAT_VERSION: u16 = 1;
 
 /// The longest `state` file that is read, in bytes. 32 vCPUs take less than 1 MiB, devices some hundred KiB, the pages of
-/// a diff 20 MiB at most ([`super::state::MAX_RANGES`]).
+/// a diff 20 MiB at most ([`super::MAX_RANGES`]).
 pub const MAX_STATE_SIZE: u64 = 64 << 20;
 
 /// Bytes of the header.
@@ -109,7 +109,8 @@ pub fn open(bytes: &[u8]) -> Result<(&[u8], Seal), SealError> {
     }
     let length = |wanted| SealError::Length { found: bytes.len() as u64, wanted };
     let (header, body) = bytes.split_first_chunk::<HEADER_SIZE>().ok_or(length(HEADER_SIZE as u64))?;
-    let word = |at: usize| header.get(at..).and_then(<[u8]>::first_chunk).copied().map_or(0, u16::from_le_bytes);
+    let word =
+        |at: usize| header.get(at..).and_then(<[u8]>::first_chunk).copied().map_or(0, u16::from_le_bytes);
     match word(8) {
         FORMAT_VERSION => {}
         found if found > FORMAT_VERSION => return Err(SealError::Future { found }),
@@ -150,7 +151,10 @@ mod tests {
     #[test]
     fn a_header_from_the_future_names_both_versions() {
         let error = open(&seal_as(FORMAT_VERSION + 6, X86_64, b"x").0).unwrap_err().to_string();
-        assert!(error.contains("format 7") && error.contains("knows 1") && error.contains("later"), "{error}");
+        assert!(
+            error.contains("format 7") && error.contains("knows 1") && error.contains("later"),
+            "{error}"
+        );
         assert_eq!(open(&seal_as(0, X86_64, b"x").0), Err(SealError::Past { found: 0 }));
     }
 

@@ -7,6 +7,8 @@
 //! `output` comes before `port`, and `port` is never held while output is written: that can block for as long as nobody
 //! reads it, and whoever brings input must not wait for it.
 
+mod state;
+
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -18,6 +20,7 @@ use crate::bus::{BusAction, BusDevice, byte_registers};
 use crate::interrupt::Interrupt;
 use crate::lock;
 use crate::metrics::SerialMetrics;
+pub use state::{MAX_UNWRITTEN, SerialStateV1};
 
 /// Number of I/O ports of a 16550.
 pub const SIZE: u64 = 8;
@@ -63,6 +66,14 @@ impl SerialEvents for Line {
     fn out_byte(&self) {}
     fn tx_lost_byte(&self) {}
     fn in_buffer_empty(&self) {}
+}
+
+/// Where the bytes go that a guest sends.
+pub trait SerialOutput: Write + Send {
+    /// Bytes that it has taken and will write before the next ones.
+    fn held_back(&self) -> &[u8] {
+        &[]
+    }
 }
 
 /// Bytes that the guest sent and nobody has written yet, in order. At most one for each vCPU: none sends another before
@@ -130,7 +141,7 @@ impl Port {
 
 /// A serial port on eight I/O ports.
 pub struct Serial {
-    output: Mutex<Box<dyn Write + Send>>,
+    output: Mutex<Box<dyn SerialOutput>>,
     port: Mutex<Port>,
     metrics: Arc<SerialMetrics>,
 }
@@ -140,7 +151,7 @@ impl Serial {
     ///
     /// Each byte is written and flushed by itself, in the vCPU that sent it. What `output` does not take is counted
     /// and dropped.
-    pub fn new(interrupt: Arc<dyn Interrupt>, output: Box<dyn Write + Send>) -> Self {
+    pub fn new(interrupt: Arc<dyn Interrupt>, output: Box<dyn SerialOutput>) -> Self {
         let metrics = Arc::new(SerialMetrics::default());
         let line = Line { interrupt, metrics: metrics.clone() };
         let model = Model::with_events(line.clone(), line, Sent::default());
@@ -222,178 +233,4 @@ impl BusDevice for Serial {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::interrupt::FakeInterrupt;
-
-    const DATA: u64 = 0;
-    const IER: u64 = 1;
-    const MCR: u64 = 4;
-    const LSR: u64 = 5;
-    const SCRATCH: u64 = 7;
-
-    #[derive(Clone, Default)]
-    struct Output(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Output {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    struct BrokenOutput;
-
-    impl Write for BrokenOutput {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn serial() -> (Serial, Output, Arc<FakeInterrupt>) {
-        let output = Output::default();
-        let interrupt = Arc::new(FakeInterrupt::default());
-        (Serial::new(interrupt.clone(), Box::new(output.clone())), output, interrupt)
-    }
-
-    fn read(serial: &Serial, offset: u64) -> u8 {
-        let mut data = [0];
-        serial.read(offset, &mut data);
-        data[0]
-    }
-
-    fn nonblocking() -> (EventFd, EventFd) {
-        let event = EventFd::new(libc::EFD_NONBLOCK).unwrap();
-        (event.try_clone().unwrap(), event)
-    }
-
-    #[test]
-    fn what_the_guest_writes_comes_out() {
-        let (serial, output, _) = serial();
-        for byte in b"hello" {
-            assert_eq!(serial.write(DATA, &[*byte]), BusAction::None);
-        }
-        assert_eq!(*output.0.lock().unwrap(), b"hello");
-        assert_eq!(serial.metrics().output_bytes.get(), 5);
-    }
-
-    #[test]
-    fn input_interrupts_the_guest_and_is_read_in_order() {
-        let (serial, _, interrupt) = serial();
-        let _ = serial.write(IER, &[1]);
-        assert_eq!(serial.enqueue(b"ab"), 2);
-        assert_eq!(interrupt.count(), 1);
-        assert_eq!(read(&serial, LSR) & 1, 1);
-        assert_eq!([read(&serial, DATA), read(&serial, DATA)], *b"ab");
-        assert_eq!(read(&serial, LSR) & 1, 0);
-    }
-
-    #[test]
-    fn a_full_fifo_takes_what_fits_and_tells_when_it_has_drained() {
-        let (serial, _, _) = serial();
-        let (notifier, drained) = nonblocking();
-        serial.set_drain_notifier(notifier);
-        assert_eq!(serial.free_space(), FIFO_SIZE);
-        assert_eq!(serial.enqueue(&[7; FIFO_SIZE + 10]), FIFO_SIZE);
-        assert_eq!(serial.enqueue(&[7]), 0);
-        assert_eq!(serial.free_space(), 0);
-        assert!(drained.read().is_err());
-        for _ in 0..FIFO_SIZE {
-            assert_eq!(read(&serial, DATA), 7);
-        }
-        assert_eq!(drained.read().unwrap(), 1, "told once, not at each byte");
-        assert_eq!(serial.free_space(), FIFO_SIZE);
-    }
-
-    #[test]
-    fn a_reader_that_was_turned_away_during_loop_back_is_called_when_it_ends() {
-        let (serial, output, _) = serial();
-        let (notifier, drained) = nonblocking();
-        serial.set_drain_notifier(notifier);
-        let _ = serial.write(MCR, &[MCR_LOOP]);
-        let _ = serial.write(DATA, b"x");
-        assert_eq!(read(&serial, DATA), b'x', "looped back");
-        assert!(output.0.lock().unwrap().is_empty());
-        assert_eq!((serial.free_space(), serial.enqueue(b"y")), (0, 0));
-        assert!(drained.read().is_err());
-        let _ = serial.write(MCR, &[0]);
-        assert!(drained.read().is_ok());
-        assert_eq!(serial.enqueue(b"y"), 1);
-    }
-
-    #[test]
-    fn an_output_that_fails_is_counted_and_the_guest_goes_on() {
-        let serial = Serial::new(Arc::new(FakeInterrupt::default()), Box::new(BrokenOutput));
-        assert_eq!(serial.write(DATA, b"x"), BusAction::None);
-        assert_eq!(serial.metrics().lost_bytes.get(), 1);
-        assert_eq!(read(&serial, LSR) & 0x60, 0x60, "ready for the next byte");
-    }
-
-    /// Blocks in each write until it is told to go on.
-    struct BlockedOutput(std::sync::mpsc::Receiver<()>);
-
-    impl Write for BlockedOutput {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.recv().unwrap();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn input_is_taken_while_the_output_is_blocked() {
-        let (go_on, wait) = std::sync::mpsc::channel();
-        let serial = Serial::new(Arc::new(FakeInterrupt::default()), Box::new(BlockedOutput(wait)));
-        std::thread::scope(|scope| {
-            let vcpu = scope.spawn(|| serial.write(DATA, b"x"));
-            while serial.output.try_lock().is_ok() {
-                std::thread::yield_now();
-            }
-            assert_eq!(serial.enqueue(b"ab"), 2);
-            assert_eq!(serial.metrics().output_bytes.get(), 0, "still blocked");
-            go_on.send(()).unwrap();
-            assert_eq!(vcpu.join().unwrap(), BusAction::None);
-        });
-        assert_eq!(serial.metrics().output_bytes.get(), 1);
-    }
-
-    #[test]
-    fn every_width_at_every_offset_is_harmless() {
-        let (serial, _, _) = serial();
-        for offset in (0..SIZE + 2).chain([u64::MAX]) {
-            for width in 1..=8 {
-                let _ = serial.write(offset, &vec![0x5a; width]);
-                serial.read(offset, &mut vec![0; width]);
-            }
-        }
-        let _ = serial.write(SCRATCH, &[0x42, 0x43]);
-        let mut data = [0; 2];
-        serial.read(SCRATCH, &mut data);
-        assert_eq!(data, [0x42, 0xff], "past the last port reads all ones");
-    }
-
-    #[test]
-    fn received_data_is_announced_until_it_is_all_read() {
-        const IIR: u64 = 2;
-        let (serial, _, _) = serial();
-        let read = |register| {
-            let mut byte = [0];
-            serial.read(register, &mut byte);
-            byte[0]
-        };
-        let pending = || read(IIR) & IIR_ID;
-        serial.enqueue(b"ab");
-        assert_eq!(pending(), IIR_NONE, "nobody has asked for interrupts");
-        assert_eq!(serial.write(IER, &[IER_RDA]), BusAction::None);
-        assert_eq!((read(DATA), pending(), pending()), (b'a', IIR_RDA, IIR_RDA));
-        assert_eq!((read(DATA), pending()), (b'b', IIR_NONE));
-    }
-}
+mod tests;

@@ -1,0 +1,113 @@
+//! The configuration of a VM from a snapshot: what is in there, with the host's side as it is wanted now.
+
+use super::{ConfigError, LoadSnapshot, VmConfig};
+
+/// Why a snapshot's configuration cannot be that of this VM.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OverrideError {
+    /// The VM was given something already that a snapshot has.
+    #[error(
+        "a snapshot is loaded into a VM of which nothing but logger, metrics and serial was configured; start another rvmm for it"
+    )]
+    Configured,
+    /// There is no such device in the snapshot.
+    #[error("the snapshot has no {kind} \"{id}\"; it has {known}")]
+    NoSuchDevice {
+        /// What kind of device.
+        kind: &'static str,
+        /// The id that was given.
+        id: String,
+        /// The ids that there are.
+        known: String,
+    },
+    /// There is no socket device in the snapshot.
+    #[error("the snapshot has no vsock device; leave vsock out")]
+    NoVsock,
+    /// A network of another kind.
+    #[error("network interface \"{id}\" of the snapshot is on {is}, which cannot be given {asked}")]
+    OtherNet {
+        /// Its id.
+        id: String,
+        /// What it is.
+        is: &'static str,
+        /// What was asked for.
+        asked: &'static str,
+    },
+    /// What comes of it.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl VmConfig {
+    /// The configuration `saved` with this one's outputs (logger, metrics and serial port), and what `request` has in place
+    /// of devices' ends on the host.
+    ///
+    /// # Errors
+    /// [`OverrideError`] when this one has more than outputs, or an override does not fit.
+    pub fn restored(&self, saved: &Self, request: &LoadSnapshot) -> Result<Self, OverrideError> {
+        let outputs_in = |config: Self| {
+            let (metrics, logger, serial) = (self.metrics.clone(), self.logger.clone(), self.serial.clone());
+            Self { metrics, logger, serial, ..config }
+        };
+        if outputs_in(Self::default()) != *self {
+            return Err(OverrideError::Configured);
+        }
+        let mut config = outputs_in(saved.clone());
+        config.machine_config.track_dirty_pages = request.track_dirty_pages;
+        if let Some(huge_pages) = request.huge_pages {
+            config.machine_config.huge_pages = huge_pages;
+        }
+        config.override_drives(request)?;
+        config.override_nets(request)?;
+        if let Some(wanted) = &request.vsock_override {
+            let vsock = config.vsock.as_mut().ok_or(OverrideError::NoVsock)?;
+            if let Some(path) = &wanted.uds_path {
+                vsock.uds_path.clone_from(path);
+            }
+            vsock.guest_cid = wanted.guest_cid.unwrap_or(vsock.guest_cid);
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn override_drives(&mut self, request: &LoadSnapshot) -> Result<(), OverrideError> {
+        for wanted in &request.drive_overrides {
+            let known = list(self.drives.iter().map(|drive| drive.drive_id.as_str()));
+            let drive = self.drives.iter_mut().find(|drive| drive.drive_id == wanted.drive_id);
+            let missing =
+                || OverrideError::NoSuchDevice { kind: "drive", id: wanted.drive_id.clone(), known };
+            drive.ok_or_else(missing)?.path_on_host = Some(wanted.path_on_host.clone());
+        }
+        Ok(())
+    }
+
+    fn override_nets(&mut self, request: &LoadSnapshot) -> Result<(), OverrideError> {
+        for wanted in &request.network_overrides {
+            let id = || wanted.iface_id.clone();
+            let known = list(self.network_interfaces.iter().map(|net| net.iface_id.as_str()));
+            let net = self.network_interfaces.iter_mut().find(|net| net.iface_id == wanted.iface_id);
+            let missing = || OverrideError::NoSuchDevice { kind: "network interface", id: id(), known };
+            let net = net.ok_or_else(missing)?;
+            if let Some(tap) = &wanted.host_dev_name {
+                if net.user.is_some() {
+                    return Err(OverrideError::OtherNet { id: id(), is: "passt", asked: "a tap" });
+                }
+                net.host_dev_name = Some(tap.clone());
+            }
+            if let Some(publish) = &wanted.publish {
+                let no_passt =
+                    || OverrideError::OtherNet { id: id(), is: "a tap", asked: "ports to publish" };
+                net.user.as_mut().ok_or_else(no_passt)?.publish.clone_from(publish);
+            }
+            if wanted.guest_mac.is_some() {
+                net.guest_mac = wanted.guest_mac;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn list<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+    let ids: Vec<&str> = ids.collect();
+    if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
+}

@@ -1,0 +1,143 @@
+//! A VM from a snapshot, in place of one that is configured and started.
+
+use std::path::Path;
+
+use super::live::Live;
+use super::snapshot::Lineage;
+use super::{Controller, ControllerError};
+use crate::config::{LoadSnapshot, OverrideError, VmConfig};
+use crate::console::Output;
+use crate::kvm::Elapsed;
+use crate::memory;
+use crate::snapshot::{Chain, DiskV1, Folder, SnapshotError, StateError, StateV1};
+use crate::vcpu::Begin;
+use crate::vm::{Saved, Vm, VmError};
+
+/// Why no VM can be made from a snapshot. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The files.
+    #[error(transparent)]
+    Files(#[from] SnapshotError),
+    /// What they say.
+    #[error("the snapshot {0}")]
+    State(#[from] StateError),
+    /// A drive is not what it was.
+    #[error(
+        "drive \"{id}\": {} {difference}: its file system would be damaged. Give a copy from the time of the snapshot (--disk id={id},path=FILE, drive_overrides), or accept it (--accept-changed-disks, accept_changed_drives)", path.display()
+    )]
+    ChangedDrive {
+        /// Its id.
+        id: String,
+        /// Its file.
+        path: std::path::PathBuf,
+        /// How it differs.
+        difference: String,
+    },
+    /// A drive's file.
+    #[error("drive \"{id}\": cannot look at {}", path.display())]
+    Drive {
+        /// Its id.
+        id: String,
+        /// Its file.
+        path: std::path::PathBuf,
+        /// What the host said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What was to be overridden.
+    #[error(transparent)]
+    Override(#[from] OverrideError),
+    /// There is nothing to load.
+    #[error("the snapshot has no files")]
+    Empty,
+}
+
+impl Controller {
+    /// Makes the VM of a snapshot. It is paused, or runs if that was asked for.
+    ///
+    /// # Errors
+    /// [`ControllerError`]; nothing is left behind, and it can be tried again.
+    pub(super) fn load_snapshot(&mut self, request: &LoadSnapshot) -> Result<Live, ControllerError> {
+        let own = std::mem::take(&mut self.config);
+        let made = self.load_over(&own, request);
+        if made.is_err() {
+            self.config = own;
+        }
+        made
+    }
+
+    fn load_over(&mut self, own: &VmConfig, request: &LoadSnapshot) -> Result<Live, ControllerError> {
+        let chain = open(request)?;
+        let folder = chain.top().ok_or(LoadError::Empty)?;
+        self.config = own.restored(&folder.config, request).map_err(LoadError::from)?;
+        if !request.accept_changed_drives {
+            check_drives(&self.config, &folder.state, request)?;
+        }
+        let saved = Saved::read(&folder.state).map_err(LoadError::from)?;
+        self.config.boot_timer = saved.has_boot_timer();
+        let machine = &self.config.machine_config;
+        let source = chain.source().ok_or(LoadError::Empty)?;
+        let memory =
+            memory::restore(machine.mem_size_mib, &source, machine.huge_pages, machine.track_dirty_pages)
+                .map_err(VmError::from)?;
+        let elapsed = match request.clock_realtime {
+            Some(false) => Elapsed::Left,
+            Some(true) | None => Elapsed::Counted,
+        };
+        self.open_metrics()?;
+        self.check_log()?;
+        let output = Output::open(&self.options.console, &self.config)?.taped(self.tape.clone());
+        let vm = Vm::restore(&self.config, &output, &self.metadata, memory, &saved, elapsed)
+            .inspect_err(|_| output.abandon())?;
+        output
+            .begin()
+            .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
+        let last = folder.as_base().map_err(LoadError::from)?;
+        self.lineage = Lineage::on(last);
+        self.start(vm, output, if request.resume_vm { Begin::Running } else { Begin::Paused })
+    }
+}
+
+/// Opens what `request` names: a folder, or two files.
+fn open(request: &LoadSnapshot) -> Result<Chain, LoadError> {
+    let LoadSnapshot { snapshot_path, mem_file_path, mem_backend, .. } = request;
+    let memory = mem_file_path.as_ref().or(mem_backend.as_ref().map(|backend| &backend.backend_path));
+    let folder = match memory {
+        Some(memory) if snapshot_path.is_dir() => Folder::open_files(&snapshot_path.join("state"), memory)?,
+        Some(memory) => Folder::open_files(snapshot_path, memory)?,
+        None => Folder::open(snapshot_path)?,
+    };
+    Ok(Chain::of(folder)?)
+}
+
+/// A file by the path that the snapshot knows has to be what it was. One that was given in its place is somebody's copy:
+/// its size has to fit, which the device looks at.
+fn check_drives(config: &VmConfig, state: &StateV1, request: &LoadSnapshot) -> Result<(), LoadError> {
+    let overridden = |id: &str| request.drive_overrides.iter().any(|drive| drive.drive_id == id);
+    for disk in state.disks.iter().filter(|disk| !overridden(&disk.drive_id)) {
+        let drive = config.drives.iter().find(|drive| drive.drive_id == disk.drive_id);
+        let Some(path) = drive.and_then(|drive| drive.path_on_host.clone()) else { continue };
+        let id = disk.drive_id.clone();
+        let now = look(&id, &path, disk.is_read_only).map_err(|source| LoadError::Drive {
+            id: id.clone(),
+            path: path.clone(),
+            source,
+        })?;
+        if let Some(difference) = disk.difference(&now) {
+            return Err(LoadError::ChangedDrive { id, path, difference });
+        }
+    }
+    Ok(())
+}
+
+/// How the image at `path` of the drive `id` is now.
+pub(super) fn look(id: &str, path: &Path, is_read_only: bool) -> std::io::Result<DiskV1> {
+    use std::io::Seek as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    // A block device has no length.
+    let size = file.seek(std::io::SeekFrom::End(0))?;
+    Ok(DiskV1::of(id, &metadata, size, is_read_only))
+}

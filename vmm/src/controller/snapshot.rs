@@ -1,0 +1,279 @@
+//! Writing a snapshot of the VM that is there.
+//!
+//! State and memory are copied into the page cache by the main thread while the guest stands still. What takes long and
+//! does not concern the guest, digests and the disk, is left to a thread: the guest can go on meanwhile, and whoever asked
+//! has the answer when the snapshot is safe.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::live::Live;
+use super::load::look;
+use super::remote::Asker;
+use super::request::{Refusal, Request, Response, State};
+use super::{Controller, Event};
+use crate::config::{CreateSnapshot, SnapshotType, VmConfig};
+use crate::memory::DirtyPages;
+use crate::snapshot::manifest::Cpu;
+use crate::snapshot::{BaseV1, Folder, MAX_RANGES, Pages, Partial, SnapshotError, StateError, StateV1};
+use crate::vm::{SaveError, Vm};
+
+/// How long the end of a guest waits at a time for its last snapshot, before it looks whether a signal has come.
+const LOOK: Duration = Duration::from_millis(20);
+/// Stack of the thread that writes to the disk, in bytes.
+const STACK: usize = 256 << 10;
+
+/// Why there is no snapshot. The VM goes on all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The VM cannot be read as it is.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+    /// The files.
+    #[error(transparent)]
+    Files(#[from] SnapshotError),
+    /// The state.
+    #[error("the VM's state {0}")]
+    State(#[from] StateError),
+    /// A drive's file.
+    #[error("drive \"{id}\": cannot look at {}", path.display())]
+    Drive {
+        /// Its id.
+        id: String,
+        /// Its file.
+        path: PathBuf,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another is on its way.
+    #[error("another snapshot of this VM is being written; try again when that is done")]
+    UnderWay,
+    /// Nobody knows what has changed.
+    #[error(
+        "a diff is of a VM that keeps track of the pages that it writes; start it with --track-dirty-pages, or track_dirty_pages of machine-config"
+    )]
+    NotTracked,
+    /// Nothing that it could be on top of.
+    #[error("this VM has no snapshot that a diff could be on top of; write a full one first")]
+    NoBase,
+    /// Not the last one.
+    #[error(
+        "{} is not the last snapshot of this VM, whose changes alone are known: that is {}", asked.display(), last.display()
+    )]
+    OtherBase {
+        /// What was asked for.
+        asked: PathBuf,
+        /// What it has to be.
+        last: PathBuf,
+    },
+    /// A base without a diff.
+    #[error("only a diff has a base: leave `base` out, or ask for snapshot_type Diff")]
+    BaseOfFull,
+    /// The thread.
+    #[error("cannot start the thread that writes to the disk")]
+    Thread(#[source] io::Error),
+}
+
+/// What is known of the VM's last snapshot, for diffs.
+#[derive(Default)]
+pub(super) struct Lineage {
+    /// That snapshot.
+    last: Option<BaseV1>,
+    /// Pages that were written since it and are in KVM's log no more: those of a snapshot that failed.
+    unsaved: DirtyPages,
+}
+
+/// A snapshot whose files are not all on the disk yet.
+pub(super) struct Writing {
+    written: Receiver<Result<BaseV1, CreateError>>,
+    asker: Option<Asker>,
+    /// What it has of the pages that were written since the one before.
+    dirty: Option<DirtyPages>,
+}
+
+/// What the thread writes.
+struct Captured {
+    partial: Partial,
+    state: StateV1,
+    config: VmConfig,
+    cpu: Cpu,
+    dirty: Option<DirtyPages>,
+}
+
+impl Controller {
+    /// Copies the VM, and has the rest done by a thread, which [`finish_snapshot`](Self::finish_snapshot) hears of.
+    pub(super) fn create_snapshot(&mut self, request: &CreateSnapshot, asker: Asker, live: &mut Live) {
+        let refuse = |source| Err(Refusal::Snapshot(Box::new(source)));
+        let captured = match self.capture(request, live) {
+            Ok(captured) => captured,
+            Err(refusal) => return self.give(asker, Err(refusal)),
+        };
+        let Captured { partial, state, config, cpu, dirty } = captured;
+        let (sender, written) = mpsc::sync_channel(1);
+        let wake = self.inbox.as_ref().map(|inbox| inbox.wake().clone());
+        let path = request.snapshot_path.clone();
+        let write = move || {
+            let result = partial.commit(&state, &config, cpu).map_err(CreateError::from);
+            let result = result.and_then(|_| Ok(Folder::open(&path)?.as_base()?));
+            // Nobody waits for it any more when the VM has ended.
+            let _ = sender.send(result);
+            let _ = wake.map(|wake| wake.write(1));
+        };
+        let thread = thread::Builder::new().name("snapshot".to_owned()).stack_size(STACK).spawn(write);
+        match thread {
+            Ok(_) => self.writing = Some(Writing { written, asker: Some(asker), dirty }),
+            Err(error) => {
+                self.lineage.keep(dirty);
+                self.give(asker, refuse(CreateError::Thread(error)));
+            }
+        }
+    }
+
+    /// Answers and counts.
+    fn give(&self, asker: Asker, answer: super::Answer) {
+        self.counted.count(&answer);
+        asker.answer(answer);
+    }
+
+    /// Copies state and memory while the guest stands still.
+    fn capture(&mut self, request: &CreateSnapshot, live: &mut Live) -> Result<Captured, Refusal> {
+        let refused = |source| Refusal::Snapshot(Box::new(source));
+        if self.state != State::Paused && !request.live {
+            let what = Request::CreateSnapshot(Box::default()).what();
+            return Err(Refusal::State { what, state: self.state });
+        }
+        if self.writing.is_some() {
+            return Err(refused(CreateError::UnderWay));
+        }
+        let base = self.base_for(request).map_err(refused)?;
+        let partial = Partial::begin(&request.snapshot_path).map_err(|error| refused(error.into()))?;
+        let was_running = self.state == State::Running;
+        let began = Instant::now();
+        if was_running {
+            self.pause(live);
+        }
+        let captured = self.copy(partial, base, &live.vm);
+        if was_running {
+            self.resume(live);
+            log::info!("the guest stood still for {} us", began.elapsed().as_micros());
+        }
+        captured.map_err(refused)
+    }
+
+    /// What a diff is on top of; none for a full snapshot.
+    fn base_for(&self, request: &CreateSnapshot) -> Result<Option<BaseV1>, CreateError> {
+        match request.snapshot_type {
+            SnapshotType::Full if request.base.is_some() => return Err(CreateError::BaseOfFull),
+            SnapshotType::Full => return Ok(None),
+            SnapshotType::Diff => {}
+        }
+        if !self.config.machine_config.track_dirty_pages {
+            return Err(CreateError::NotTracked);
+        }
+        let last = self.lineage.last.clone().ok_or(CreateError::NoBase)?;
+        if let Some(asked) = &request.base
+            && Folder::open(asked)?.state.id != last.id
+        {
+            return Err(CreateError::OtherBase { asked: asked.clone(), last: last.absolute().to_owned() });
+        }
+        Ok(Some(last))
+    }
+
+    fn copy(&mut self, partial: Partial, base: Option<BaseV1>, vm: &Vm) -> Result<Captured, CreateError> {
+        let saved = vm.save()?;
+        let mut state = StateV1::new(&self.config)?;
+        state.sections = saved.sections()?;
+        for drive in &self.config.drives {
+            let Some(path) = &drive.path_on_host else { continue };
+            let disk = look(&drive.drive_id, path, drive.is_read_only);
+            let failed =
+                |source| CreateError::Drive { id: drive.drive_id.clone(), path: path.clone(), source };
+            state.disks.push(disk.map_err(failed)?);
+        }
+        let dirty = if self.config.machine_config.track_dirty_pages {
+            let mut dirty = std::mem::take(&mut self.lineage.unsaved);
+            dirty.add(&vm.take_dirty_pages().map_err(SaveError::from)?);
+            Some(dirty)
+        } else {
+            None
+        };
+        let pages = match (&base, &dirty) {
+            (Some(_), Some(dirty)) => {
+                let pages = Pages::of(dirty.ranges()).coalesced(MAX_RANGES);
+                state.memory.pages = Some(pages.numbers());
+                pages
+            }
+            _ => Pages::all(state.memory.len()),
+        };
+        state.base = base;
+        let written = crate::snapshot::memory_file::write(partial.memory(), vm.memory(), &pages);
+        if let Err(error) = written {
+            self.lineage.keep(dirty);
+            return Err(partial.memory_error(error).into());
+        }
+        let config = self.config.clone();
+        Ok(Captured { partial, state, config, cpu: Cpu::default(), dirty })
+    }
+
+    /// Answers who asked for the snapshot that is being written, if it is done.
+    pub(super) fn finish_snapshot(&mut self) {
+        if let Some(writing) = &mut self.writing
+            && let Ok(result) = writing.written.try_recv()
+        {
+            self.end_snapshot(result);
+        }
+    }
+
+    fn end_snapshot(&mut self, result: Result<BaseV1, CreateError>) {
+        let Some(Writing { asker, dirty, .. }) = self.writing.take() else { return };
+        let answer = match result {
+            Ok(base) => {
+                log::info!("a snapshot is in {}", base.absolute().display());
+                self.counted.snapshots.increment();
+                self.told.tell(&Event::Snapshot { path: base.absolute().display().to_string() });
+                self.lineage.last = Some(base);
+                Ok(Response::Done)
+            }
+            Err(error) => {
+                self.lineage.keep(dirty);
+                Err(Refusal::Snapshot(Box::new(error)))
+            }
+        };
+        if let Some(asker) = asker {
+            self.give(asker, answer);
+        }
+    }
+
+    /// Waits for the snapshot that is being written, unless a signal says not to.
+    pub(super) fn wait_for_snapshot(&mut self) {
+        while let Some(writing) = &self.writing {
+            match writing.written.recv_timeout(LOOK) {
+                Ok(result) => self.end_snapshot(result),
+                Err(mpsc::RecvTimeoutError::Disconnected) => self.writing = None,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if let Some(crate::signals::Signal::Terminate(_)) = self.signals.read() {
+                        self.writing = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Lineage {
+    /// A VM whose last snapshot is `last`, and that has not run since.
+    pub(super) fn on(last: BaseV1) -> Self {
+        Self { last: Some(last), unsaved: DirtyPages::default() }
+    }
+
+    /// A snapshot came to nothing: what it would have had belongs to the next one.
+    fn keep(&mut self, dirty: Option<DirtyPages>) {
+        if let Some(dirty) = dirty {
+            self.unsaved.add(&dirty);
+        }
+    }
+}

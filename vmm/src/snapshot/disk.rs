@@ -1,0 +1,48 @@
+//! How a drive was on the host when a snapshot was written, to tell later whether it still is.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+
+use serde::{Deserialize, Serialize};
+
+/// A drive's image on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskV1 {
+    /// Which drive.
+    pub drive_id: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// When its content last changed, in nanoseconds since 1970, UTC. 0 of a block device, whose node does not tell.
+    pub modified: i64,
+    /// The guest cannot write.
+    pub is_read_only: bool,
+    /// Number of the device that the image is on, for information.
+    pub device: u64,
+    /// Number of its inode, for information.
+    pub inode: u64,
+}
+
+impl DiskV1 {
+    /// The image with `metadata` and `size` bytes, of the drive `drive_id`.
+    pub fn of(drive_id: &str, metadata: &Metadata, size: u64, is_read_only: bool) -> Self {
+        let nanoseconds =
+            metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
+        Self {
+            drive_id: drive_id.to_owned(),
+            size,
+            modified: if metadata.is_file() { nanoseconds } else { 0 },
+            is_read_only,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// How the image `now`, perhaps under another path, is another than this one, as in "has 5 bytes instead of 6"; `None`
+    /// when nothing tells them apart.
+    pub fn difference(&self, now: &Self) -> Option<String> {
+        if self.size != now.size {
+            return Some(format!("has {} bytes instead of {}", now.size, self.size));
+        }
+        (self.modified != now.modified).then(|| "was written to since the snapshot".to_owned())
+    }
+}

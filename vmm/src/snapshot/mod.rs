@@ -1,0 +1,35 @@
+//! Snapshots as they are on the disk: the folder with the files `state`, `memory` and `manifest.json`.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `state` | [`seal`]: a header with magic, version and checksum; behind it a [`StateV1`] |
+//! | `memory` | guest memory from its lowest address up, without the MMIO gap; pages of zeroes are holes. Of a diff, only the pages that it has |
+//! | `manifest.json` | [`manifest`]: for people and scripts, with digests of both |
+//!
+//! A snapshot is written beside its place and renamed ([`Partial`]), so there is a whole one or none. A file that is read may
+//! come from anyone: it is bounded, checked, and refused with what is wrong ([`SnapshotError`]). What a section of the state
+//! holds is for those to check who know the device.
+
+mod beside;
+mod bounded;
+pub mod digest;
+mod disk;
+mod error;
+mod folder;
+pub mod manifest;
+pub mod memory_file;
+mod pages;
+mod partial;
+mod regular;
+pub mod seal;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use disk::DiskV1;
+pub use error::SnapshotError;
+pub use folder::{Chain, Folder, MAX_DEPTH, StateFile};
+pub use manifest::Manifest;
+pub use pages::{PAGE_SIZE, Pages};
+pub use partial::Partial;
+pub use state::{BaseV1, Id, MAX_RANGES, MemoryV1, RegionV1, SectionV1, StateError, StateV1};

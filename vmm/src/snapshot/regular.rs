@@ -1,0 +1,42 @@
+//! Opening the files of a snapshot for reading. What is there may be anything, such as a FIFO, which would be waited for.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use super::error::SnapshotError;
+use super::seal::MAX_STATE_SIZE;
+
+/// Opens the regular file `path`, or what it links to.
+pub(super) fn open(path: &Path) -> Result<File, SnapshotError> {
+    let failed = |source| SnapshotError::io("open", path, source);
+    let refused = || SnapshotError::broken(path, "is no regular file; a snapshot is made of such alone");
+    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path) {
+        // A socket.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(refused()),
+        opened => opened.map_err(failed)?,
+    };
+    if file.metadata().map_err(failed)?.is_file() { Ok(file) } else { Err(refused()) }
+}
+
+/// All of the regular file `path`, of at most [`MAX_STATE_SIZE`] bytes.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, SnapshotError> {
+    let file = open(path)?;
+    let failed = |source| SnapshotError::io("read", path, source);
+    let size = file.metadata().map_err(failed)?.len();
+    let mut bytes = Vec::with_capacity(size.min(MAX_STATE_SIZE) as usize + 1);
+    (&file).take(MAX_STATE_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_STATE_SIZE {
+        return Err(SnapshotError::broken(
+            path,
+            format!("longer than {MAX_STATE_SIZE} bytes, which no state is"),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Whether there is nothing at a path, by the error of opening it.
+pub(super) fn is_missing(error: &SnapshotError) -> bool {
+    matches!(error, SnapshotError::Io { source, .. } if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
+}

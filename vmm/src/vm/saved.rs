@@ -1,0 +1,166 @@
+//! What a snapshot keeps of a VM beside its memory, and making a VM from that.
+
+use std::sync::Arc;
+
+use devices::GuestMemory;
+use devices::legacy::boot_timer::Moment;
+use devices::mmds::MmdsStore;
+use devices::state::StateError as DeviceStateError;
+
+use super::state::MachineStateV1;
+use super::{Vm, VmError, register_memory};
+use crate::config::VmConfig;
+use crate::console::Output;
+use crate::device_set::DeviceSet;
+use crate::device_set::state::DevicesStateV1;
+use crate::kvm::{self, Elapsed, Host, KvmError};
+use crate::layout;
+use crate::memory::DirtyPages;
+use crate::snapshot::{SectionV1, StateError, StateV1};
+use crate::vcpu::{self, Buses, ExitCounters, GuestEvents, RestoreError, SaveError as VcpuSaveError};
+use crate::vcpu::{Vcpu, VcpuHandle, VcpuStateV1};
+
+/// Why a VM cannot be saved. It goes on all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// KVM refused something.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// A vCPU.
+    #[error(transparent)]
+    Vcpu(#[from] VcpuSaveError),
+    /// A device.
+    #[error(transparent)]
+    Devices(#[from] DeviceStateError),
+    /// What cannot be written.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// A VM without its memory and configuration.
+pub struct Saved {
+    machine: MachineStateV1,
+    vcpus: Vec<VcpuStateV1>,
+    devices: DevicesStateV1,
+}
+
+// Names and versions of the sections.
+const MACHINE: (&str, u16) = ("machine", 1);
+const VCPUS: (&str, u16) = ("vcpus", 1);
+const DEVICES: (&str, u16) = ("devices", 1);
+
+impl Saved {
+    /// The sections of a snapshot's state.
+    ///
+    /// # Errors
+    /// What cannot be encoded.
+    pub fn sections(&self) -> Result<Vec<SectionV1>, StateError> {
+        let Self { machine, vcpus, devices } = self;
+        Ok(vec![
+            SectionV1::of(MACHINE.0, MACHINE.1, machine)?,
+            SectionV1::of(VCPUS.0, VCPUS.1, vcpus)?,
+            SectionV1::of(DEVICES.0, DEVICES.1, devices)?,
+        ])
+    }
+
+    /// What is in the sections of `state`. Whether it can be is seen when a VM is made from it.
+    ///
+    /// # Errors
+    /// A section that is missing, from a later rvmm, or damaged.
+    pub fn read(state: &StateV1) -> Result<Self, StateError> {
+        Ok(Self {
+            machine: state.section(MACHINE.0, MACHINE.1)?,
+            vcpus: state.section(VCPUS.0, VCPUS.1)?,
+            devices: state.section(DEVICES.0, DEVICES.1)?,
+        })
+    }
+
+    /// Whether the VM has a boot timer, which its configuration does not tell.
+    pub fn has_boot_timer(&self) -> bool {
+        self.devices.boot_timer.is_some()
+    }
+
+    /// The vCPUs.
+    pub fn vcpus(&self) -> &[VcpuStateV1] {
+        &self.vcpus
+    }
+}
+
+impl Vm {
+    /// Reads the VM, which is [paused](Vm::pause), and has its devices finish what is in flight. It stays as it is.
+    ///
+    /// # Errors
+    /// [`SaveError`]; the guest can go on.
+    pub fn save(&self) -> Result<Saved, SaveError> {
+        let host = Host::open()?;
+        let vcpus = VcpuHandle::save(&self.running, &host)?;
+        let devices = self.devices.save()?;
+        Ok(Saved { machine: MachineStateV1::save(&self.fd)?, vcpus, devices })
+    }
+
+    /// Guest memory.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// The pages that were written since the last call, or since the VM was made. Its memory is tracked, no vCPU runs and
+    /// no device has anything in flight.
+    ///
+    /// # Errors
+    /// What KVM said.
+    pub(crate) fn take_dirty_pages(&self) -> Result<DirtyPages, KvmError> {
+        DirtyPages::take(&self.fd, &self.memory)
+    }
+
+    /// Makes the VM that `config` describes with what was `saved` of it and its `memory`. Its vCPUs go on where they were
+    /// when they are [started](Vm::start).
+    ///
+    /// # Errors
+    /// [`VmError`]; nothing is left behind.
+    pub fn restore(
+        config: &VmConfig,
+        console: &Output,
+        metadata: &Arc<MmdsStore>,
+        memory: GuestMemory,
+        saved: &Saved,
+        elapsed: Elapsed,
+    ) -> Result<Self, VmError> {
+        let Saved { machine, vcpus: states, devices: device_states } = saved;
+        if states.len() != config.machine_config.vcpu_count as usize {
+            let vcpus = config.machine_config.vcpu_count as usize;
+            return Err(RestoreError::Count { saved: states.len(), vcpus }.into());
+        }
+        let fd = Arc::new(Host::open()?.create_vm()?);
+        register_memory(&fd, &memory, config.machine_config.track_dirty_pages)?;
+        fd.set_tss_address(layout::KVM_TSS_ADDRESS as usize).map_err(kvm::failed("KVM_SET_TSS_ADDR"))?;
+        fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
+        let mut buses = Buses::default();
+        let mut devices = DeviceSet::create(config, &fd, &memory, console, metadata, &mut buses)?;
+        if config.boot_timer {
+            devices.add_boot_timer(&mut buses, Moment::now())?;
+        }
+        let events =
+            GuestEvents::new().map_err(|source| VmError::Host { what: "make an eventfd", source })?;
+        let (events, buses, counters) =
+            (Arc::new(events), Arc::new(buses), Arc::new(ExitCounters::default()));
+        devices.metrics.add("vcpu", counters.clone());
+        let mut ready = Vec::with_capacity(states.len());
+        for (id, state) in (0..).zip(states) {
+            ready.push(Vcpu {
+                id,
+                fd: fd.create_vcpu(u64::from(id)).map_err(kvm::failed("KVM_CREATE_VCPU"))?,
+                cpuid: state.cpuid()?,
+                buses: Arc::clone(&buses),
+                events: Arc::clone(&events),
+                counters: Arc::clone(&counters),
+                filter: None,
+            });
+        }
+        let fds: Vec<_> = ready.iter().map(|vcpu| &vcpu.fd).collect();
+        vcpu::restore(&fd, &fds, states, elapsed)?;
+        devices.restore(device_states).map_err(VmError::DeviceState)?;
+        machine.restore(&fd, elapsed)?;
+        devices.kick();
+        Ok(Self { running: Vec::new(), ready, devices, events, counters, memory, fd })
+    }
+}
