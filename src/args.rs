@@ -13,6 +13,7 @@ mod fields;
 mod log;
 mod metadata;
 mod net;
+mod serve_memory;
 mod size;
 mod timing;
 mod transport;
@@ -32,6 +33,7 @@ pub(crate) use disk::{Cache, DiskArg, Engine};
 pub(crate) use log::LogArgs;
 pub(crate) use metadata::MetadataArgs;
 pub(crate) use net::NetArg;
+pub(crate) use serve_memory::ServeMemoryArgs;
 pub(crate) use timing::TimingArgs;
 pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
@@ -115,6 +117,9 @@ pub(crate) enum Verb {
     Events(VmArgs),
     /// Remove what VMs left behind that were killed or failed.
     Rm(RmArgs),
+    /// Serve the memory of a snapshot to VMs, page by page (userfaultfd).
+    #[command(after_help = "Example:\n  rvmm serve-memory snapshot --socket memory.sock")]
+    ServeMemory(ServeMemoryArgs),
     /// Show what this host can do, what it lacks, and how to mend that.
     Doctor(DoctorArgs),
     /// Print a script that completes rvmm's options in a shell.

@@ -73,6 +73,7 @@ fn dispatch(invocation: &Invocation) -> commands::Outcome {
         Invocation::Verb(Verb::Config(args)) => commands::config::run(args),
         Invocation::Verb(Verb::Events(args)) => commands::events::run(args),
         Invocation::Verb(Verb::Rm(args)) => commands::rm::run(args),
+        Invocation::Verb(Verb::ServeMemory(args)) => commands::serve_memory::run(args),
         Invocation::Verb(Verb::Doctor(args)) => commands::doctor::run(args),
         Invocation::Verb(Verb::Completions(args)) => commands::completions::run(args),
         Invocation::Verb(Verb::Man) => commands::man::run(),

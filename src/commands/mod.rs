@@ -16,6 +16,7 @@ pub(crate) mod pause;
 pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod serve_memory;
 pub(crate) mod stop;
 
 use std::error::Error;

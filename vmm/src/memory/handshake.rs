@@ -176,7 +176,7 @@ mod tests {
             assert!(parse(&text[..cut], MIB).unwrap().is_none());
         }
         assert!(parse(&text, MIB).unwrap().is_some());
-        assert!(parse(&[b' '; MAX_MESSAGE], MIB).is_err(), "and not for ever");
+        assert!(parse(&vec![b' '; MAX_MESSAGE], MIB).is_err(), "and not for ever");
     }
 
     #[test]

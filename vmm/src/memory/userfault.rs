@@ -44,7 +44,7 @@ const LINK: &str = "anon_inode:[userfaultfd]";
 
 #[repr(C)]
 struct Api {
-    api: u64,
+    number: u64,
     features: u64,
     ioctls: u64,
 }
@@ -63,7 +63,7 @@ struct Copy {
     src: u64,
     len: u64,
     mode: u64,
-    copy: i64,
+    done: i64,
 }
 
 #[repr(C)]
@@ -71,7 +71,7 @@ struct ZeroPage {
     start: u64,
     len: u64,
     mode: u64,
-    zeropage: i64,
+    done: i64,
 }
 
 /// What happened to memory that is served.
@@ -102,7 +102,7 @@ impl Userfault {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => by_device(flags).map_err(|_| error),
             other => other,
         }?;
-        let mut api = Api { api: UFFD_API, features: UFFD_FEATURE_EVENT_REMOVE, ioctls: 0 };
+        let mut api = Api { number: UFFD_API, features: UFFD_FEATURE_EVENT_REMOVE, ioctls: 0 };
         // SAFETY: UFFDIO_API reads and writes a `struct uffdio_api`, which this is.
         unsafe { ioctl(&uffd, UFFDIO_API, &raw mut api) }?;
         Ok(Self(uffd))
@@ -115,8 +115,7 @@ impl Userfault {
     pub(crate) fn received(file: File) -> io::Result<Self> {
         let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         if link.as_os_str() != LINK {
-            let message = format!("{} is no userfaultfd", link.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is no userfaultfd"));
         }
         let uffd = Self(file.into());
         uffd.unblock()?;
@@ -151,11 +150,11 @@ impl Userfault {
     /// what else the host said.
     pub(crate) fn copy(&self, to: u64, bytes: &[u8]) -> io::Result<u64> {
         let len = bytes.len() as u64;
-        let mut copy = Copy { dst: to, src: bytes.as_ptr() as u64, len, mode: 0, copy: 0 };
+        let mut copy = Copy { dst: to, src: bytes.as_ptr() as u64, len, mode: 0, done: 0 };
         // SAFETY: UFFDIO_COPY reads and writes a `struct uffdio_copy`, which this is. It reads `bytes`, and adds pages to
         // memory that was registered, where there were none.
         let result = unsafe { ioctl(&self.0, UFFDIO_COPY, &raw mut copy) };
-        filled(result, len, copy.copy)
+        filled(result, len, copy.done)
     }
 
     /// Puts zeroes to `len` bytes from `to` on, as [`copy`](Self::copy) does. Not for pages of hugetlbfs.
@@ -163,11 +162,11 @@ impl Userfault {
     /// # Errors
     /// As [`copy`](Self::copy).
     pub(crate) fn zero(&self, to: u64, len: u64) -> io::Result<u64> {
-        let mut zero = ZeroPage { start: to, len, mode: 0, zeropage: 0 };
+        let mut zero = ZeroPage { start: to, len, mode: 0, done: 0 };
         // SAFETY: UFFDIO_ZEROPAGE reads and writes a `struct uffdio_zeropage`, which this is. It adds pages to memory that
         // was registered, where there were none.
         let result = unsafe { ioctl(&self.0, UFFDIO_ZEROPAGE, &raw mut zero) };
-        filled(result, len, zero.zeropage)
+        filled(result, len, zero.done)
     }
 
     /// Has those who wait for a page in the `len` bytes from `start` on look again.
@@ -353,7 +352,7 @@ mod tests {
     #[test]
     fn another_descriptor_is_none() {
         let error = Userfault::received(File::open("/dev/null").unwrap()).unwrap_err().to_string();
-        assert_eq!(error, "/dev/null is no userfaultfd");
+        assert_eq!(error, "the descriptor is no userfaultfd");
     }
 
     #[test]

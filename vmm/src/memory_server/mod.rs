@@ -8,7 +8,7 @@
 //! [`memory::serve_by`]: crate::memory::serve_by
 
 mod arriving;
-mod pages;
+mod image;
 mod report;
 mod served;
 mod working_set;
@@ -29,7 +29,7 @@ use self::arriving::Arriving;
 use self::served::{Plan, Served};
 use crate::signals::{Signal, Signals};
 
-pub use pages::Pages;
+pub use image::Image;
 pub use report::Report;
 pub use working_set::FILE as WORKING_SET;
 
@@ -133,17 +133,17 @@ struct Server {
     next: u64,
 }
 
-/// Serves `pages` until a signal ends it, or the last VM does if that is what `options` say. `ended` is told of each VM.
+/// Serves `image` until a signal ends it, or the last VM does if that is what `options` say. `ended` is told of each VM.
 ///
 /// # Errors
 /// [`ServeError`]; what goes wrong with one VM is in its [`Report`].
-pub fn serve(pages: Pages, options: &Options, mut ended: impl FnMut(&Report)) -> Result<(), ServeError> {
+pub fn serve(image: Image, options: &Options, mut ended: impl FnMut(&Report)) -> Result<(), ServeError> {
     let (working_set, record) = match &options.working_set {
         WorkingSet::None => (Vec::new(), None),
         WorkingSet::Record(path) => (Vec::new(), Some(path.clone())),
-        WorkingSet::Send(path) => (read_working_set(path, pages.len())?, None),
+        WorkingSet::Send(path) => (read_working_set(path, image.len())?, None),
     };
-    let plan = Plan { pages: Rc::new(pages), working_set: working_set.into() };
+    let plan = Plan { image: Rc::new(image), working_set: working_set.into() };
     let mut server = Server::new(&options.socket, plan, record)?;
     server.run(options.once, &mut ended)
 }
@@ -293,7 +293,7 @@ impl Server {
     fn process(&mut self, id: u64, on_connection: bool, events: EventSet, ended: &mut dyn FnMut(&Report)) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let over = match &mut client.phase {
-            Phase::Arriving(arriving) => match arriving.receive(&client.connection, self.plan.pages.len()) {
+            Phase::Arriving(arriving) => match arriving.receive(&client.connection, self.plan.image.len()) {
                 Ok(None) => Ok(false),
                 Ok(Some((uffd, parts))) => {
                     let record = self.record.is_some() && id == FIRST;
@@ -362,3 +362,6 @@ impl Server {
         ended(&report);
     }
 }
+
+#[cfg(test)]
+mod tests;

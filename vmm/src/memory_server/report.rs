@@ -30,8 +30,8 @@ pub struct Report {
     pub seconds: f64,
     /// Faults that were answered.
     pub faults: u64,
-    /// Microseconds that an answer took on average, from reading the fault to waking who waits.
-    pub us_per_fault: f64,
+    /// Microseconds that answering them took in all, each from being read to waking who waits.
+    pub busy_us: u64,
     /// Bytes that were asked for.
     pub asked_bytes: u64,
     /// Bytes that were sent ahead.
@@ -58,7 +58,7 @@ impl Report {
     pub(super) fn count(&mut self, counts: &Counts) {
         let Counts { faults, asked, ahead, zeroes, removed, busy } = *counts;
         self.faults = faults;
-        self.us_per_fault = if faults == 0 { 0.0 } else { busy.as_secs_f64() * 1e6 / faults as f64 };
+        self.busy_us = busy.as_micros() as u64;
         self.asked_bytes = asked;
         self.ahead_bytes = ahead;
         self.zero_bytes = zeroes;

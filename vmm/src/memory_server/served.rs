@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::pages::{PAGE, Pages, Run};
+use super::image::{Image, PAGE, Run};
 use super::report::Counts;
 use super::working_set::MAX_RANGES;
 use crate::memory::handshake::Part;
@@ -51,7 +51,7 @@ enum Given {
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     /// The snapshot.
-    pub(super) pages: Rc<Pages>,
+    pub(super) image: Rc<Image>,
     /// What is sent before it is asked for: ranges in whole pages that lie in the snapshot.
     pub(super) working_set: Rc<[Range<u64>]>,
 }
@@ -77,7 +77,7 @@ pub(super) struct Served {
 
 impl Served {
     pub(super) fn new(uffd: Userfault, parts: Vec<Part>, plan: Plan, record: bool) -> Self {
-        let count = plan.pages.len() / PAGE;
+        let count = plan.image.len() / PAGE;
         Self {
             uffd,
             parts,
@@ -222,7 +222,7 @@ impl Served {
     fn window(&self, offset: u64) -> io::Result<(Range<u64>, Content)> {
         let (part, _) = self.place(offset)?;
         let state = self.state_of(offset);
-        let run = self.plan.pages.run(offset);
+        let run = self.plan.image.run(offset);
         let content = match (state, &run) {
             (Page::Removed, _) => Content::Zeroes,
             // Larger pages can have both; reading them tells.
@@ -258,7 +258,7 @@ impl Served {
             self.buffer.resize(len, 0);
             match content {
                 Content::Zeroes => self.buffer.fill(0),
-                Content::Snapshot => drop(self.plan.pages.read(window.start, &mut self.buffer)?),
+                Content::Snapshot => drop(self.plan.image.read(window.start, &mut self.buffer)?),
             }
         }
         let (mut at, mut given) = (0, 0);

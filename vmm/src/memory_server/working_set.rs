@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use super::pages::PAGE;
+use super::image::PAGE;
 use crate::text_file;
 
 /// Name of the file, in the folder of a snapshot.
@@ -51,10 +51,10 @@ fn range(line: &str, len: u64) -> Option<Range<u64>> {
 /// # Errors
 /// What the host said.
 pub(super) fn write(path: &Path, ranges: &[Range<u64>]) -> io::Result<()> {
-    let text: String =
-        ranges.iter().map(|range| format!("{:x} {:x}\n", range.start, range.end - range.start)).collect();
+    let line = |range: &Range<u64>| format!("{:x} {:x}\n", range.start, range.end - range.start);
+    let text: Vec<String> = ranges.iter().map(line).collect();
     let beside = path.with_extension(format!("{}.new", std::process::id()));
-    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
+    let written = fs::write(&beside, text.concat()).and_then(|()| fs::rename(&beside, path));
     written.inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 

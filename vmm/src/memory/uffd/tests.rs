@@ -109,13 +109,13 @@ fn when_the_other_process_ends_the_vm_is_told_and_then_ended() {
     }
     let (_folder, path) = folder();
     let listener = UnixListener::bind(&path).unwrap();
-    let thread = thread::spawn(move || drop(accept(&listener)));
+    let thread = thread::spawn(move || accept(&listener));
     let give_up = |message: &str| {
         assert_eq!(message, LOST);
         GIVEN_UP.store(true, Ordering::Release);
     };
     let (_memory, pager) = serve_by(4, &path, HugePages::None, false, give_up).unwrap();
-    thread.join().unwrap();
+    drop(thread.join().unwrap());
     let start = Instant::now();
     while pager.lost.read().is_err() {
         assert!(start.elapsed() < PATIENCE);

@@ -13,7 +13,7 @@ pub(super) const PAGE: u64 = 4096;
 
 /// The memory of a snapshot. Offsets are those of its memory file: from the lowest address up, without the MMIO gap.
 #[derive(Debug)]
-pub struct Pages {
+pub struct Image {
     len: u64,
     files: Vec<Arc<File>>,
     /// What is not a hole: in ascending order, without overlaps, in whole pages.
@@ -37,7 +37,7 @@ pub(super) enum Run {
     Hole(Range<u64>),
 }
 
-impl Pages {
+impl Image {
     /// The first `len` bytes of memory in the files of `source`.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Pages {
         let mut files = vec![source.base];
         for Overlay { file, pages } in source.overlays {
             pieces = over(pieces, pages.into_iter().map(whole), files.len());
-            files.push(Arc::new(file));
+            files.push(file);
         }
         Ok(Self { len, files, pieces })
     }
@@ -133,7 +133,7 @@ fn over(lower: Vec<Piece>, upper: impl IntoIterator<Item = Range<u64>>, file: us
         }
         match merged.last_mut() {
             Some(before) if before.file == file && before.range.end == range.start => {
-                before.range.end = range.end
+                before.range.end = range.end;
             }
             _ => merged.push(Piece { range, file }),
         }
@@ -164,15 +164,15 @@ mod tests {
     }
 
     /// A full snapshot with pages 16 to 31, a diff with 20 and 21, another with 21, 30 to 33 and 40.
-    fn chain() -> Pages {
+    fn chain() -> Image {
         let overlays = vec![
-            Overlay { file: file(&[(20..22, 2)]), pages: vec![pages(20..22)] },
+            Overlay { file: file(&[(20..22, 2)]).into(), pages: vec![pages(20..22)] },
             Overlay {
-                file: file(&[(21..22, 3), (30..34, 4), (40..41, 5)]),
+                file: file(&[(21..22, 3), (30..34, 4), (40..41, 5)]).into(),
                 pages: vec![pages(21..22), pages(30..34), pages(40..41)],
             },
         ];
-        Pages::new(Source { base: Arc::new(file(&[(16..32, 1)])), overlays }, LEN).unwrap()
+        Image::new(Source { base: Arc::new(file(&[(16..32, 1)])), overlays }, LEN).unwrap()
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn ranges_out_of_order_make_no_overlap() {
         let lower = over(Vec::new(), [pages(0..64)], 0);
-        let pieces = over(lower, [pages(8..4), pages(10..20), pages(12..22), pages(1..2), pages(60..80)], 1);
+        let pieces = over(lower, [pages(8..8), pages(10..20), pages(12..22), pages(1..2), pages(60..80)], 1);
         let ends: Vec<_> = pieces.iter().flat_map(|piece| [piece.range.start, piece.range.end]).collect();
         assert!(ends.is_sorted(), "{pieces:?}");
         assert_eq!(pieces.iter().filter(|piece| piece.file == 1).count(), 2, "{pieces:?}");
@@ -219,12 +219,12 @@ mod tests {
     #[test]
     fn a_file_that_is_too_short_is_refused_and_one_that_becomes_so_is_noticed() {
         let base = Arc::new(file(&[(0..64, 1)]));
-        let pages = Pages::new(Source { base: base.clone(), overlays: Vec::new() }, LEN).unwrap();
+        let pages = Image::new(Source { base: base.clone(), overlays: Vec::new() }, LEN).unwrap();
         base.set_len(LEN / 2).unwrap();
         let mut page = [0; PAGE as usize];
         assert!(pages.read(0, &mut page).unwrap());
         pages.read(LEN / 2, &mut page).unwrap_err();
-        let error = Pages::new(Source { base, overlays: Vec::new() }, LEN).unwrap_err();
+        let error = Image::new(Source { base, overlays: Vec::new() }, LEN).unwrap_err();
         assert_eq!(error.to_string(), "its memory file has 131072 bytes instead of 262144");
     }
 }
