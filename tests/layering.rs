@@ -12,7 +12,7 @@ const CRATES: [&str; 4] = ["rvmm-devices", "rvmm-vmm", "rvmm-api", "rvmm"];
 /// The modules of `vmm`, lowest layer first: each may use those of its own layer and of the layers before it.
 const VMM_LAYERS: [&[&str]; 7] = [
     &["append", "json", "layout", "metrics", "signals", "runtime_dir", "seccomp", "text_file", "timestamp"],
-    &["kvm", "memory", "cpu", "boot", "acpi"],
+    &["kvm", "memory", "cpu", "boot", "acpi", "vmgenid"],
     &["config"],
     &["console", "memory_server", "snapshot"],
     &["vcpu", "pci_bus", "device_set"],

@@ -25,6 +25,7 @@ mod net;
 mod pci;
 mod rest;
 mod tools;
+mod vmgenid;
 mod vsock;
 
 use std::path::PathBuf;

@@ -22,7 +22,11 @@ pub const LOW_RAM_END: u64 = 0x9_fc00;
 /// ACPI tables, the RSDP first; within the area that ACPI 6.5, 5.2.5.1 names for it.
 pub const ACPI_START: u64 = 0xe_0000;
 /// End of the room for ACPI tables.
-pub const ACPI_END: u64 = 0x10_0000;
+pub const ACPI_END: u64 = VMGENID_START;
+/// The page of the VM generation ID: 16 bytes, and nothing else.
+pub const VMGENID_START: u64 = 0xf_f000;
+/// End of the page of the VM generation ID.
+pub const VMGENID_END: u64 = 0x10_0000;
 /// First byte above 1 MiB: kernels are loaded from here on.
 pub const HIMEM_START: u64 = 0x10_0000;
 
@@ -68,6 +72,8 @@ pub const SERIAL_PORT: u16 = 0x3f8;
 pub const SERIAL_PORT_SIZE: u16 = 8;
 /// Interrupt of the serial port.
 pub const SERIAL_GSI: u32 = 4;
+/// Interrupt that says that the VM generation ID is another: of the second serial port, which there is not.
+pub const VMGENID_GSI: u32 = 3;
 /// First port of the i8042 keyboard controller (data); its command port is at + 4.
 pub const I8042_PORT: u16 = 0x60;
 /// Ports from the data port to the command port.
@@ -92,5 +98,5 @@ const _: () = {
     assert!(BOOT_STACK_POINTER < PAGE_TABLES_START);
     // PML4, PDPT and a page directory for each GiB below the gap.
     assert!(PAGE_TABLES_START + (2 + MMIO_GAP_START.div_ceil(1 << 30)) * PAGE_SIZE <= LOW_RAM_END);
-    assert!(LOW_RAM_END <= ACPI_START && ACPI_END <= HIMEM_START);
+    assert!(LOW_RAM_END <= ACPI_START && ACPI_END < VMGENID_END && VMGENID_END <= HIMEM_START);
 };

@@ -26,6 +26,7 @@ pub mod text_file;
 pub mod timestamp;
 pub mod vcpu;
 pub mod vm;
+pub mod vmgenid;
 
 pub use vm::{Vm, VmError};
 

@@ -126,7 +126,8 @@ pub type SharedDevice = Arc<Mutex<dyn VirtioDevice>>;
 ///
 /// To be saved, while no vCPU runs: `drain`, `queue_positions` (both of an active device only) and `save`; after that the
 /// device goes on. To be restored: `restore` before anything else, then `activate` if it was active, with queues that are
-/// as far as `queue_positions` said. The driver is interrupted and each queue kicked after that.
+/// as far as `queue_positions` said. The driver is interrupted and each queue kicked after that, not before: an interrupt that
+/// is raised while a device is restored is lost.
 pub trait VirtioDevice: Send {
     /// Device type number (virtio 1.3, section 5).
     fn device_type(&self) -> u32;

@@ -7,7 +7,7 @@ use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, AmlSink};
 
 use super::tables::{OEM_ID, OEM_REVISION, OEM_TABLE_ID};
-use super::{AcpiError, Machine, VirtioMmio, pci};
+use super::{AcpiError, Machine, VirtioMmio, pci, vmgenid};
 use crate::layout;
 
 /// `SLP_TYP` of the soft-off state S5, as the power device knows it.
@@ -18,7 +18,7 @@ const HEADER_SIZE: u32 = 36;
 /// The whole table.
 pub(super) fn build(machine: &Machine) -> Result<Sdt, AcpiError> {
     let mut body = Vec::with_capacity(1024);
-    let mut devices: Vec<Box<dyn Aml>> = Vec::with_capacity(machine.virtio_mmio.len().saturating_add(5));
+    let mut devices: Vec<Box<dyn Aml>> = Vec::with_capacity(machine.virtio_mmio.len().saturating_add(7));
     if machine.serial {
         devices.push(Box::new(Serial));
     }
@@ -26,6 +26,8 @@ pub(super) fn build(machine: &Machine) -> Result<Sdt, AcpiError> {
         devices.push(Box::new(Keyboard));
     }
     devices.push(Box::new(PanicNotifier));
+    devices.push(Box::new(vmgenid::Counter));
+    devices.push(Box::new(vmgenid::EventDevice));
     if machine.pci {
         devices.push(Box::new(pci::HostBridge));
         devices.push(Box::new(pci::Reservation));
@@ -43,7 +45,7 @@ pub(super) fn build(machine: &Machine) -> Result<Sdt, AcpiError> {
 }
 
 /// An interrupt that only this device uses: edge-triggered, active high.
-fn interrupt(gsi: u32) -> Interrupt {
+pub(super) fn interrupt(gsi: u32) -> Interrupt {
     Interrupt::new(true, true, false, false, gsi)
 }
 

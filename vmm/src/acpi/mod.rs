@@ -7,6 +7,7 @@
 mod dsdt;
 mod pci;
 mod tables;
+mod vmgenid;
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,8 @@ use crate::layout;
 pub enum RangeKind {
     /// `AddressRangeMemory`: RAM.
     Ram = 1,
+    /// `AddressRangeReserved`: not to be used for anything else.
+    Reserved = 2,
     /// `AddressRangeACPI`: holds ACPI tables; RAM once the guest has read them.
     Acpi = 3,
 }
@@ -42,15 +44,16 @@ pub struct MemoryMap {
 
 impl MemoryMap {
     /// Derives the map from the regions of `memory`: all of it is RAM but for the hole from [`layout::LOW_RAM_END`] to
-    /// [`layout::HIMEM_START`], in which only the ACPI tables are named.
+    /// [`layout::HIMEM_START`], in which only the ACPI tables and the VM generation ID are named.
     pub fn new(memory: &GuestMemory) -> Self {
-        let mut ranges: Vec<MemoryRange> = Vec::with_capacity(4);
+        let mut ranges: Vec<MemoryRange> = Vec::with_capacity(5);
         for region in memory.iter() {
             let start = region.start_addr().raw_value();
             let end = start.saturating_add(region.len());
             let kinds = [
                 (0, layout::LOW_RAM_END, RangeKind::Ram),
                 (layout::ACPI_START, layout::ACPI_END, RangeKind::Acpi),
+                (layout::VMGENID_START, layout::VMGENID_END, RangeKind::Reserved),
                 (layout::HIMEM_START, u64::MAX, RangeKind::Ram),
             ];
             for (from, to, kind) in kinds {

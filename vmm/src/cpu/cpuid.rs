@@ -145,9 +145,15 @@ pub fn guest_cpuid(
 
 /// Whether leaf 0 names AMD or Hygon, whose CPUs share their extended leaves.
 fn is_amd(leaf: &kvm_cpuid_entry2) -> bool {
-    let vendor = [leaf.ebx.to_le_bytes(), leaf.edx.to_le_bytes(), leaf.ecx.to_le_bytes()];
-    let vendor = vendor.as_flattened();
-    vendor == b"AuthenticAMD" || vendor == b"HygonGenuine"
+    let vendor = vendor(leaf);
+    vendor == *b"AuthenticAMD" || vendor == *b"HygonGenuine"
+}
+
+/// The maker's name in leaf 0.
+pub(super) fn vendor(leaf: &kvm_cpuid_entry2) -> [u8; 12] {
+    let name = u128::from(leaf.ebx) | u128::from(leaf.edx) << 32 | u128::from(leaf.ecx) << 64;
+    let [name @ .., _, _, _, _] = name.to_le_bytes();
+    name
 }
 
 /// `value` with the bits of `mask` (contiguous) replaced by `field`, as far as it fits.

@@ -3,6 +3,7 @@
 //! The local APIC needs nothing: KVM resets it with LINT0 open on the boot vCPU, Linux sets LINT1 itself, and a
 //! hardware-reduced ACPI machine has no 8259 to be heard through LINT0. Two calls to KVM for every vCPU are saved.
 
+mod compatibility;
 mod cpuid;
 mod msrs;
 pub mod template;
@@ -10,5 +11,6 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 
+pub use self::compatibility::{CpuMismatch, check_compatible};
 pub use self::cpuid::{CpuError, Topology, TscDeadline, guest_cpuid};
 pub use self::msrs::boot_msrs;

@@ -1,5 +1,8 @@
 //! Saving and restoring all devices of a VM.
 
+#[cfg(test)]
+mod tests;
+
 use devices::legacy::acpi_power::AcpiPowerStateV1;
 use devices::legacy::boot_timer::BootTimerStateV1;
 use devices::legacy::i8042::I8042StateV1;

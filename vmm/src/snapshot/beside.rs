@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "openat(2) and unlinkat(2) have no safe wrapper")]
 
 use std::ffi::{CStr, OsString};
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -58,6 +58,18 @@ pub(super) fn is_still(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Whether a file or folder is of this user, and nobody else can use it.
+pub(super) fn is_private(metadata: &Metadata) -> bool {
+    let for_others = metadata.mode() & 0o077;
+    metadata.uid() == effective_user() && for_others == 0
+}
+
+/// What is at a hidden name and is not private.
+pub(super) fn in_the_way(hidden: &Path) -> SnapshotError {
+    let why = "is in the way, and others can use it; remove it";
+    SnapshotError::Place { path: hidden.to_owned(), why }
+}
+
 /// Makes what was renamed in the folder of `target` last.
 pub(super) fn sync_parent(target: &Path) -> Result<(), SnapshotError> {
     let parent = target.parent().unwrap_or(Path::new("/"));
@@ -90,11 +102,11 @@ impl PrivateFolder {
         };
         let metadata =
             descriptor.metadata().map_err(|error| SnapshotError::io("open the folder", path, error))?;
-        if metadata.uid() != effective_user() || metadata.mode() & 0o077 != 0 {
-            let why = "is in the way, and others can use it; remove it";
-            return Err(SnapshotError::Place { path: path.to_owned(), why });
+        if is_private(&metadata) {
+            Ok(Some(Self { path: path.to_owned(), descriptor }))
+        } else {
+            Err(in_the_way(path))
         }
-        Ok(Some(Self { path: path.to_owned(), descriptor }))
     }
 
     /// The folder itself.

@@ -71,30 +71,26 @@ pub fn of_memory(file: &File, len: u64) -> io::Result<Contents> {
     let mut pages = Pagewise::default();
     let extents = Pages::of(data_extents(file, len));
     for extent in extents.ranges() {
-        each_part(file, &(extent.start..extent.end.min(len)), |offset, bytes| {
-            pages.add(offset, bytes);
-            Ok(())
-        })?;
+        for part in parts(&(extent.start..extent.end.min(len))) {
+            pages.add(part.start, &read(file, &part)?);
+        }
     }
     Ok(pages.finish())
 }
 
-/// Reads `range` of `file` part by part, and has `take` take each with its offset.
-pub(super) fn each_part(
-    file: &File,
-    range: &Range<u64>,
-    mut take: impl FnMut(u64, &[u8]) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut buffer = vec![0; AT_ONCE.min(range.end.saturating_sub(range.start)) as usize];
-    let mut offset = range.start;
-    while offset < range.end {
-        let len = AT_ONCE.min(range.end - offset);
-        let part = buffer.get_mut(..len as usize).unwrap_or_default();
-        file.read_exact_at(part, offset)?;
-        take(offset, part)?;
-        offset += len;
-    }
-    Ok(())
+/// `range` in parts that are read at once.
+pub(super) fn parts(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let end = range.end;
+    (range.start..end)
+        .step_by(AT_ONCE as usize)
+        .map(move |start| start..end.min(start.saturating_add(AT_ONCE)))
+}
+
+/// The bytes at `part` of `file`.
+pub(super) fn read(file: &File, part: &Range<u64>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; part.end.saturating_sub(part.start) as usize];
+    file.read_exact_at(&mut bytes, part.start)?;
+    Ok(bytes)
 }
 
 /// The digest of `bytes`.

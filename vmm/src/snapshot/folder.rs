@@ -87,6 +87,11 @@ impl Folder {
         Ok(Self { path, state, config, seal, memory: Arc::new(memory), memory_path })
     }
 
+    /// Whether it is a folder, and not two files.
+    pub fn in_folder(&self) -> bool {
+        self.memory_path == self.path.join("memory")
+    }
+
     /// What a diff on top of this snapshot says of it.
     ///
     /// # Errors
@@ -98,13 +103,12 @@ impl Folder {
                 std::path::absolute(path).map_err(|error| SnapshotError::io("find", path, error))?;
             Ok::<_, SnapshotError>(absolute.as_os_str().as_bytes().to_vec())
         };
-        let in_folder = self.memory_path == self.path.join("memory");
         Ok(BaseV1 {
             id: self.state.id,
             seal: self.seal,
             path: self.path.as_os_str().as_bytes().to_vec(),
             absolute: absolute(&self.path)?,
-            memory: if in_folder { Vec::new() } else { absolute(&self.memory_path)? },
+            memory: if self.in_folder() { Vec::new() } else { absolute(&self.memory_path)? },
         })
     }
 

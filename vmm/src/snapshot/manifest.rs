@@ -3,13 +3,17 @@
 //! Restoring does not read it. `rvmm snapshot verify` takes the digests from it. Paths that are not UTF-8 have a replacement
 //! character where they are not.
 
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::digest::hex;
+use super::error::SnapshotError;
+use super::regular;
 use super::state::StateV1;
 use crate::config::VmConfig;
+use crate::json;
 use crate::timestamp::Timestamp;
 
 /// The processor that a snapshot was made on.
@@ -108,10 +112,20 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// The manifest in the folder `dir`.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] when it cannot be read, or is not JSON of this form.
+    pub fn read(dir: &Path) -> Result<Self, SnapshotError> {
+        let path = dir.join("manifest.json");
+        let text = regular::read(&path)?;
+        json::read(&text).map_err(|error| SnapshotError::broken(&path, error.to_string()))
+    }
+
     /// What `state` and its configuration say. The digests are not in it yet.
     pub(super) fn of(state: &StateV1, config: &VmConfig, cpu: Cpu) -> Self {
         let source = config.boot_source.as_ref();
-        let path = |path: &std::path::Path| path.display().to_string();
+        let path = |path: &Path| path.display().to_string();
         Self {
             format: super::seal::FORMAT_VERSION,
             id: hex(&state.id),

@@ -5,11 +5,14 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
 
 use devices::GuestMemory;
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
+use super::digest;
 use super::pages::{PAGE_SIZE, Pages};
+use crate::memory::data_extents;
 
 /// Most bytes that one call writes: Linux writes no more than 2 GiB.
 const MAX_WRITE: usize = 1 << 30;
@@ -107,6 +110,40 @@ unsafe fn write_run(file: &File, mut address: *const u8, mut len: usize, mut off
                 if error.kind() != io::ErrorKind::Interrupted {
                     return Err(error);
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Which side of a copy failed.
+#[derive(Debug)]
+pub(super) enum CopyError {
+    /// The file that is read.
+    Read(io::Error),
+    /// The file that is written.
+    Write(io::Error),
+}
+
+/// Copies those of `pages` that are not all zeroes from the memory file `from` to `to`, which has none of them yet.
+pub(super) fn copy(to: &File, from: &File, pages: &Pages) -> Result<(), CopyError> {
+    let len = from.metadata().map_err(CopyError::Read)?.len();
+    let data = Pages::of(data_extents(from, len));
+    for range in pages.intersection(&data).ranges() {
+        for part in digest::parts(range) {
+            let bytes = digest::read(from, &part).map_err(CopyError::Read)?;
+            let mut offset = part.start;
+            // Neighbours that are both zeroes, or both not, are one run.
+            let pages: Vec<_> =
+                bytes.chunks(PAGE_SIZE as usize).map(|page| (page, digest::is_zero(page))).collect();
+            for run in pages.chunk_by(|(_, one), (_, other)| one == other) {
+                let start = (offset - part.start) as usize;
+                let run_len: usize = run.iter().map(|(page, _)| page.len()).sum();
+                let is_zero = run.iter().all(|(_, is_zero)| *is_zero);
+                if let Some(run) = bytes.get(start..start + run_len).filter(|_| !is_zero) {
+                    to.write_all_at(run, offset).map_err(CopyError::Write)?;
+                }
+                offset += run_len as u64;
             }
         }
     }

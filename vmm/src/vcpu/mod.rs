@@ -25,7 +25,7 @@ use vmm_sys_util::signal::{Killable, register_signal_handler};
 pub use diagnosis::Diagnosis;
 pub use exits::{ExitCounters, ExitCounts};
 pub use msrs::MsrV1;
-pub use restore::{RestoreError, restore};
+pub use restore::{RestoreError, restore, validate};
 pub use save::SaveError;
 pub use state::VcpuStateV1;
 pub use tsc::TscStateV1;
@@ -284,7 +284,8 @@ impl Vcpu {
             return true;
         }
         let mut state = lock(&shared.state);
-        if state.wanted == Wanted::Pause && *exit == Exit::Answered {
+        let pauses = state.wanted == Wanted::Pause;
+        if pauses && *exit == Exit::Answered {
             drop(state);
             let Some(now) = self.complete_exit() else { return false };
             *exit = now;
@@ -305,7 +306,13 @@ impl Vcpu {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.parked = false;
-        state.wanted == Wanted::Run
+        let goes_on = state.wanted == Wanted::Run;
+        drop(state);
+        if pauses && goes_on {
+            // A guest that reads kvm-clock is told that it was stopped, so that its watchdogs do not bark. Others cannot be.
+            let _ = self.fd.kvmclock_ctrl();
+        }
+        goes_on
     }
 }
 

@@ -16,8 +16,11 @@ use vmm_sys_util::fam::FamStruct;
 
 use super::msrs::{self, IA32_TSC, IA32_TSC_DEADLINE, MAX_MSRS, MsrV1};
 use super::state::{VcpuStateV1, new_xsave};
-use super::tsc::{Plan, set_rate};
+use super::tsc::{Plan, Rate};
 use crate::kvm::{self, Elapsed, KvmError, vcpu_ioctls};
+
+/// `MSR_KVM_SYSTEM_TIME` and `MSR_KVM_SYSTEM_TIME_NEW`: bit 0 says that the guest reads kvm-clock.
+const KVM_SYSTEM_TIME: [u32; 2] = [0x12, 0x4b56_4d01];
 
 /// Words of the smallest extended state, and of the largest that a vCPU can have.
 const XSAVE_WORDS: std::ops::RangeInclusive<usize> = 1024..=16384;
@@ -86,9 +89,6 @@ pub enum RestoreError {
         wanted: u32,
         /// This host's, in kHz.
         now: u32,
-        /// What KVM said.
-        #[source]
-        source: KvmError,
     },
 }
 
@@ -103,19 +103,12 @@ pub fn restore(
     states: &[VcpuStateV1],
     elapsed: Elapsed,
 ) -> Result<(), RestoreError> {
-    if vcpus.len() != states.len() {
-        return Err(RestoreError::Count { saved: states.len(), vcpus: vcpus.len() });
-    }
-    for (state, expected) in states.iter().zip(0..) {
-        state.check(expected)?;
-    }
+    validate(states, vcpus.len())?;
     let (Some(first), Some(saved)) = (vcpus.first(), states.first()) else { return Ok(()) };
-    let rate = first.get_tsc_khz().ok();
+    let rate = Rate::of(vm, first);
     for (vcpu, state) in vcpus.iter().zip(states) {
         state.apply_cpuid(vcpu)?;
-        if let Some((khz, now)) = state.tsc.khz.zip(rate) {
-            set_rate(vcpu, khz, now)?;
-        }
+        rate.apply(vcpu, &state.tsc)?;
     }
     let all_have_offsets = states.iter().all(|state| state.tsc.offset.is_some());
     let plan = Plan::new(first, &saved.tsc, all_have_offsets, elapsed)?;
@@ -125,6 +118,18 @@ pub fn restore(
         state.apply(vcpu, xsave_size)?;
     }
     Ok(())
+}
+
+/// Checks of `states` what can be checked without KVM: that they are of `vcpus` vCPUs in their order, and that no list is longer
+/// than it can be or has something twice.
+///
+/// # Errors
+/// [`RestoreError`] with what is wrong.
+pub fn validate(states: &[VcpuStateV1], vcpus: usize) -> Result<(), RestoreError> {
+    if states.len() != vcpus {
+        return Err(RestoreError::Count { saved: states.len(), vcpus });
+    }
+    states.iter().zip(0..).try_for_each(|(state, expected)| state.check(expected))
 }
 
 impl VcpuStateV1 {
@@ -189,7 +194,12 @@ impl VcpuStateV1 {
             vcpu.set_mp_state(state).map_err(kvm::failed("KVM_SET_MP_STATE"))?;
         }
         vcpu.set_vcpu_events(&self.events).map_err(kvm::failed("KVM_SET_VCPU_EVENTS"))?;
-        Ok(vcpu.set_regs(&self.regs).map_err(kvm::failed("KVM_SET_REGS"))?)
+        vcpu.set_regs(&self.regs).map_err(kvm::failed("KVM_SET_REGS"))?;
+        if self.msrs.iter().any(|msr| KVM_SYSTEM_TIME.contains(&msr.index) && msr.value & 1 != 0) {
+            // Its watchdogs are not to bark at the time that it was away. Where it cannot be told, they may.
+            let _ = vcpu.kvmclock_ctrl();
+        }
+        Ok(())
     }
 
     fn apply_sregs(&self, vcpu: &VcpuFd) -> Result<(), KvmError> {

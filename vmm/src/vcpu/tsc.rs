@@ -8,7 +8,7 @@
 //! The offset is made from what the counter shows on this host now, not from the host's own counter, so that it is right
 //! on another host and with scaling, too.
 
-use kvm_ioctls::VcpuFd;
+use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use serde::{Deserialize, Serialize};
 
 use super::msrs::{self, IA32_TSC, MsrV1};
@@ -108,16 +108,31 @@ impl TscStateV1 {
     }
 }
 
-/// Gives `vcpu` the rate `khz` if its own, `now`, is another.
-pub(super) fn set_rate(vcpu: &VcpuFd, khz: u32, now: u32) -> Result<(), RestoreError> {
-    if same_rate(khz, now) {
-        return Ok(());
+/// The rate of a VM's counters on this host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    /// In kHz, where KVM tells.
+    now: Option<u32>,
+    /// KVM can give a guest another. (One that cannot may still take a higher one, and then moves the counter forward in
+    /// jumps.)
+    scales: bool,
+}
+
+impl Rate {
+    /// What `vcpu`, a fresh one of `vm`, has.
+    pub(super) fn of(vm: &VmFd, vcpu: &VcpuFd) -> Self {
+        Self { now: vcpu.get_tsc_khz().ok(), scales: vm.check_extension(Cap::TscControl) }
     }
-    vcpu.set_tsc_khz(khz).map_err(|error| RestoreError::TscRate {
-        wanted: khz,
-        now,
-        source: kvm::failed("KVM_SET_TSC_KHZ")(error),
-    })
+
+    /// Gives `vcpu` the rate that it had, if this host's is another.
+    pub(super) fn apply(self, vcpu: &VcpuFd, saved: &TscStateV1) -> Result<(), RestoreError> {
+        match saved.khz.zip(self.now) {
+            None => Ok(()),
+            Some((wanted, now)) if same_rate(wanted, now) => Ok(()),
+            Some((wanted, now)) if !self.scales => Err(RestoreError::TscRate { wanted, now }),
+            Some((wanted, _)) => Ok(vcpu.set_tsc_khz(wanted).map_err(kvm::failed("KVM_SET_TSC_KHZ"))?),
+        }
+    }
 }
 
 /// Whether two rates in kHz are close enough for a guest.

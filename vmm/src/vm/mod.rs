@@ -30,6 +30,7 @@ use crate::layout;
 use crate::memory::{self, MemoryError};
 use crate::seccomp::Filter;
 use crate::vcpu::{Begin, Buses, ExitCounters, GuestEvents, RestoreError, Vcpu, VcpuHandle};
+use crate::vmgenid::{self, GenerationError};
 
 pub use saved::{SaveError, Saved};
 
@@ -54,6 +55,9 @@ pub enum VmError {
     /// The machine cannot be described.
     #[error(transparent)]
     Acpi(#[from] AcpiError),
+    /// The guest cannot have an identifier.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
     /// The vCPUs cannot be described.
     #[error(transparent)]
     Cpu(#[from] CpuError),
@@ -253,6 +257,7 @@ fn load(
         keyboard: true,
     };
     let rsdp = acpi::write_tables(memory, &machine)?;
+    vmgenid::renew(memory)?;
     let source = BootSource {
         kernel: &source.kernel_image_path,
         initrd: source.initrd_path.as_deref(),

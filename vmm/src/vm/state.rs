@@ -20,16 +20,16 @@ const IRQCHIPS: [u32; 3] = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_I
 pub struct MachineStateV1 {
     /// The two 8259 and the I/O APIC.
     irqchips: [kvm_irqchip; 3],
-    clock: ClockStateV1,
+    pub(super) clock: ClockStateV1,
 }
 
 /// kvm-clock at one moment. What else its guests read of it lies in their memory and comes from KVM at each entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct ClockStateV1 {
+pub(super) struct ClockStateV1 {
     /// Nanoseconds since the guest's start.
-    nanoseconds: u64,
+    pub(super) nanoseconds: u64,
     /// When it showed this.
-    at: WallTime,
+    pub(super) at: WallTime,
     /// The host's TSC at that moment, where KVM told.
     host_tsc: Option<u64>,
 }

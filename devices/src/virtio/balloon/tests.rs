@@ -8,6 +8,8 @@ use vm_memory::{Bytes, GuestAddress};
 use super::*;
 use crate::virtio::device::{DeviceEvent, VirtioDevice};
 use crate::virtio::queue_harness::{Buffer, Harness, MEMORY_SIZE, REGION_BOUNDARY, Used, VERSION_1};
+use crate::virtio::rng::RngStateV1;
+use crate::virtio::state::{DeviceState, VirtioStateV1};
 
 const INFLATE: u32 = 0;
 const DEFLATE: u32 = 1;
@@ -320,4 +322,81 @@ fn features_and_queues_are_those_of_the_configuration() {
     let reporting = BalloonConfig { free_page_reporting: true, ..BalloonConfig::default() };
     assert_ne!(features(&reporting) & PAGE_REPORTING, 0);
     assert_eq!(Balloon::new(&reporting).device().queue_max_sizes().len(), 5);
+}
+
+impl Balloon {
+    /// This guest once more, as it is restored from `state` into a balloon of `config`. Its queues have not been kicked yet.
+    fn restored(&self, config: &BalloonConfig, state: &VirtioStateV1) -> Self {
+        let device = Arc::new(Mutex::new(BalloonDevice::new(config, MEMORY_MIB).unwrap()));
+        Self { harness: self.harness.restored(device.clone(), state).unwrap(), device }
+    }
+}
+
+#[test]
+fn a_restored_balloon_has_what_the_driver_wrote() {
+    let balloon = Balloon::started(PAGE_REPORTING | PAGE_POISON);
+    balloon.write_config(ACTUAL, 300);
+    balloon.write_config(POISON_VAL, 0xaaaa_aaaa);
+    balloon.fill(0x20_0000, 0x1000);
+    let config = BalloonConfig { free_page_reporting: true, ..BalloonConfig::default() };
+    let mut restored = balloon.restored(&config, &balloon.harness.save());
+    restored.harness.resume();
+    assert_eq!([ACTUAL, POISON_VAL].map(|field| restored.config(field)), [300, 0xaaaa_aaaa]);
+    restored.harness.add_chain(3, &[Buffer::writable(0x20_0000, 0x1000)]);
+    restored.harness.kick(3);
+    assert_eq!(
+        (restored.harness.take_used(3).len(), restored.byte(0x20_0000)),
+        (1, 0xaa),
+        "the pattern stays"
+    );
+}
+
+#[test]
+fn the_target_of_the_configuration_counts_and_a_restored_guest_is_told_of_another() {
+    let mut balloon = Balloon::new(&BalloonConfig { amount_mib: 2, ..BalloonConfig::default() });
+    balloon.harness.start(0, 16);
+    let state = balloon.harness.save();
+    let restored = |amount_mib| {
+        let restored = balloon.restored(&BalloonConfig { amount_mib, ..BalloonConfig::default() }, &state);
+        (restored.config(NUM_PAGES), restored.harness.interrupts())
+    };
+    assert_eq!(restored(2), (512, 0));
+    assert_eq!(restored(3), (768, 1));
+}
+
+#[test]
+fn a_buffer_of_statistics_that_was_held_is_taken_again_and_given_back_once() {
+    let config = BalloonConfig { stats_polling_interval_s: 1, ..BalloonConfig::default() };
+    let mut balloon = Balloon::new(&config);
+    balloon.harness.start(STATS_VQ, 16);
+    let buffer = balloon.harness.place(&entry(4, 1000));
+    balloon.harness.add_chain(STATS, &[Buffer::readable(buffer, 10)]);
+    balloon.harness.kick(STATS);
+    let mut restored = balloon.restored(&config, &balloon.harness.save());
+    restored.harness.resume();
+    for balloon in [&mut balloon, &mut restored] {
+        assert_eq!(balloon.device().statistics().unwrap().free_memory, Some(1000));
+        assert_eq!(balloon.harness.wait_used(STATS, 1).len(), 1);
+        assert!(!balloon.harness.needs_reset());
+    }
+    // Once it was given back it is the driver's.
+    let mut later = restored.restored(&config, &restored.harness.save());
+    later.harness.resume();
+    assert_eq!(later.device().statistics().unwrap().free_memory, None);
+    assert!(later.harness.take_used(STATS).is_empty());
+}
+
+#[test]
+fn any_numbers_of_a_state_are_harmless_and_the_state_of_another_device_is_refused() {
+    let balloon = Balloon::started(0);
+    let mut state = balloon.harness.save();
+    let extreme = BalloonStateV1 { num_pages: u32::MAX, actual: u32::MAX, poison_val: u32::MAX };
+    state.device = DeviceState::BalloonV1(extreme);
+    let mut restored = balloon.restored(&BalloonConfig::default(), &state);
+    restored.harness.resume();
+    assert_eq!([NUM_PAGES, ACTUAL].map(|field| restored.config(field)), [0, u32::MAX]);
+    assert_eq!(restored.inflate(&[0x200]).len(), 1);
+    let mut device = BalloonDevice::new(&BalloonConfig::default(), MEMORY_MIB).unwrap();
+    let error = device.restore(&DeviceState::RngV1(RngStateV1 {})).unwrap_err().to_string();
+    assert_eq!(error, "the state is of an entropy device, and this is a balloon");
 }

@@ -6,8 +6,10 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::*;
+use crate::state::StateError;
 use crate::virtio::device::DeviceEvent;
 use crate::virtio::queue_harness::{Buffer, Harness, MEMORY_SIZE};
+use crate::virtio::state::{DeviceState, VirtioStateV1};
 
 const RECEIVE: u32 = 0;
 const TRANSMIT: u32 = 1;
@@ -259,4 +261,106 @@ fn buffers_outside_of_memory_or_of_the_wrong_kind_do_no_harm() {
     assert_eq!(console.harness.fetch(good, 2), b"in");
     assert!(!console.harness.needs_reset());
     assert_eq!(console.device.lock().unwrap().metrics().invalid_buffers.get(), 2);
+}
+
+impl Console {
+    /// This guest once more, as it is restored from `state`, with an output that has `room`. Its queues have not been
+    /// kicked yet.
+    fn restored(&self, state: &VirtioStateV1, room: usize) -> Result<Self, StateError> {
+        let Self { harness: _, device, output } = Self::new(room);
+        Ok(Self { harness: self.harness.restored(device.clone(), state)?, device, output })
+    }
+}
+
+/// The console's part of a state.
+fn of_console(state: &mut VirtioStateV1) -> &mut ConsoleStateV1 {
+    match &mut state.device {
+        DeviceState::ConsoleV1(console) => console,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_console_that_is_saved_in_the_middle_of_a_buffer_goes_on_there_once_and_in_each_copy() {
+    let mut console = Console::started(11);
+    for text in [&b"first "[..], b"second ", b"third"] {
+        console.print(text);
+    }
+    console.harness.kick(TRANSMIT);
+    assert_eq!(console.harness.take_used(TRANSMIT).len(), 1);
+    let state = console.harness.save();
+    let mut restored = console.restored(&state, 3).unwrap();
+    assert_eq!(restored.harness.save().device, state.device, "saved again before it has run");
+    restored.harness.resume();
+    assert_eq!(restored.output.text(), b"d t", "two buffers, the second of which is begun");
+    assert_eq!(restored.harness.take_used(TRANSMIT).len(), 1);
+    // A copy of the copy.
+    let mut again = restored.restored(&restored.harness.save(), 100).unwrap();
+    again.harness.resume();
+    assert_eq!(again.output.text(), b"hird");
+    assert_eq!(again.harness.take_used(TRANSMIT).len(), 1);
+    again.print(b"!");
+    again.harness.kick(TRANSMIT);
+    assert_eq!(again.output.text(), b"hird!");
+    // And the one that was saved first.
+    console.output.make_room(100);
+    console.settle();
+    assert_eq!(console.output.text(), b"first second third");
+    assert_eq!(console.harness.take_used(TRANSMIT).len(), 2);
+}
+
+#[test]
+fn input_that_waits_is_there_after_a_restore() {
+    let mut console = Console::started(0);
+    console.add_input_buffer(3);
+    assert_eq!(console.device.lock().unwrap().enqueue(b"typed ahead"), 11);
+    console.settle();
+    assert_eq!(console.harness.take_used(RECEIVE).len(), 1);
+    let mut restored = console.restored(&console.harness.save(), 0).unwrap();
+    for console in [&mut console, &mut restored] {
+        console.harness.resume();
+        let address = console.add_input_buffer(64);
+        console.harness.kick(RECEIVE);
+        assert_eq!(console.harness.take_used(RECEIVE)[0].len, 8);
+        assert_eq!(console.harness.fetch(address, 8), b"ed ahead");
+        assert_eq!(console.device.lock().unwrap().enqueue(b"more"), 4);
+    }
+}
+
+#[test]
+fn a_restored_guest_keeps_the_size_of_its_terminal_unless_there_is_another_which_it_is_told() {
+    let console = Console::started(0);
+    console.device.lock().unwrap().set_size(80, 25);
+    let state = console.harness.save();
+    let same = console.restored(&state, 0).unwrap();
+    assert_eq!(same.harness.config(0, 4), [80, 0, 25, 0]);
+    let generation = same.harness.core().config_generation();
+
+    let device = Arc::new(Mutex::new(ConsoleDevice::new(Box::new(Output::default())).unwrap()));
+    device.lock().unwrap().set_size(100, 30);
+    let other = console.harness.restored(device, &state).unwrap();
+    assert_eq!(other.config(0, 4), [100, 0, 30, 0]);
+    assert_ne!(other.core().config_generation(), generation);
+    assert!(other.interrupts() > same.harness.interrupts());
+}
+
+#[test]
+fn a_state_that_no_console_can_be_in_is_refused_or_does_no_harm() {
+    let mut console = Console::started(0);
+    console.print(b"text");
+    let saved = console.harness.save();
+    let mut hostile = saved.clone();
+    of_console(&mut hostile).input = vec![0; INPUT_CAPACITY + 1];
+    let error = console.restored(&hostile, 0).err().unwrap().to_string();
+    assert_eq!(error, "4097 bytes of input: a console holds 4096");
+    for begun in [5, u64::from(u32::MAX), u64::MAX] {
+        let mut hostile = saved.clone();
+        of_console(&mut hostile).begun = begun;
+        let mut restored = console.restored(&hostile, 100).unwrap();
+        restored.harness.resume();
+        assert_eq!(restored.harness.take_used(TRANSMIT).len(), 1);
+        restored.print(b"next");
+        restored.harness.kick(TRANSMIT);
+        assert_eq!(restored.output.text(), b"next");
+    }
 }

@@ -236,9 +236,6 @@ impl VirtioDevice for NetDevice {
             expected: if features & GUEST_SEGMENTS != 0 { MAX_PACKET_LEN } else { FIRST_ROOM },
             interrupt: interrupt.clone(),
         });
-        if std::mem::take(&mut self.link_news) {
-            interrupt.signal_config_change();
-        }
         // What has come before this is not told again.
         interrupt.continue_queue(RECEIVE_QUEUE);
         Ok(())

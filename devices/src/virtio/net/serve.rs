@@ -87,6 +87,9 @@ impl NetDevice {
     }
 
     fn start(&mut self, active: &Active) {
+        if std::mem::take(&mut self.link_news) {
+            active.interrupt.signal_config_change();
+        }
         if self.config_space.link_up
             && let Err(error) = self.backend.start()
         {

@@ -55,8 +55,8 @@ fn pvh_start_info_names_everything() {
     assert_eq!((module.paddr, module.size), (128 * MIB - 8192, 5000));
     assert_eq!(read::<[u8; 2]>(&memory, module.paddr + 4999), [0x5a, 0]);
 
-    assert_eq!(info.memmap_entries, 3);
-    let last: hvm_memmap_table_entry = read(&memory, info.memmap_paddr + 2 * 24);
+    assert_eq!(info.memmap_entries, 4);
+    let last: hvm_memmap_table_entry = read(&memory, info.memmap_paddr + 3 * 24);
     assert_eq!((last.addr, last.size, last.type_), (MIB, 127 * MIB, 1));
 }
 
@@ -73,10 +73,11 @@ fn zero_page_of_a_bzimage_begins_with_its_own_header() {
     assert_eq!(({ header.ramdisk_image }, { header.ramdisk_size }), ((128 << 20) - 8192, 5000));
     assert_eq!(cmdline_at(&memory, header.cmd_line_ptr.into()), CMDLINE);
     assert_eq!({ params.acpi_rsdp_addr }, RSDP);
-    assert_eq!(params.e820_entries, 3);
-    let [low, acpi, high] = [0, 1, 2].map(|index| params.e820_table[index]);
+    assert_eq!(params.e820_entries, 4);
+    let [low, acpi, generation, high] = [0, 1, 2, 3].map(|index| params.e820_table[index]);
     assert_eq!(({ low.addr }, { low.size }, { low.r#type }), (0, 0x9_fc00, 1));
-    assert_eq!(({ acpi.addr }, { acpi.size }, { acpi.r#type }), (0xe_0000, 0x2_0000, 3));
+    assert_eq!(({ acpi.addr }, { acpi.size }, { acpi.r#type }), (0xe_0000, 0x1_f000, 3));
+    assert_eq!(({ generation.addr }, { generation.size }, { generation.r#type }), (0xf_f000, 0x1000, 2));
     assert_eq!(({ high.addr }, { high.size }, { high.r#type }), (MIB, 127 * MIB, 1));
     // A sentinel that is not zero makes Linux throw the rest away.
     assert_eq!(params.sentinel, 0);

@@ -24,7 +24,8 @@ fn memory_map_leaves_out_the_hole_below_1_mib() {
         map_of(128 * MIB),
         [
             (0, 0x9_fc00, RangeKind::Ram),
-            (0xe_0000, 0x10_0000, RangeKind::Acpi),
+            (0xe_0000, 0xf_f000, RangeKind::Acpi),
+            (0xf_f000, 0x10_0000, RangeKind::Reserved),
             (0x10_0000, 128 * MIB, RangeKind::Ram),
         ]
     );
@@ -33,8 +34,8 @@ fn memory_map_leaves_out_the_hole_below_1_mib() {
 #[test]
 fn memory_map_goes_on_above_4_gib() {
     let map = map_of(5 << 30);
-    assert_eq!(map[2], (0x10_0000, 0xc000_0000, RangeKind::Ram));
-    assert_eq!(map[3], (1 << 32, (1 << 32) + (2 << 30), RangeKind::Ram));
+    assert_eq!(map[3], (0x10_0000, 0xc000_0000, RangeKind::Ram));
+    assert_eq!(map[4], (1 << 32, (1 << 32) + (2 << 30), RangeKind::Ram));
 }
 
 #[test]

@@ -39,6 +39,17 @@ impl CpuTemplate {
     }
 }
 
+impl CpuTemplate {
+    /// The bits of EAX, EBX, ECX and EDX of a leaf that this template gives a value.
+    pub(in crate::cpu) fn changed_bits(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        let here = |modifier: &&LeafModifier| (modifier.leaf, modifier.subleaf) == (leaf, subleaf);
+        self.cpuid_modifiers.iter().filter(here).fold([0; 4], |mut all, modifier| {
+            all.iter_mut().zip(modifier.bits()).for_each(|(all, bits)| *all |= bits);
+            all
+        })
+    }
+}
+
 fn registers(entry: &kvm_cpuid_entry2) -> [u32; 4] {
     [entry.eax, entry.ebx, entry.ecx, entry.edx]
 }

@@ -2,6 +2,8 @@
 
 mod folder;
 mod hostile;
+mod pair;
+mod verbs;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,12 @@
 //! The block device as a driver sees it, with both engines; `open` is about files, `chains` about drivers that do
-//! wrong, `swap`, `limits` and `direct` about what the host adds.
+//! wrong, `swap`, `limits` and `direct` about what the host adds, `restore` about being saved.
 
 mod chains;
 mod data;
 mod direct;
 mod limits;
 mod open;
+mod restore;
 mod swap;
 
 use std::fs::File;

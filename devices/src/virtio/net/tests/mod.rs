@@ -6,6 +6,7 @@ mod hostile;
 mod limits;
 mod metadata;
 mod packets;
+mod restore;
 mod stream;
 
 use std::io::{ErrorKind, Read, Write};

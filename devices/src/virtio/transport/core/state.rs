@@ -1,5 +1,8 @@
 //! Saving and restoring the registers, the queues and the device behind them.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::Ordering;
 
 use virtio_bindings::virtio_config::{

@@ -3,13 +3,15 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use virtio_bindings::virtio_config::VIRTIO_CONFIG_S_DRIVER_OK;
+use virtio_bindings::virtio_mmio::VIRTIO_MMIO_STATUS;
 
 use crate::metrics::VsockMetrics;
-use crate::virtio::queue_harness::{Buffer, Harness};
+use crate::virtio::queue_harness::{Buffer, Harness, VERSION_1};
 use crate::virtio::vsock::packet::{HEADER_LEN, HOST_CID, Header, Op, TYPE_STREAM};
 use crate::virtio::vsock::{VsockConfig, VsockDevice};
 
@@ -18,6 +20,7 @@ pub(super) const CID: u64 = 42;
 pub(super) const BUF_ALLOC: u32 = 64 << 10;
 const RX: u32 = 0;
 const TX: u32 = 1;
+const EVENTS: u32 = 2;
 const QUEUE_SIZE: u16 = 256;
 
 /// A packet that the guest received.
@@ -54,7 +57,12 @@ impl Guest {
         let config = VsockConfig { vsock_id: None, guest_cid: CID, uds_path: folder.path().join("v") };
         let device = VsockDevice::new(&config).unwrap();
         let metrics = device.metrics();
-        let mut harness = Harness::started(device, 0, QUEUE_SIZE);
+        let mut harness = Harness::new(device);
+        harness.negotiate(VERSION_1);
+        for (queue, size) in [(RX, QUEUE_SIZE), (TX, QUEUE_SIZE), (EVENTS, 16)] {
+            assert!(harness.set_up_queue(queue, size));
+        }
+        harness.write(VIRTIO_MMIO_STATUS, harness.status() | VIRTIO_CONFIG_S_DRIVER_OK);
         let scratch = harness.allocate(128 << 10, 0);
         let buffers = vec![None; usize::from(QUEUE_SIZE)];
         Self { harness, metrics, folder, buffers, received: Vec::new(), scratch }
@@ -65,6 +73,34 @@ impl Guest {
         let mut guest = Self::without_buffers();
         guest.add_buffers(32, 4096 + HEADER_LEN as u32);
         guest
+    }
+
+    /// This guest once more, as it is restored from a snapshot of it, with a socket of its own and the context id `cid`.
+    /// Its queues have not been kicked yet.
+    pub(super) fn restored(&self, cid: u64) -> Self {
+        let folder = TempDir::new().unwrap();
+        let config = VsockConfig { vsock_id: None, guest_cid: cid, uds_path: folder.path().join("v") };
+        let device = VsockDevice::new(&config).unwrap();
+        let metrics = device.metrics();
+        let harness = self.harness.restored(Arc::new(Mutex::new(device)), &self.harness.save()).unwrap();
+        let buffers = self.buffers.clone();
+        Self { harness, metrics, folder, buffers, received: Vec::new(), scratch: self.scratch }
+    }
+
+    /// Gives the device a buffer for an event, and says where it is.
+    pub(super) fn add_event_buffer(&mut self) -> u64 {
+        let address = self.harness.allocate(4, 0xff);
+        self.harness.add_chain(EVENTS, &[Buffer::writable(address, 4)]);
+        self.harness.kick(EVENTS);
+        address
+    }
+
+    /// Takes the event that the transport was reset, which is at `address`, and gives the buffer back as Linux does.
+    pub(super) fn take_reset(&mut self, address: u64) {
+        let used = self.harness.take_used(EVENTS);
+        assert_eq!((used.len(), used[0].len), (1, 4));
+        assert_eq!(self.harness.fetch(address, 4), [0; 4], "VIRTIO_VSOCK_EVENT_TRANSPORT_RESET");
+        self.add_event_buffer();
     }
 
     /// Where host programs connect to.
@@ -98,6 +134,12 @@ impl Guest {
 
     /// Sends packets of which the device hears all at once.
     pub(super) fn send_together(&mut self, packets: &[(Header, &[u8])]) {
+        let taken = self.offer(packets);
+        assert!(taken >= packets.len(), "the device did not take {packets:?}");
+    }
+
+    /// The same, and says how many packets the device took of those that were there.
+    pub(super) fn offer(&mut self, packets: &[(Header, &[u8])]) -> usize {
         let mut address = self.scratch;
         for (header, data) in packets {
             let bytes = [&header.to_bytes(), *data].concat();
@@ -107,7 +149,12 @@ impl Guest {
             address += bytes.len() as u64;
         }
         self.harness.kick(TX);
-        assert!(self.harness.take_used(TX).len() >= packets.len(), "the device did not take {packets:?}");
+        self.taken()
+    }
+
+    /// How many packets the device took since they were last counted.
+    pub(super) fn taken(&mut self) -> usize {
+        self.harness.take_used(TX).len()
     }
 
     /// Has the device work until nothing more happens, and takes in what it sent.

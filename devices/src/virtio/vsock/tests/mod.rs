@@ -4,4 +4,5 @@ mod ends;
 mod guest;
 mod hostile;
 mod listener;
+mod restore;
 mod streams;

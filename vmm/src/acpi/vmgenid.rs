@@ -1,0 +1,56 @@
+//! The VM generation ID, and the device whose interrupt says that it is another (ACPI 6.5, 5.6.9 "Interrupt-signaled ACPI
+//! events").
+
+use acpi_tables::aml::{Arg, Device, Equal, If, Method, Name, Notify, Package, Path, ResourceTemplate};
+use acpi_tables::{Aml, AmlSink};
+
+use super::dsdt::interrupt;
+use crate::layout;
+
+/// Its name in the scope `\_SB`.
+const COUNTER: &str = "VGEN";
+/// What a change is notified with (Microsoft, "Virtual Machine Generation ID").
+const CHANGED: u8 = 0x80;
+
+/// Where the identifier is, by the names that drivers know it by.
+pub(super) struct Counter;
+
+impl Aml for Counter {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        let (low, high) = (layout::VMGENID_START as u32, (layout::VMGENID_START >> 32) as u32);
+        Device::new(
+            COUNTER.into(),
+            vec![
+                &Name::new("_HID".into(), &"VMGENCTR"),
+                &Name::new("_CID".into(), &"VM_Gen_Counter"),
+                &Name::new("_DDN".into(), &"VM_Gen_Counter"),
+                &Name::new("ADDR".into(), &Package::new(vec![&low, &high])),
+            ],
+        )
+        .to_aml_bytes(sink);
+    }
+}
+
+/// The Generic Event Device. The interrupt is its own, so its event has one cause.
+pub(super) struct EventDevice;
+
+impl Aml for EventDevice {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        let counter = Path::new(COUNTER);
+        let changed = Notify::new(&counter, &CHANGED);
+        Device::new(
+            "GED_".into(),
+            vec![
+                &Name::new("_HID".into(), &"ACPI0013"),
+                &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&interrupt(layout::VMGENID_GSI)])),
+                &Method::new(
+                    "_EVT".into(),
+                    1,
+                    true,
+                    vec![&If::new(&Equal::new(&Arg(0), &layout::VMGENID_GSI), vec![&changed])],
+                ),
+            ],
+        )
+        .to_aml_bytes(sink);
+    }
+}

@@ -1,0 +1,93 @@
+//! What is in a snapshot, for people and scripts.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::error::SnapshotError;
+use super::folder::{Chain, Folder};
+use super::manifest::{Cpu, Manifest};
+use crate::timestamp::Timestamp;
+
+/// A part of the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Section {
+    /// Which part.
+    pub name: String,
+    /// Version of its type.
+    pub version: u16,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A drive as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    /// Which drive.
+    pub drive_id: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was last written to, RFC 3339; not of a block device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modified: Option<String>,
+    /// The guest cannot write.
+    pub is_read_only: bool,
+}
+
+/// What there is to say of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// The manifest. Where there is none, what the state says.
+    #[serde(flatten)]
+    pub manifest: Manifest,
+    /// Bytes that the memory file takes on the disk.
+    pub memory_on_disk: u64,
+    /// The drives.
+    pub disks: Vec<Disk>,
+    /// The parts of the state.
+    pub sections: Vec<Section>,
+    /// The folders that it is on top of, the next one first.
+    pub on_top_of: Vec<String>,
+    /// Why it cannot be restored, as far as can be told without reading memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What is in the snapshot in the folder `dir`. A base that is missing or changed is a [`Inspection::problem`].
+///
+/// # Errors
+/// [`SnapshotError`] when there is no snapshot, or it is broken itself.
+pub fn inspect(dir: &Path) -> Result<Inspection, SnapshotError> {
+    let folder = Folder::open(dir)?;
+    let (manifest, mut problem) = match Manifest::read(dir) {
+        Ok(manifest) => (manifest, None),
+        Err(error) => (Manifest::of(&folder.state, &folder.config, Cpu::default()), Some(error.to_string())),
+    };
+    let on_disk = folder.memory.metadata().map_err(|error| SnapshotError::io("read", dir, error))?;
+    let disks = folder.state.disks.iter().map(|disk| Disk {
+        drive_id: disk.drive_id.clone(),
+        size: disk.size,
+        modified: u64::try_from(disk.modified)
+            .ok()
+            .filter(|modified| *modified > 0)
+            .map(|modified| Timestamp(UNIX_EPOCH + Duration::from_nanos(modified)).to_string()),
+        is_read_only: disk.is_read_only,
+    });
+    let sections = folder.state.sections.iter().map(|section| Section {
+        name: section.name.clone(),
+        version: section.version,
+        size: section.bytes.len() as u64,
+    });
+    let (disks, sections) = (disks.collect(), sections.collect());
+    let on_top_of = match Chain::of(folder) {
+        Ok(chain) => chain.folders().iter().skip(1).map(|below| below.path.display().to_string()).collect(),
+        Err(error) => {
+            problem = Some(error.to_string());
+            manifest.base.iter().map(|base| base.path.clone()).collect()
+        }
+    };
+    let memory_on_disk = on_disk.blocks().saturating_mul(512);
+    Ok(Inspection { manifest, memory_on_disk, disks, sections, on_top_of, problem })
+}

@@ -1,0 +1,129 @@
+//! Which pages of guest memory may have something in them, as the host's kernel tells (`/proc/self/pagemap`; Linux,
+//! `Documentation/admin-guide/mm/pagemap.rst`).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use devices::GuestMemory;
+use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
+
+use super::pages::{PAGE_SIZE, Pages};
+use crate::memory::data_extents;
+
+/// Bytes of what there is of each page.
+const ENTRY_SIZE: u64 = 8;
+/// Pages that are asked for at once.
+const AT_ONCE: u64 = 4096;
+/// The page is in memory.
+const PRESENT: u64 = 1 << 63;
+/// The page is in swap.
+const SWAPPED: u64 = 1 << 62;
+/// The page is of a file, or shared.
+const OF_FILE: u64 = 1 << 61;
+
+/// The pages of `memory`, as offsets in a memory file, that are not zeroes for sure: what the guest or rvmm touched, and
+/// where the file that it is mapped from has data. Not for memory whose pages come by userfaultfd: what nobody asked for
+/// yet is not among them.
+///
+/// # Errors
+/// What the host said.
+pub fn touched(memory: &GuestMemory) -> io::Result<Pages> {
+    let mut pages = matching(memory, |entry| entry & (PRESENT | SWAPPED) != 0)?;
+    let mut first = 0;
+    for region in memory.iter() {
+        if let Some(backing) = region.file_offset() {
+            let data = data_extents(backing.file(), backing.start() + region.len()).into_iter();
+            let within = data.map(|data| {
+                let from = |offset: u64| first + offset.saturating_sub(backing.start());
+                from(data.start)..from(data.end)
+            });
+            pages = pages.union(&Pages::of(within.collect()));
+        }
+        first += region.len();
+    }
+    Ok(pages)
+}
+
+/// The pages of `memory`, a private mapping of files, that are no longer those of the files: what was written to since.
+///
+/// # Errors
+/// What the host said.
+pub fn written(memory: &GuestMemory) -> io::Result<Pages> {
+    matching(memory, |entry| entry & SWAPPED != 0 || entry & (PRESENT | OF_FILE) == PRESENT)
+}
+
+/// The pages whose entries `wanted` takes.
+fn matching(memory: &GuestMemory, wanted: impl Fn(u64) -> bool) -> io::Result<Pages> {
+    let pagemap = File::open("/proc/self/pagemap")?;
+    let mut buffer = vec![0; (AT_ONCE * ENTRY_SIZE) as usize];
+    let mut pages = Pages::default();
+    let mut first = 0;
+    for region in memory.iter() {
+        let host_page = region.as_ptr().addr() as u64 / PAGE_SIZE;
+        let count = region.len() / PAGE_SIZE;
+        for page in (0..count).step_by(AT_ONCE as usize) {
+            let entries =
+                buffer.get_mut(..(AT_ONCE.min(count - page) * ENTRY_SIZE) as usize).unwrap_or_default();
+            pagemap.read_exact_at(entries, (host_page + page) * ENTRY_SIZE)?;
+            let offsets = (first + page * PAGE_SIZE..).step_by(PAGE_SIZE as usize);
+            for (entry, offset) in entries.as_chunks().0.iter().zip(offsets) {
+                if wanted(u64::from_le_bytes(*entry)) {
+                    pages.push(offset..offset + PAGE_SIZE);
+                }
+            }
+        }
+        first += region.len();
+    }
+    Ok(pages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{self, HugePages, Source};
+    use std::sync::Arc;
+    use vm_memory::{Bytes as _, GuestAddress};
+
+    const MIB: u64 = 1 << 20;
+
+    fn write(memory: &GuestMemory, address: u64) {
+        memory.write_obj(1u8, GuestAddress(address)).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_is_touched_on_both_sides_of_the_gap() {
+        let memory = memory::create(3 * 1024 + 4, HugePages::None, false).unwrap();
+        let before = touched(&memory).unwrap();
+        write(&memory, 0x5000);
+        write(&memory, (4096 + 2) * MIB + 0x123);
+        let pages = touched(&memory).unwrap();
+        assert!(before.is_empty(), "{before:?}");
+        let has = |offset| pages.ranges().iter().any(|range| range.contains(&offset));
+        assert!(has(0x5000) && has((3072 + 2) * MIB), "{pages:?}");
+        // A transparent huge page may be more than was written.
+        assert!(pages.bytes() <= 2 * 2 * MIB, "{pages:?}");
+    }
+
+    #[test]
+    fn of_a_mapped_file_what_has_data_is_touched_and_what_changed_is_written() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8 * MIB).unwrap();
+        file.write_all_at(&[1; 8192], MIB).unwrap();
+        let source = Source { base: Arc::new(file), overlays: Vec::new() };
+        let memory = memory::restore(8, &source, HugePages::None, false).unwrap();
+        assert!(memory.read_obj::<u8>(GuestAddress(MIB)).unwrap() == 1);
+        assert!(written(&memory).unwrap().is_empty());
+        let in_file = touched(&memory).unwrap();
+        assert!(in_file.without(&Pages::of(vec![MIB - 65536..MIB + 65536, 0..0])).is_empty(), "{in_file:?}");
+        assert!(in_file.bytes() >= 8192);
+        write(&memory, MIB + 4096);
+        write(&memory, 5 * MIB);
+        let changed = written(&memory).unwrap();
+        for offset in [MIB + 4096, 5 * MIB] {
+            assert!(changed.ranges().iter().any(|range| range.contains(&offset)), "{changed:?}");
+        }
+        assert!(!changed.ranges().iter().any(|range| range.contains(&MIB)), "{changed:?}");
+        assert!(changed.without(&touched(&memory).unwrap()).is_empty());
+    }
+}
