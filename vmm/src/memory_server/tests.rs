@@ -116,7 +116,7 @@ fn each_vm_has_the_snapshot_in_its_memory_and_its_own_writes() {
         for address in [0, MIB, 5 * MIB] {
             memory.write_obj(0xeeu8, GuestAddress(address)).unwrap();
             assert_eq!(byte(memory, address), 0xee);
-            memory.write_obj(if address == MIB { 1u8 } else { 0 }, GuestAddress(address)).unwrap();
+            memory.write_obj(u8::from(address == MIB), GuestAddress(address)).unwrap();
         }
         assert_is_the_snapshot(memory);
     }
@@ -240,8 +240,8 @@ fn a_client_that_talks_nonsense_is_let_go_and_the_others_are_served_on() {
         (b"[{\"size\":1}]", Some(uffd.as_raw_fd()), "missing field"),
         (&message, None, "no userfaultfd with its message"),
         (&message, Some(null.as_raw_fd()), "no userfaultfd"),
-        (&[b'['; 100 << 10], None, "the message"),
-        (&[b' '; 100 << 10], None, "the message"),
+        (&vec![b'['; 100 << 10], None, "the message"),
+        (&vec![b' '; 100 << 10], None, "the message"),
         // Says the first half, and nothing more.
         (&message[..20], Some(uffd.as_raw_fd()), "does not say what memory it has"),
     ];
