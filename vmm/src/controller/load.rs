@@ -8,7 +8,7 @@ use super::snapshot::Lineage;
 use super::{Controller, ControllerError};
 use crate::config::{LoadSnapshot, OverrideError, VmConfig};
 use crate::console::Output;
-use crate::kvm::Elapsed;
+use crate::kvm::{Elapsed, Host};
 use crate::snapshot::{DiskV1, SnapshotError, StateError, StateV1};
 use crate::vcpu::Begin;
 use crate::vm::{Saved, Vm, VmError};
@@ -75,6 +75,8 @@ impl Controller {
         }
         let saved = Saved::read(&opened.state).map_err(LoadError::from)?;
         self.config.boot_timer = saved.has_boot_timer();
+        let host = Host::open().map_err(VmError::from)?;
+        saved.check(&host, &self.config)?;
         let (memory, pager) = opened.memory(&self.config.machine_config).map_err(VmError::from)?;
         let elapsed = match request.clock_realtime {
             Some(false) => Elapsed::Left,
@@ -83,7 +85,7 @@ impl Controller {
         self.open_metrics()?;
         self.check_log()?;
         let output = Output::open(&self.options.console, &self.config)?.taped(self.tape.clone());
-        let mut vm = Vm::restore(&self.config, &output, &self.metadata, memory, &saved, elapsed)
+        let mut vm = Vm::restore(&host, &self.config, &output, &self.metadata, memory, &saved, elapsed)
             .inspect_err(|_| output.abandon())?;
         vm.is_served_by(pager);
         output

@@ -10,15 +10,21 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use devices::GuestMemory;
+
 use super::live::Live;
 use super::load::look;
 use super::remote::Asker;
 use super::request::{Refusal, Request, Response, State};
 use super::{Controller, Event};
 use crate::config::{CreateSnapshot, SnapshotType, VmConfig};
+use crate::cpu::CpuDescription;
 use crate::memory::DirtyPages;
 use crate::snapshot::manifest::Cpu;
-use crate::snapshot::{BaseV1, Folder, MAX_RANGES, Pages, Partial, SnapshotError, StateError, StateV1};
+use crate::snapshot::{
+    BaseV1, Folder, MAX_RANGES, Pages, Partial, PartialPair, SnapshotError, StateError, StateV1, memory_file,
+    touched,
+};
 use crate::vm::{SaveError, Vm};
 
 /// How long the end of a guest waits at a time for its last snapshot, before it looks whether a signal has come.
@@ -95,9 +101,38 @@ pub(super) struct Writing {
     dirty: Option<DirtyPages>,
 }
 
+/// Where a snapshot goes.
+enum Target {
+    Folder(Partial),
+    /// Two files anywhere, which Firecracker's clients ask for.
+    Files(PartialPair),
+}
+
+impl Target {
+    fn begin(request: &CreateSnapshot) -> Result<Self, SnapshotError> {
+        let CreateSnapshot { snapshot_path, mem_file_path, .. } = request;
+        Ok(match mem_file_path {
+            None => Self::Folder(Partial::begin(snapshot_path)?),
+            Some(memory) => Self::Files(PartialPair::begin(snapshot_path, memory)?),
+        })
+    }
+
+    /// Writes `pages` of `memory`.
+    fn write(&self, memory: &GuestMemory, pages: &Pages) -> Result<(), SnapshotError> {
+        let file = match self {
+            Self::Folder(partial) => partial.memory(),
+            Self::Files(pair) => pair.memory(),
+        };
+        memory_file::write(file, memory, pages).map(drop).map_err(|error| match self {
+            Self::Folder(partial) => partial.memory_error(error),
+            Self::Files(pair) => pair.memory_error(error),
+        })
+    }
+}
+
 /// What the thread writes.
 struct Captured {
-    partial: Partial,
+    target: Target,
     state: StateV1,
     config: VmConfig,
     cpu: Cpu,
@@ -112,13 +147,12 @@ impl Controller {
             Ok(captured) => captured,
             Err(refusal) => return self.give(asker, Err(refusal)),
         };
-        let Captured { partial, state, config, cpu, dirty } = captured;
+        let Captured { target, state, config, cpu, dirty } = captured;
         let (sender, written) = mpsc::sync_channel(1);
         let wake = self.inbox.as_ref().map(|inbox| inbox.wake().clone());
-        let path = request.snapshot_path.clone();
+        let request = request.clone();
         let write = move || {
-            let result = partial.commit(&state, &config, cpu).map_err(CreateError::from);
-            let result = result.and_then(|_| Ok(Folder::open(&path)?.as_base()?));
+            let result = commit(target, &state, &config, cpu, &request).map_err(CreateError::from);
             // Nobody waits for it any more when the VM has ended.
             let _ = sender.send(result);
             let _ = wake.map(|wake| wake.write(1));
@@ -150,13 +184,13 @@ impl Controller {
             return Err(refused(CreateError::UnderWay));
         }
         let base = self.base_for(request).map_err(refused)?;
-        let partial = Partial::begin(&request.snapshot_path).map_err(|error| refused(error.into()))?;
+        let target = Target::begin(request).map_err(|error| refused(error.into()))?;
         let was_running = self.state == State::Running;
         let began = Instant::now();
         if was_running {
             self.pause(live);
         }
-        let captured = self.copy(partial, base, &live.vm);
+        let captured = self.copy(target, base, &live.vm);
         if was_running {
             self.resume(live);
             log::info!("the guest stood still for {} us", began.elapsed().as_micros());
@@ -183,7 +217,7 @@ impl Controller {
         Ok(Some(last))
     }
 
-    fn copy(&mut self, partial: Partial, base: Option<BaseV1>, vm: &Vm) -> Result<Captured, CreateError> {
+    fn copy(&mut self, target: Target, base: Option<BaseV1>, vm: &Vm) -> Result<Captured, CreateError> {
         let saved = vm.save()?;
         let mut state = StateV1::new(&self.config)?;
         state.sections = saved.sections()?;
@@ -207,16 +241,17 @@ impl Controller {
                 state.memory.pages = Some(pages.numbers());
                 pages
             }
-            _ => Pages::all(state.memory.len()),
+            // A host that does not tell which pages were touched has all of them looked at.
+            _ => touched(vm.memory()).unwrap_or_else(|_| Pages::all(state.memory.len())),
         };
         state.base = base;
-        let written = crate::snapshot::memory_file::write(partial.memory(), vm.memory(), &pages);
-        if let Err(error) = written {
+        if let Err(error) = target.write(vm.memory(), &pages) {
             self.lineage.keep(dirty);
-            return Err(partial.memory_error(error).into());
+            return Err(error.into());
         }
-        let config = self.config.clone();
-        Ok(Captured { partial, state, config, cpu: Cpu::default(), dirty })
+        let CpuDescription { vendor, model, features } = saved.cpu();
+        let cpu = Cpu { vendor, model, features };
+        Ok(Captured { target, state, config: self.config.clone(), cpu, dirty })
     }
 
     /// Answers who asked for the snapshot that is being written, if it is done.
@@ -261,6 +296,25 @@ impl Controller {
                 }
             }
         }
+    }
+}
+
+/// Has the snapshot written to the disk and given its name; what a diff on top of it says of it.
+fn commit(
+    target: Target,
+    state: &StateV1,
+    config: &VmConfig,
+    cpu: Cpu,
+    request: &CreateSnapshot,
+) -> Result<BaseV1, SnapshotError> {
+    let CreateSnapshot { snapshot_path, mem_file_path, .. } = request;
+    match target {
+        Target::Folder(partial) => drop(partial.commit(state, config, cpu)?),
+        Target::Files(pair) => pair.commit(state)?,
+    }
+    match mem_file_path {
+        None => Folder::open(snapshot_path)?.as_base(),
+        Some(memory) => Folder::open_files(snapshot_path, memory)?.as_base(),
     }
 }
 

@@ -11,6 +11,6 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 
-pub use self::compatibility::{CpuMismatch, check_compatible};
+pub use self::compatibility::{CpuDescription, CpuMismatch, check_compatible, describe};
 pub use self::cpuid::{CpuError, Topology, TscDeadline, guest_cpuid};
 pub use self::msrs::boot_msrs;

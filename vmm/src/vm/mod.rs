@@ -23,7 +23,7 @@ use crate::boot::{self, BootError, BootRegisters, BootSource};
 use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
 use crate::console::Output;
 use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
-use crate::cpu::{self, CpuError, Topology, TscDeadline};
+use crate::cpu::{self, CpuError, CpuMismatch, Topology, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::layout;
@@ -72,6 +72,9 @@ pub enum VmError {
     /// There is no such CPU template.
     #[error(transparent)]
     CpuTemplate(#[from] TemplateFileError),
+    /// The snapshot's guest cannot run on this host.
+    #[error(transparent)]
+    OtherCpu(#[from] CpuMismatch),
     /// A vCPU of a snapshot.
     #[error(transparent)]
     Vcpu(#[from] RestoreError),

@@ -11,14 +11,18 @@ use super::state::MachineStateV1;
 use super::{Vm, VmError, register_memory};
 use crate::config::VmConfig;
 use crate::console::Output;
+use crate::cpu::{self, CpuDescription};
 use crate::device_set::DeviceSet;
 use crate::device_set::state::DevicesStateV1;
 use crate::kvm::{self, Elapsed, Host, KvmError};
 use crate::layout;
 use crate::memory::{DirtyPages, Pager};
 use crate::snapshot::{SectionV1, StateError, StateV1};
-use crate::vcpu::{self, Buses, ExitCounters, GuestEvents, RestoreError, SaveError as VcpuSaveError};
-use crate::vcpu::{Vcpu, VcpuHandle, VcpuStateV1};
+use crate::vcpu::{
+    self, Buses, ExitCounters, GuestEvents, SaveError as VcpuSaveError, Vcpu, VcpuHandle, VcpuStateV1,
+};
+use crate::vmgenid;
+use kvm_bindings::kvm_cpuid_entry2;
 
 /// Why a VM cannot be saved. It goes on all the same.
 #[derive(Debug, thiserror::Error)]
@@ -80,9 +84,25 @@ impl Saved {
         self.devices.boot_timer.is_some()
     }
 
-    /// The vCPUs.
-    pub fn vcpus(&self) -> &[VcpuStateV1] {
-        &self.vcpus
+    /// The CPU that the guest was shown.
+    pub fn cpu(&self) -> CpuDescription {
+        cpu::describe(self.leaves())
+    }
+
+    fn leaves(&self) -> &[kvm_cpuid_entry2] {
+        self.vcpus.first().map(|vcpu| vcpu.cpuid.as_slice()).unwrap_or_default()
+    }
+
+    /// Checks that the VM can be made on `host` as `config` has it, before anything is made.
+    ///
+    /// # Errors
+    /// A list of vCPUs that cannot be; or what this host lacks of what the guest was shown.
+    pub fn check(&self, host: &Host, config: &VmConfig) -> Result<(), VmError> {
+        vcpu::validate(&self.vcpus, config.machine_config.vcpu_count as usize)?;
+        // A template that is not there any more promises nothing.
+        let template = config.cpu_config.as_ref().and_then(|config| config.template().ok());
+        let supported = host.supported_cpuid()?;
+        Ok(cpu::check_compatible(self.leaves(), supported.as_slice(), template.as_deref())?)
     }
 }
 
@@ -123,11 +143,12 @@ impl Vm {
     }
 
     /// Makes the VM that `config` describes with what was `saved` of it and its `memory`. Its vCPUs go on where they were
-    /// when they are [started](Vm::start).
+    /// when they are [started](Vm::start). What was saved has to be [checked](Saved::check) before.
     ///
     /// # Errors
     /// [`VmError`]; nothing is left behind.
     pub fn restore(
+        host: &Host,
         config: &VmConfig,
         console: &Output,
         metadata: &Arc<MmdsStore>,
@@ -136,11 +157,7 @@ impl Vm {
         elapsed: Elapsed,
     ) -> Result<Self, VmError> {
         let Saved { machine, vcpus: states, devices: device_states } = saved;
-        if states.len() != config.machine_config.vcpu_count as usize {
-            let vcpus = config.machine_config.vcpu_count as usize;
-            return Err(RestoreError::Count { saved: states.len(), vcpus }.into());
-        }
-        let fd = Arc::new(Host::open()?.create_vm()?);
+        let fd = Arc::new(host.create_vm()?);
         register_memory(&fd, &memory, config.machine_config.track_dirty_pages)?;
         fd.set_tss_address(layout::KVM_TSS_ADDRESS as usize).map_err(kvm::failed("KVM_SET_TSS_ADDR"))?;
         fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
@@ -169,7 +186,10 @@ impl Vm {
         let fds: Vec<_> = ready.iter().map(|vcpu| &vcpu.fd).collect();
         vcpu::restore(&fd, &fds, states, elapsed)?;
         devices.restore(device_states).map_err(VmError::DeviceState)?;
+        vmgenid::renew(&memory)?;
+        // What the devices' and the generation's interrupts are delivered by comes before them.
         machine.restore(&fd, elapsed)?;
+        vmgenid::notify(&fd)?;
         devices.kick();
         Ok(Self { running: Vec::new(), ready, devices, events, counters, memory, pager: None, fd })
     }

@@ -16,6 +16,8 @@ use super::template::CpuTemplate;
 
 /// Extended state: components in EAX and EDX of subleaf 0, their size and place in EAX and EBX of their own subleaf.
 const XSTATE: u32 = 0xd;
+/// The brand string, 16 bytes of it in each.
+const BRAND: std::ops::RangeInclusive<u32> = 0x8000_0002..=0x8000_0004;
 /// Address sizes.
 const ADDRESS_SIZES: u32 = 0x8000_0008;
 
@@ -61,6 +63,38 @@ pub fn check_compatible(
         missing.push(format!("physical addresses of {} bits", width(saved)));
     }
     if missing.is_empty() { Ok(()) } else { Err(CpuMismatch::Missing(missing)) }
+}
+
+/// A CPU in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuDescription {
+    /// Who made it: `GenuineIntel`.
+    pub vendor: String,
+    /// What its maker calls it; empty where CPUID does not tell.
+    pub model: String,
+    /// Its features, as /proc/cpuinfo calls them.
+    pub features: Vec<String>,
+}
+
+/// What the CPUID leaves of a guest say.
+pub fn describe(leaves: &[kvm_cpuid_entry2]) -> CpuDescription {
+    let text = |bytes: &[u8]| {
+        let printable = bytes.iter().copied().filter(|byte| (0x20..0x7f).contains(byte));
+        String::from_utf8(printable.collect()).unwrap_or_default().trim().to_owned()
+    };
+    let vendor = find(leaves, 0, 0).map(|leaf| text(&vendor(&leaf))).unwrap_or_default();
+    let brand = BRAND.flat_map(|leaf| registers(leaves, leaf, 0)).flat_map(u32::to_le_bytes);
+    let mut features = Vec::new();
+    for word in FEATURE_WORDS {
+        let register = registers(leaves, word.leaf, word.subleaf).get(word.register).copied();
+        for name in word.names(register.unwrap_or(0) & !word.not_features) {
+            // AMD has some twice.
+            if !features.contains(&name) {
+                features.push(name);
+            }
+        }
+    }
+    CpuDescription { vendor, model: text(&brand.collect::<Vec<_>>()), features }
 }
 
 fn missing_features(
