@@ -13,8 +13,11 @@ mod fields;
 mod log;
 mod metadata;
 mod net;
+mod overrides;
+mod restore;
 mod serve_memory;
 mod size;
+mod snapshot;
 mod timing;
 mod transport;
 mod usage;
@@ -33,11 +36,19 @@ pub(crate) use disk::{Cache, DiskArg, Engine};
 pub(crate) use log::LogArgs;
 pub(crate) use metadata::MetadataArgs;
 pub(crate) use net::NetArg;
+pub(crate) use overrides::new_mac;
+pub(crate) use restore::RestoreArgs;
 pub(crate) use serve_memory::ServeMemoryArgs;
+pub(crate) use snapshot::{
+    CloneArgs, CreateArgs, DirArgs, InspectArgs, MergeArgs, SnapshotArgs, SnapshotVerb,
+};
 pub(crate) use timing::TimingArgs;
 pub(crate) use transport::TransportArg;
 pub(crate) use usage::Stop;
 pub(crate) use vsock::VsockArg;
+
+/// The verb that is parsed the short way.
+const RESTORE: &str = "restore";
 
 /// Shown at the end of the help, and in the manual page.
 pub(crate) const EXAMPLES: &str = "  rvmm --kernel vmlinux --rootfs disk.ext4
@@ -46,6 +57,7 @@ pub(crate) const EXAMPLES: &str = "  rvmm --kernel vmlinux --rootfs disk.ext4
   rvmm --kernel vmlinux --rootfs disk.ext4 --net user,publish=8080:80
   rvmm --config-file vm.json --console none --log-file vm.log --log-level info
   rvmm --detach --id web --kernel vmlinux --rootfs disk.ext4; rvmm ps; rvmm console web; rvmm stop web
+  rvmm snapshot web web.snap; rvmm restore web.snap; rvmm clone web.snap -n 10
   rvmm doctor";
 
 /// What an option's line has no room for.
@@ -58,6 +70,21 @@ pub(crate) const EXIT_CODES: &str = "  0  the guest powered off or reset, or Ctr
   1  rvmm or the host could not run it; one line on stderr says why
   2  the command line is wrong
   128 + N  signal N ended it: 143 after SIGTERM, 130 after SIGINT";
+
+const SNAPSHOT_EXAMPLES: &str = "Examples:
+  rvmm snapshot web web.snap                         a VM that runs goes on, one that is paused stays so
+  rvmm snapshot web web.2 --diff --base web.snap     what was written since, in a second
+  rvmm snapshot web web.3 --stop                     the VM ends when it is saved
+  rvmm snapshot merge web.2 web.4; rvmm snapshot verify web.4";
+
+const RESTORE_EXAMPLES: &str = "Examples:
+  rvmm restore web.snap
+  rvmm restore web.snap --detach --id web-2 --disk id=rootfs,path=copy.ext4 --vsock uds=web-2.sock
+  rvmm restore web.snap --paused --api-sock web.sock --net id=net0,mac=new,publish=8081:80";
+
+const CLONE_EXAMPLES: &str = "Examples:
+  rvmm clone web.snap -n 10 --id web --copy-disks disks
+  rvmm clone web.snap -n 2 --net id=net0,tap=tap{n} --new-mac -- --no-api --log-level info";
 
 /// Runs a Linux guest in a microVM: its own kernel, virtual CPUs, memory, disks and network.
 #[derive(Debug, Parser)]
@@ -117,6 +144,15 @@ pub(crate) enum Verb {
     Events(VmArgs),
     /// Remove what VMs left behind that were killed or failed.
     Rm(RmArgs),
+    /// Save a VM to a folder, from which it can be restored; it goes on meanwhile.
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    Snapshot(SnapshotArgs),
+    /// Run the VM that was saved, from where it was.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(Box<RestoreArgs>),
+    /// Start several VMs from one snapshot, in the background.
+    #[command(after_help = CLONE_EXAMPLES)]
+    Clone(CloneArgs),
     /// Serve the memory of a snapshot to VMs, page by page (userfaultfd).
     #[command(after_help = "Example:\n  rvmm serve-memory snapshot --socket memory.sock")]
     ServeMemory(ServeMemoryArgs),
@@ -211,6 +247,10 @@ pub(crate) struct RunArgs {
     )]
     #[arg(default_value = "exit")]
     pub(crate) on_reset: OnReset,
+
+    /// Keep track of the pages that the guest writes, for a diff snapshot.
+    #[arg(long, help_heading = "Machine")]
+    pub(crate) track_dirty_pages: bool,
 
     /// Name of the VM, which rvmm ps shows and other verbs take [default: one is made up].
     #[arg(long, value_name = "NAME", help_heading = "Machine", value_parser = a_name)]
@@ -307,6 +347,18 @@ impl ConsoleArg {
 }
 
 impl ConsoleEnd {
+    /// `stdio|none|file=PATH`
+    fn of(value: &OsStr) -> Result<Self, String> {
+        use std::os::unix::ffi::OsStrExt as _;
+        if value.as_bytes().starts_with(b"virtio") {
+            return Err(
+                "whether there is a virtio console is in the snapshot: expected stdio, none, file=PATH"
+                    .to_owned(),
+            );
+        }
+        Self::parse(value.as_bytes()).map_err(|_| "expected stdio, none, file=PATH".to_owned())
+    }
+
     fn parse(value: &[u8]) -> Result<Self, String> {
         use std::os::unix::ffi::OsStringExt as _;
         match value {
@@ -325,6 +377,11 @@ impl ConsoleEnd {
 
 /// Parses a command line, the program's name first.
 pub(crate) fn parse(argv: &[OsString]) -> Result<Invocation, Stop> {
+    if argv.get(1).is_some_and(|word| word == RESTORE)
+        && let Some(Ok(restore)) = argv.get(1..).map(restore)
+    {
+        return Ok(Invocation::Verb(Verb::Restore(Box::new(restore))));
+    }
     if let Some(run) = parse_run(argv) {
         return Ok(Invocation::Run(Box::new(run)));
     }
@@ -347,6 +404,15 @@ fn parse_run(argv: &[OsString]) -> Option<RunArgs> {
     let matches = RunArgs::augment_args(command).try_get_matches_from(argv).ok()?;
     let wants_help = |run: &RunArgs| run.cpu_template.as_deref() == Some(cpu_template::HELP);
     RunArgs::from_arg_matches(&matches).ok().filter(|run| run.names_a_guest() && !wants_help(run))
+}
+
+/// The short way for a restore, the verb first: it is as much in a hurry as a run.
+pub(crate) fn restore(words: &[OsString]) -> Result<RestoreArgs, Stop> {
+    let command = clap::Command::new(RESTORE).disable_help_flag(true).disable_version_flag(true);
+    let matches = RestoreArgs::augment_args(command).try_get_matches_from(words);
+    matches
+        .and_then(|matches| RestoreArgs::from_arg_matches(&matches))
+        .map_err(|error| Stop::from_clap(&error))
 }
 
 impl RunArgs {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs::{self, DirEntry, File};
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd, RawFd};
 
 /// Bytes of what is told at most.
 const MAX_REPORT: u64 = 64 << 10;
@@ -13,10 +13,39 @@ const FAILED: u8 = b'-';
 
 /// Which process this is.
 pub(crate) enum Side {
-    /// The one that was started: what the other one told it.
-    Foreground(Result<String, String>),
+    /// The one that was started.
+    Foreground(Started),
     /// The one that is to run the VM.
     Background(Report),
+}
+
+/// A process in the background that has been started, and has perhaps not told yet how it went.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// Its number.
+    pub(crate) pid: u32,
+    report: PipeReader,
+}
+
+impl Started {
+    /// Waits until it tells what its VM is called, or why there is none.
+    pub(crate) fn wait(self) -> Result<String, String> {
+        let mut report = Vec::new();
+        let _ = self.report.take(MAX_REPORT).read_to_end(&mut report);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match report.split_first() {
+            Some((&STARTED, id)) => Ok(text(id)),
+            Some((_, error)) => Err(text(error)),
+            None => Err("the VM's process ended before the guest ran".to_owned()),
+        }
+    }
+}
+
+impl AsRawFd for Started {
+    /// Readable when it has told.
+    fn as_raw_fd(&self) -> RawFd {
+        self.report.as_raw_fd()
+    }
 }
 
 /// Who waits to hear how it went. It is told once.
@@ -41,7 +70,7 @@ impl Report {
     }
 }
 
-/// Makes a process that goes on here, in the background, and waits for its report. No other thread may run yet.
+/// Makes a process that goes on here, in the background. No other thread may run yet.
 ///
 /// # Errors
 /// What the host said.
@@ -58,10 +87,7 @@ pub(crate) fn fork() -> io::Result<Side> {
             close_inherited(&writer)?;
             Ok(Side::Background(Report(Cell::new(Some(writer)))))
         }
-        _ => {
-            drop(writer);
-            Ok(Side::Foreground(read(reader)))
-        }
+        pid => Ok(Side::Foreground(Started { pid: pid.cast_unsigned(), report: reader })),
     }
 }
 
@@ -79,17 +105,6 @@ fn close_inherited(report: &PipeWriter) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn read(reader: PipeReader) -> Result<String, String> {
-    let mut report = Vec::new();
-    let _ = reader.take(MAX_REPORT).read_to_end(&mut report);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match report.split_first() {
-        Some((&STARTED, id)) => Ok(text(id)),
-        Some((_, error)) => Err(text(error)),
-        None => Err("the VM's process ended before the guest ran".to_owned()),
-    }
 }
 
 /// Gives the terminal or pipes up that this process was started with.

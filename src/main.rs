@@ -17,7 +17,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use args::{Invocation, Stop, Verb};
+use args::{ControlArgs, Invocation, LogArgs, Stop, Verb};
 use escape::Escape;
 use presence::Presence;
 
@@ -55,11 +55,13 @@ fn share_one_heap() {}
 
 fn dispatch(invocation: &Invocation) -> commands::Outcome {
     match invocation {
-        Invocation::Run(args) if args.control.detach => commands::detach::run(args),
-        Invocation::Run(args) => {
-            let presence = Rc::new(Presence::new(args.id.as_deref()));
-            logging::start(&args.log.config(), presence.id(), None)?;
-            commands::run::run(args, &presence)
+        Invocation::Run(args) => launch(args.id.as_deref(), &args.log, &args.control, |presence| {
+            commands::run::run(args, presence)
+        }),
+        Invocation::Verb(Verb::Restore(args)) => {
+            launch(args.id.as_deref(), &args.log, &args.control, |presence| {
+                commands::restore::run(args, presence)
+            })
         }
         Invocation::Verb(Verb::Ps(args)) => commands::ps::run(args),
         Invocation::Verb(Verb::Inspect(args)) => commands::inspect::run(args),
@@ -73,11 +75,28 @@ fn dispatch(invocation: &Invocation) -> commands::Outcome {
         Invocation::Verb(Verb::Config(args)) => commands::config::run(args),
         Invocation::Verb(Verb::Events(args)) => commands::events::run(args),
         Invocation::Verb(Verb::Rm(args)) => commands::rm::run(args),
+        Invocation::Verb(Verb::Snapshot(args)) => commands::snapshot::run(args),
+        Invocation::Verb(Verb::Clone(args)) => commands::clone::run(args),
         Invocation::Verb(Verb::ServeMemory(args)) => commands::serve_memory::run(args),
         Invocation::Verb(Verb::Doctor(args)) => commands::doctor::run(args),
         Invocation::Verb(Verb::Completions(args)) => commands::completions::run(args),
         Invocation::Verb(Verb::Man) => commands::man::run(),
     }
+}
+
+/// Has `run` run a VM that is called `id` or something, here or in the background.
+fn launch(
+    id: Option<&str>,
+    log: &LogArgs,
+    control: &ControlArgs,
+    run: impl FnOnce(&Rc<Presence>) -> commands::Outcome,
+) -> commands::Outcome {
+    if control.detach {
+        return commands::detach::run(id, log, run);
+    }
+    let presence = Rc::new(Presence::new(id));
+    logging::start(&log.config(), presence.id(), None)?;
+    run(&presence)
 }
 
 /// An error with its causes, outermost first.

@@ -9,10 +9,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::rc::Rc;
 
-use api::{Limits, Server};
+use api::{Limits, Server, StartTimes};
 use vmm::controller::Controller;
 
-use crate::args::RunArgs;
+use crate::args::ControlArgs;
 use crate::detach::Report;
 use crate::name::Name;
 
@@ -59,11 +59,11 @@ impl Presence {
     pub(crate) fn appear(
         self: &Rc<Self>,
         controller: &mut Controller,
-        args: &RunArgs,
+        control: &ControlArgs,
+        start_times: &StartTimes,
         limits: Limits,
         can_start: bool,
     ) -> Result<(), Box<dyn Error>> {
-        let control = &args.control;
         if self.name.get().is_none() && (self.named || control.api_sock.is_some()) {
             match Name::take(&self.id) {
                 Ok(name) => drop(self.name.set(name)),
@@ -74,7 +74,7 @@ impl Presence {
         if let Some(path) = &control.api_sock {
             self.listen(controller, path, limits.clone())?;
             if let Some(server) = &*self.server.borrow() {
-                server.metrics().started(&args.timing.start_times());
+                server.metrics().started(start_times);
             }
             self.link(path);
             if !can_start {

@@ -34,5 +34,6 @@ mod names;
 mod net;
 mod pci;
 mod seccomp;
+mod snapshots;
 mod terminal;
 mod virtio_console;

@@ -26,6 +26,14 @@ pub enum Fault {
     /// The body is not what belongs there.
     #[error("An error occurred when deserializing the json body of a request: {0}.")]
     Json(String),
+    /// Fields of the body do not go together, or have nothing in them.
+    #[error("The body of the request is not right: {fields} {what}.")]
+    Fields {
+        /// Which.
+        fields: &'static str,
+        /// What is wrong with them.
+        what: &'static str,
+    },
     /// The body is too long.
     #[error("Request payload with more than {limit} bytes: that is the limit allowed by server.")]
     TooLong {

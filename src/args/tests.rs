@@ -1,4 +1,8 @@
+mod snapshots;
+
 use std::ffi::OsString;
+
+use vmm::config::{LoadSnapshot, MemBackendType};
 
 use super::*;
 

@@ -15,7 +15,7 @@ fn script(shell: Shell) -> Vec<u8> {
     clap_complete::generate(shell, &mut args::command(), "rvmm", &mut script);
     let verbs: Vec<String> = by_name().collect();
     match shell {
-        Shell::Bash => script.extend(bash(&verbs.join("|")).into_bytes()),
+        Shell::Bash => script.extend(bash(&verbs.join("|"), &below(SNAPSHOT)).into_bytes()),
         Shell::Zsh => script = zsh(&String::from_utf8_lossy(&script)).into_bytes(),
         Shell::Fish => script.extend(fish(&verbs.join(" ")).into_bytes()),
         // Without names.
@@ -24,7 +24,10 @@ fn script(shell: Shell) -> Vec<u8> {
     script
 }
 
-/// The verbs that take names of VMs.
+/// The verb that takes a name, or a verb of its own, and then a folder.
+const SNAPSHOT: &str = "snapshot";
+
+/// The verbs that take names of VMs and nothing else.
 fn by_name() -> impl Iterator<Item = String> {
     let takes_names = |verb: &clap::Command| {
         verb.get_positionals().any(|argument| {
@@ -33,14 +36,22 @@ fn by_name() -> impl Iterator<Item = String> {
     };
     let verbs: Vec<String> = args::command()
         .get_subcommands()
-        .filter(|verb| takes_names(verb))
+        .filter(|verb| takes_names(verb) && verb.get_name() != SNAPSHOT)
         .map(|verb| verb.get_name().to_owned())
         .collect();
     verbs.into_iter()
 }
 
-/// What completes names in bash, in front of what is generated.
-fn bash(verbs: &str) -> String {
+/// The verbs below the verb `above`.
+fn below(above: &str) -> String {
+    let command = args::command();
+    let below = command.find_subcommand(above).into_iter().flat_map(clap::Command::get_subcommands);
+    below.map(clap::Command::get_name).collect::<Vec<_>>().join(" ")
+}
+
+/// What completes names in bash, and folders of snapshots, in front of what is generated. `below` are the verbs below that of
+/// snapshots.
+fn bash(verbs: &str, below: &str) -> String {
     format!(
         r#"
 _rvmm_or_names() {{
@@ -49,6 +60,22 @@ _rvmm_or_names() {{
         {verbs})
             if [[ $COMP_CWORD -ge 2 && $current != -* && ${{COMP_WORDS[COMP_CWORD-1]}} != -?-* ]]; then
                 COMPREPLY=( $(compgen -W "$("${{COMP_WORDS[0]}}" ps --names 2>/dev/null)" -- "$current") )
+                return
+            fi
+            ;;
+        snapshot)
+            if [[ $current != -* && ${{COMP_WORDS[COMP_CWORD-1]}} != -* ]]; then
+                case "$COMP_CWORD,${{COMP_WORDS[2]}}" in
+                    2,*) COMPREPLY=( $(compgen -W "$("${{COMP_WORDS[0]}}" ps --names 2>/dev/null) {below}" -- "$current") ) ;;
+                    3,create) COMPREPLY=( $(compgen -W "$("${{COMP_WORDS[0]}}" ps --names 2>/dev/null)" -- "$current") ) ;;
+                    *) compopt -o filenames; COMPREPLY=( $(compgen -d -- "$current") ) ;;
+                esac
+                return
+            fi
+            ;;
+        restore|clone)
+            if [[ $current != -* && ${{COMP_WORDS[COMP_CWORD-1]}} != -* ]]; then
+                compopt -o filenames; COMPREPLY=( $(compgen -d -- "$current") )
                 return
             fi
             ;;
@@ -78,8 +105,11 @@ fn zsh(script: &str) -> String {
 
 /// What completes names in fish.
 fn fish(verbs: &str) -> String {
+    let names = "-f -a \"(rvmm ps --names 2>/dev/null)\"";
     format!(
-        "complete -c rvmm -n \"__fish_seen_subcommand_from {verbs}\" -f -a \"(rvmm ps --names 2>/dev/null)\"\n"
+        "complete -c rvmm -n \"__fish_seen_subcommand_from {verbs}\" {names}\n\
+         complete -c rvmm -n \"__fish_seen_subcommand_from {SNAPSHOT}\" {names}\n\
+         complete -c rvmm -n \"__fish_seen_subcommand_from {SNAPSHOT}\" -a \"(__fish_complete_directories)\"\n"
     )
 }
 
@@ -92,7 +122,11 @@ mod tests {
         let verbs: Vec<String> = by_name().collect();
         assert!(verbs.len() >= 10 && !verbs.contains(&"ps".to_owned()), "{verbs:?}");
         let zsh = String::from_utf8(script(Shell::Zsh)).unwrap();
-        assert_eq!(zsh.matches("_rvmm_names'").count(), verbs.len(), "{zsh}");
+        // Two forms of making a snapshot.
+        assert_eq!(zsh.matches("_rvmm_names'").count(), verbs.len() + 2, "{zsh}");
+        assert!(zsh.contains("Folder of the snapshot:_files -/"), "{zsh}");
+        let bash = String::from_utf8(script(Shell::Bash)).unwrap();
+        assert!(bash.contains("create inspect verify merge"), "{bash}");
     }
 
     #[test]

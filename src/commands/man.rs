@@ -21,7 +21,7 @@ fn page() -> io::Result<Vec<u8>> {
     let mut built = command.clone();
     built.build();
     for verb in built.get_subcommands() {
-        describe(verb, &mut verbs);
+        describe("rvmm", verb, &mut verbs);
     }
 
     let mut page = Vec::new();
@@ -37,18 +37,22 @@ fn page() -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// Adds what a verb does, takes and knows as options, but for those that every command has.
-fn describe(verb: &clap::Command, page: &mut Roff) {
+/// Adds what a verb does, takes and knows as options, but for those that every command has; and the verbs below it.
+fn describe(above: &str, verb: &clap::Command, page: &mut Roff) {
     let text =
         |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
     let takes: Vec<String> = verb.get_positionals().map(|argument| format!(" {argument}")).collect();
-    page.control("TP", []).text([bold(format!("rvmm {}{}", verb.get_name(), takes.concat()))]);
+    let name = format!("{above} {}", verb.get_name());
+    page.control("TP", []).text([bold(format!("{name}{}", takes.concat()))]);
     page.text([roman(text(verb.get_about()))]);
     for option in verb.get_arguments().filter(|option| !option.is_positional()) {
         if !matches!(option.get_id().as_str(), "help" | "version") {
             page.control("br", [])
                 .text([bold(option.to_string()), roman(format!(": {}", text(option.get_help())))]);
         }
+    }
+    for below in verb.get_subcommands() {
+        describe(&name, below, page);
     }
 }
 
@@ -71,12 +75,16 @@ mod tests {
     fn the_page_has_every_option_and_verb() {
         let page = String::from_utf8(page().unwrap()).unwrap().replace("\\-", "-");
         let command = args::command();
-        let all =
-            command.get_arguments().chain(command.get_subcommands().flat_map(clap::Command::get_arguments));
-        let options = all.filter_map(|option| Some(format!("--{}", option.get_long()?)));
-        let verbs = command.get_subcommands().map(|verb| format!("rvmm {}", verb.get_name()));
-        for word in options.chain(verbs) {
-            assert!(page.contains(&word), "{word} is missing");
+        assert_has("rvmm", &command, &page);
+    }
+
+    fn assert_has(name: &str, command: &clap::Command, page: &str) {
+        assert!(page.contains(name), "{name} is missing");
+        for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(page.contains(&format!("--{option}")), "{name} --{option} is missing");
+        }
+        for verb in command.get_subcommands() {
+            assert_has(&format!("{name} {}", verb.get_name()), verb, page);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub(crate) mod clone;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod console;
@@ -9,15 +10,19 @@ pub(crate) mod events;
 mod fit;
 pub(crate) mod inspect;
 pub(crate) mod kill;
+mod launch;
 pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod metrics;
 pub(crate) mod pause;
 pub(crate) mod ps;
+pub(crate) mod restore;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod serve_memory;
+pub(crate) mod snapshot;
 pub(crate) mod stop;
+mod table;
 
 use std::error::Error;
 use std::io::{self, Write as _};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::table::table;
 use super::{Outcome, fit, print};
 use crate::args::PsArgs;
 use crate::escape::Escape;
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &PsArgs) -> Outcome {
     if args.json {
         return fit::print_json(&rows);
     }
-    print(table(&rows).as_bytes())
+    print(list(&rows).as_bytes())
 }
 
 /// Asks several VMs at once: one that does not answer holds the others up no more than it must.
@@ -155,21 +156,9 @@ fn state(said: &str) -> &'static str {
     STATES.into_iter().find(|state| said == *state).unwrap_or(OTHER)
 }
 
-fn table(rows: &[Row]) -> String {
+fn list(rows: &[Row]) -> String {
     let heads = ["ID", "STATE", "PID", "CPUS", "MEMORY", "UPTIME", "KERNEL"].map(str::to_owned);
-    let lines: Vec<[String; 7]> = std::iter::once(heads).chain(rows.iter().map(Row::cells)).collect();
-    let mut text = String::new();
-    for line in &lines {
-        for (column, cell) in line.iter().enumerate() {
-            let width =
-                lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
-            let last = column + 1 == line.len();
-            let width = if last { 0 } else { width.unwrap_or_default() + 2 };
-            let _ = write!(text, "{cell:width$}");
-        }
-        text.push('\n');
-    }
-    text
+    table(&std::iter::once(heads).chain(rows.iter().map(Row::cells)).collect::<Vec<_>>())
 }
 
 /// Seconds, in the two largest units that count.
@@ -196,7 +185,7 @@ mod tests {
             kernel: Some(kernel.to_owned()),
             ..Row::default()
         };
-        let text = table(&[row("a", "/boot/vm\x1b[2Jlinux"), row("web-frontend", "k")]);
+        let text = list(&[row("a", "/boot/vm\x1b[2Jlinux"), row("web-frontend", "k")]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].find("STATE"), lines[2].find("Running"), "{text}");
         assert!(lines[1].ends_with("vm\\u{1b}[2Jlinux"), "{text}");

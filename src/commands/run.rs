@@ -3,25 +3,18 @@
 use std::error::Error;
 use std::num::NonZeroU64;
 use std::path::Path;
-use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use api::Limits;
-use vmm::config::MmdsStore;
 use vmm::config::{
     BalloonConfig, BlockConfig, BootSourceConfig, CacheType, CpuConfig, EntropyConfig, IoEngine,
-    LoggerConfig, MetricsConfig, RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig,
-    VsockConfig,
+    RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
 };
-use vmm::console::ConsoleConfig;
-use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
 use vmm::memory::MIB;
-use vmm::seccomp::Policy;
 use vmm::text_file;
 
 use super::Outcome;
-use crate::args::{BalloonArg, Cache, ConsoleEnd, DiskArg, Engine, MetadataArgs, OnReset, RunArgs};
+use super::launch::{self, Launch};
+use crate::args::{BalloonArg, Cache, DiskArg, Engine, RunArgs};
 use crate::logging;
 use crate::presence::Presence;
 
@@ -32,65 +25,14 @@ pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
     if let (Some(_), Some(logger)) = (&args.config_file, &config.logger) {
         logging::change(logger)?;
     }
-    let options = Options {
-        id: presence.id().to_owned(),
-        console: match &args.console.end {
-            ConsoleEnd::Stdio if presence.is_detached() => ConsoleConfig::None,
-            ConsoleEnd::Stdio => ConsoleConfig::Stdio,
-            ConsoleEnd::None => ConsoleConfig::None,
-            ConsoleEnd::File(path) => ConsoleConfig::File(path.clone()),
-        },
-        on_reset: match args.on_reset {
-            OnReset::Exit => VmmOnReset::Exit,
-            OnReset::Restart => VmmOnReset::Restart,
-        },
+    let launch = Launch {
+        console: &args.console.end,
+        on_reset: args.on_reset,
+        control: &args.control,
+        metadata: &args.metadata,
+        start_times: args.timing.start_times(),
     };
-    if let Some((log, guest)) = config.log_of_the_guest() {
-        return Err(format!("--log-file {}: the guest has it as {}", log.display(), guest.display()).into());
-    }
-    let policy = args.control.seccomp_filter.as_deref().map(Policy::read).transpose()?;
-    let can_start = config.boot_source.is_some();
-    // A client of the socket could name an interface before the guest starts, which is at once.
-    let unreachable = can_start && config.mmds_config.is_none();
-    let mut controller = Controller::new(config, options)?;
-    controller.log_with(Box::new(logging::change));
-    if let Some(policy) = &policy {
-        controller.confine_with(policy.clone());
-    }
-    controller.give_metadata(metadata(args)?);
-    if unreachable && let Some(path) = &args.metadata.metadata {
-        log::warn!(
-            "--metadata {}: the guest cannot read it; name the network interface that leads there, as mmds-config in --config-file",
-            path.display()
-        );
-    }
-    let filter = policy.map(|policy| policy.api);
-    let limits = Limits { body: args.control.http_api_max_payload_size, filter };
-    presence.appear(&mut controller, args, limits, can_start)?;
-    let ending = controller.run();
-    presence.fall_silent();
-    Ok(exit_code(ending?))
-}
-
-/// What the guest's metadata service gives out at first.
-fn metadata(args: &RunArgs) -> Result<Arc<MmdsStore>, Box<dyn Error>> {
-    let MetadataArgs { metadata, mmds_size_limit } = &args.metadata;
-    let store = MmdsStore::new(mmds_size_limit.unwrap_or(args.control.http_api_max_payload_size));
-    if let Some(path) = metadata {
-        let named = |error: &dyn Error| format!("--metadata {}: {error}", path.display());
-        let text = text_file::read(path).map_err(|error| named(&error))?;
-        let document = serde_json::from_str(&text).map_err(|error| named(&error))?;
-        store.put(document).map_err(|error| named(&error))?;
-    }
-    Ok(Arc::new(store))
-}
-
-/// 0 when the guest or the user ended the VM; what a shell shows for a signal otherwise.
-fn exit_code(ending: Ending) -> ExitCode {
-    match ending {
-        Ending::PowerOff | Ending::Reset | Ending::Quit => ExitCode::SUCCESS,
-        Ending::Signal(number) => ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX)),
-    }
+    launch.run(config, None, presence)
 }
 
 /// The configuration file, if any, with the options laid over it.
@@ -103,12 +45,7 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
         // A VM from flags has a source of randomness; one from a file or over REST has what that says.
         config.entropy = Some(EntropyConfig::default());
     }
-    // What a request changes of the log is laid over this, so the options are part of it.
-    let logger = config.logger.take().unwrap_or_default().updated(args.log.config());
-    config.logger = Some(logger).filter(|logger| *logger != LoggerConfig::default());
-    if let Some(path) = &args.control.metrics_path {
-        config.metrics = Some(MetricsConfig::new(path.clone()));
-    }
+    launch::set_outputs(&mut config, &args.log, &args.control);
     if let Some(transport) = args.transport {
         config.machine_config.transport = Some(transport.into());
     }
@@ -117,6 +54,7 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     }
     set_boot_source(&mut config, args)?;
     config.boot_timer = args.timing.boot_timer;
+    config.machine_config.track_dirty_pages |= args.track_dirty_pages;
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Outcome;
 use crate::args::StopArgs;
 use crate::name::known::{self, Known, PATIENCE};
+use crate::name::process::Process;
 
 /// How long rvmm has to end its guest when it is asked by SIGTERM, and the host to end a process that is killed.
 const FORCED: Duration = Duration::from_secs(10);
@@ -34,18 +35,27 @@ pub(crate) fn run(args: &StopArgs) -> Outcome {
         Err(_) if process.wait(Duration::ZERO).map_err(failed)? => return Ok(ExitCode::SUCCESS),
         Err(_) => {}
     }
-    process.signal(libc::SIGTERM).map_err(failed)?;
-    if process.wait(FORCED).map_err(failed)? {
+    if terminate(&vm, &process)? {
         eprintln!("rvmm: the guest of {} did not end by itself: rvmm was ended by SIGTERM", vm.id);
         return Ok(ExitCode::from(EXIT_TERMINATED));
+    }
+    eprintln!("rvmm: {} did not end by itself, nor by SIGTERM: it was killed", vm.id);
+    Ok(ExitCode::from(EXIT_KILLED))
+}
+
+/// Ends the VM's process, whatever its guest does; whether SIGTERM was enough, and it need not be killed.
+pub(super) fn terminate(vm: &Known, process: &Process) -> Result<bool, String> {
+    let failed = |error| format!("cannot stop {}: {error}", vm.id);
+    process.signal(libc::SIGTERM).map_err(failed)?;
+    if process.wait(FORCED).map_err(failed)? {
+        return Ok(true);
     }
     process.signal(libc::SIGKILL).map_err(failed)?;
     if process.wait(FORCED).map_err(failed)? {
         vm.clear()?;
-        eprintln!("rvmm: {} did not end by itself, nor by SIGTERM: it was killed", vm.id);
-        return Ok(ExitCode::from(EXIT_KILLED));
+        return Ok(false);
     }
-    Err(format!("cannot stop {}: the host does not end its process, which was killed", vm.id).into())
+    Err(format!("cannot stop {}: the host does not end its process, which was killed", vm.id))
 }
 
 /// Presses Ctrl-Alt-Del, which a guest that is paused has to be awake for.

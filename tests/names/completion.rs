@@ -41,4 +41,11 @@ fn bash_completes_the_names_of_vms_and_the_options_of_verbs() {
     assert_eq!(offered(&host, "rvmm stop --time"), ["--timeout"]);
     assert!(offered(&host, "rvmm st").contains(&"stop".to_owned()));
     assert!(offered(&host, "rvmm --ker").contains(&"--kernel".to_owned()));
+    assert_eq!(offered(&host, "rvmm snapshot w"), ["web-1", "web-2"]);
+    assert_eq!(offered(&host, "rvmm snapshot ve"), ["verify"]);
+    assert_eq!(offered(&host, "rvmm snapshot create d"), ["db"]);
+    let folder = host.runtime.path().display();
+    for words in ["snapshot web-1", "snapshot verify", "restore", "clone"] {
+        assert_eq!(offered(&host, &format!("rvmm {words} {folder}/rv")), [format!("{folder}/rvmm")]);
+    }
 }

@@ -16,33 +16,33 @@ use crate::support::kvm::require_kvm;
 use crate::support::{Ended, Running, Rvmm, poll, process};
 
 /// A runtime folder of a test's own. VMs that are in it at its end are killed.
-struct Host {
-    runtime: TempDir,
+pub(crate) struct Host {
+    pub(crate) runtime: TempDir,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { runtime: tempfile::tempdir().unwrap() }
     }
 
     /// The folder of the VM `id`.
-    fn folder(&self, id: &str) -> PathBuf {
+    pub(crate) fn folder(&self, id: &str) -> PathBuf {
         self.runtime.path().join("rvmm").join(id)
     }
 
-    fn of(&self, mut rvmm: Rvmm) -> Rvmm {
+    pub(crate) fn of(&self, mut rvmm: Rvmm) -> Rvmm {
         rvmm.command.env("XDG_RUNTIME_DIR", self.runtime.path());
         rvmm
     }
 
     /// The bare guest `name`, called `id`.
-    fn guest(&self, name: &str, id: &str) -> Rvmm {
+    pub(crate) fn guest(&self, name: &str, id: &str) -> Rvmm {
         self.of(Rvmm::guest(name)).args(["--id", id])
     }
 
     /// The bare guest `name`, called `web`, once it has printed `text` and is listed.
     #[track_caller]
-    fn running(&self, name: &str, text: &str) -> Running {
+    pub(crate) fn running(&self, name: &str, text: &str) -> Running {
         let mut running = self.guest(name, "web").launch();
         running.wait_for(text);
         self.wait_for_state("web", "Running");
@@ -51,18 +51,18 @@ impl Host {
 
     /// The bare guest `name`, in the background, and what it is called.
     #[track_caller]
-    fn detach(&self, name: &str, id: &str) {
+    pub(crate) fn detach(&self, name: &str, id: &str) {
         self.guest(name, id).arg("--detach").run().assert_clean().assert_stdout(&format!("{id}\n"));
     }
 
     /// A verb with its arguments.
-    fn verb<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Rvmm {
+    pub(crate) fn verb<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Rvmm {
         self.of(Rvmm::new()).args(words)
     }
 
     /// What a verb prints that succeeds.
     #[track_caller]
-    fn ask<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> String {
+    pub(crate) fn ask<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> String {
         let ended = self.verb(words).run();
         ended.assert_clean();
         ended.stdout
@@ -70,13 +70,13 @@ impl Host {
 
     /// The JSON that a verb prints.
     #[track_caller]
-    fn json<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Value {
+    pub(crate) fn json<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Value {
         serde_json::from_str(&self.ask(words)).unwrap()
     }
 
     /// A verb that is refused.
     #[track_caller]
-    fn refused<'a>(&self, words: impl IntoIterator<Item = &'a str>, why: &[&str]) -> Ended {
+    pub(crate) fn refused<'a>(&self, words: impl IntoIterator<Item = &'a str>, why: &[&str]) -> Ended {
         let ended = self.verb(words).run();
         ended.assert_refused(1, why);
         ended
@@ -84,13 +84,13 @@ impl Host {
 
     /// How the list shows the VM `id`.
     #[track_caller]
-    fn listed(&self, id: &str) -> Option<Value> {
+    pub(crate) fn listed(&self, id: &str) -> Option<Value> {
         let list = self.json(["ps", "--json"]);
         list.as_array().unwrap().iter().find(|vm| vm["id"] == id).cloned()
     }
 
     #[track_caller]
-    fn wait_for_state(&self, id: &str, state: &str) {
+    pub(crate) fn wait_for_state(&self, id: &str, state: &str) {
         let mut seen = None;
         assert!(
             poll(|| {
@@ -103,7 +103,7 @@ impl Host {
 
     /// Waits until the guest's console has `text`.
     #[track_caller]
-    fn wait_for_output(&self, id: &str, text: &str) {
+    pub(crate) fn wait_for_output(&self, id: &str, text: &str) {
         let mut seen = String::new();
         assert!(
             poll(|| {
@@ -116,7 +116,7 @@ impl Host {
 
     /// The names in the list.
     #[track_caller]
-    fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.ask(["ps", "--names"]).lines().map(str::to_owned).collect()
     }
 }

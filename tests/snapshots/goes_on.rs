@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Asked, counted};
-use crate::support::require_kvm;
+use crate::support::kvm::require_kvm;
 
 /// The lines of count-forever, one after the other, without a gap or a repetition.
 #[track_caller]
@@ -20,7 +20,7 @@ fn a_restored_guest_goes_on_with_its_next_instruction() {
     require_kvm!();
     let mut asked = Asked::guest("count-forever", "00000020\n");
     asked.pause();
-    let snapshot = asked.snapshot(json!({}));
+    let snapshot = asked.snapshot(&json!({}));
     let before = asked.running.signal(libc::SIGTERM).printed();
     for _ in 0..2 {
         let mut restored = snapshot.restore().launch();
@@ -34,7 +34,7 @@ fn a_restored_guest_goes_on_with_its_next_instruction() {
 fn the_guest_of_a_snapshot_goes_on_as_if_there_had_been_none() {
     require_kvm!();
     let mut asked = Asked::guest("count-forever", "00000020\n");
-    let snapshots: Vec<_> = (0..3).map(|_| asked.snapshot(json!({"live": true}))).collect();
+    let snapshots: Vec<_> = (0..3).map(|_| asked.snapshot(&json!({"live": true}))).collect();
     let lines = asked.running.printed().lines().count();
     asked.running.wait_for_times(lines + 20, "\n");
     asked.running.signal(libc::SIGTERM);
@@ -50,11 +50,11 @@ fn the_guest_of_a_snapshot_goes_on_as_if_there_had_been_none() {
 fn a_snapshot_of_a_restored_guest_restores() {
     require_kvm!();
     let first = Asked::guest("count-forever", "00000020\n");
-    let mut snapshot = first.snapshot(json!({"live": true}));
+    let mut snapshot = first.snapshot(&json!({"live": true}));
     for _ in 0..3 {
         let asked = Asked::launch(snapshot.restore(), "0\n");
         asked.pause();
-        snapshot = asked.snapshot(json!({}));
+        snapshot = asked.snapshot(&json!({}));
     }
     let mut last = snapshot.restore().launch();
     last.wait_for_times(20, "\n");

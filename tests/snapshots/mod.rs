@@ -1,13 +1,18 @@
 //! Snapshots of bare guests: what goes on, where, and as what.
 
+mod bad_input;
+mod clone;
 mod goes_on;
+mod restore;
+mod verbs;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{ApiSocket, Rvmm, Running};
+use crate::support::api::ApiSocket;
+use crate::support::{Running, Rvmm};
 
 /// A guest that runs, and can be asked over its socket.
 pub(crate) struct Asked {
@@ -35,13 +40,9 @@ impl Asked {
         self.socket.patch("/vm", &json!({"state": "Paused"})).assert_done();
     }
 
-    pub(crate) fn resume(&self) {
-        self.socket.patch("/vm", &json!({"state": "Resumed"})).assert_done();
-    }
-
     /// Writes a snapshot to a folder of its own, as `more` says.
     #[track_caller]
-    pub(crate) fn snapshot(&self, more: Value) -> Snapshot {
+    pub(crate) fn snapshot(&self, more: &Value) -> Snapshot {
         let snapshot = Snapshot::default();
         let mut request = json!({"snapshot_path": snapshot.path()});
         request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -64,10 +65,6 @@ impl Snapshot {
         self.0.path().join("snapshot")
     }
 
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.path().join(name)
-    }
-
     /// `rvmm restore` of it.
     pub(crate) fn restore(&self) -> Rvmm {
         restore(&self.path())
@@ -82,7 +79,11 @@ pub(crate) fn restore(path: &Path) -> Rvmm {
 /// The numbers that count-forever printed, whole lines only.
 #[track_caller]
 pub(crate) fn counted(output: &str) -> Vec<u32> {
-    output.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(|line| hex(line.trim_end())).collect()
+    output
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+        .map(|line| hex(line.trim_end()))
+        .collect()
 }
 
 #[track_caller]

@@ -12,5 +12,6 @@ pub(crate) mod machine_config;
 pub(crate) mod metrics;
 pub(crate) mod mmds;
 pub(crate) mod network_interfaces;
+pub(crate) mod snapshot;
 pub(crate) mod version;
 pub(crate) mod vm;

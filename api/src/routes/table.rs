@@ -5,7 +5,7 @@ use vmm::config::Part;
 use super::{Call, Method};
 use crate::endpoints::{
     actions, balloon, configure, console, drives, instance, logger, machine_config, metrics, mmds,
-    network_interfaces, version, vm,
+    network_interfaces, snapshot, version, vm,
 };
 use crate::errors::Fault;
 
@@ -60,8 +60,8 @@ const TABLE: &[(Method, &str, Endpoint)] = &[
     (Put, "/mmds", Write(mmds::put)),
     (Patch, "/mmds", Write(mmds::patch)),
     (Put, "/mmds/config", Write(|body| configure::part(body, Part::Mmds))),
-    (Put, "/snapshot/create", NotSupported),
-    (Put, "/snapshot/load", NotSupported),
+    (Put, "/snapshot/create", Write(snapshot::create)),
+    (Put, "/snapshot/load", Write(snapshot::load)),
     (Get, "/rvmm/console", Read(|| Call::Console)),
     (Put, "/rvmm/console", Write(|body| Ok(console::put(body)))),
     (Get, "/rvmm/events", Read(|| Call::Events)),

@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use vmm::config::Part;
+use vmm::config::{CreateSnapshot, Part, SnapshotType};
 use vmm::controller::{DriveUpdate, Instance, State};
 
 use super::*;
@@ -153,6 +153,71 @@ fn wrong_bodies_are_refused_by_what_is_wrong_with_them() {
     }
     let not_unicode = Call::parse("PATCH", "/vm", b"{\"state\": \"\xff\"}").unwrap_err();
     assert!(matches!(not_unicode, Fault::Json(_)), "{not_unicode}");
+}
+
+#[test]
+fn a_snapshot_is_created_and_loaded_by_files_or_by_a_folder() {
+    let Request::CreateSnapshot(create) =
+        asked("PUT", "/snapshot/create", r#"{"snapshot_path": "d", "live": true}"#)
+    else {
+        panic!("not a snapshot");
+    };
+    assert_eq!(*create, CreateSnapshot { live: true, ..CreateSnapshot::full("d".as_ref()) });
+    let files = r#"{"snapshot_path": "s", "mem_file_path": "m", "snapshot_type": "Diff"}"#;
+    let Request::CreateSnapshot(create) = asked("PUT", "/snapshot/create", files) else {
+        panic!("not a snapshot");
+    };
+    assert_eq!((create.mem_file_path, create.snapshot_type), (Some("m".into()), SnapshotType::Diff));
+    for body in [
+        json!({"snapshot_path": "d"}),
+        json!({"snapshot_path": "s", "mem_file_path": "m", "enable_diff_snapshots": true}),
+        json!({"snapshot_path": "s", "mem_backend": {"backend_type": "Uffd", "backend_path": "u"},
+            "resume_vm": true, "network_overrides": [{"iface_id": "eth0", "host_dev_name": "tap1"}],
+            "vsock_override": {"uds_path": "v"}, "clock_realtime": false, "huge_pages": "2M"}),
+    ] {
+        let asked = asked("PUT", "/snapshot/load", &body.to_string());
+        assert!(matches!(asked, Request::LoadSnapshot(_)), "{body}: {asked:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_whose_files_are_not_named_or_named_twice_is_refused() {
+    for (path, body, part) in [
+        ("create", json!({"mem_file_path": "m"}), "missing field `snapshot_path`"),
+        ("create", json!({"snapshot_path": ""}), "snapshot_path is empty"),
+        ("create", json!({"snapshot_path": "s", "mem_file_path": ""}), "mem_file_path is empty"),
+        ("create", json!({"snapshot_path": "s", "mem_file_path": "s"}), "the same as snapshot_path"),
+        ("create", json!({"snapshot_path": "s", "snapshot_type": "Half"}), "unknown variant `Half`"),
+        ("create", json!({"snapshot_path": "s", "base": "", "snapshot_type": "Diff"}), "base is empty"),
+        ("create", json!({"snapshot_path": "s", "version": "1"}), "unknown field `version`"),
+        ("load", json!({"snapshot_path": ""}), "snapshot_path is empty"),
+        ("load", json!({"snapshot_path": "s", "mem_file_path": ""}), "mem_file_path is empty"),
+        (
+            "load",
+            json!({"snapshot_path": "s", "mem_file_path": "m",
+                "mem_backend": {"backend_type": "File", "backend_path": "m"}}),
+            "mem_file_path and mem_backend exclude each other",
+        ),
+        (
+            "load",
+            json!({"snapshot_path": "s", "mem_backend": {"backend_type": "File", "backend_path": ""}}),
+            "mem_backend.backend_path is empty",
+        ),
+        (
+            "load",
+            json!({"snapshot_path": "s", "mem_backend": {"backend_type": "Nfs"}}),
+            "unknown variant `Nfs`",
+        ),
+        (
+            "load",
+            json!({"snapshot_path": "s", "drive_overrides": [{"drive_id": "a", "path_on_host": ""}]}),
+            "is empty",
+        ),
+        ("load", json!({"snapshot_path": "s", "vsock_override": {"uds_path": ""}}), "uds_path is empty"),
+    ] {
+        let message = refused("PUT", &format!("/snapshot/{path}"), &body.to_string());
+        assert!(message.contains(part), "{body}: {message}");
+    }
 }
 
 #[test]

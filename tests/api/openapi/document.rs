@@ -24,6 +24,16 @@ impl Operation<'_> {
         self.node["x-rvmm-status"] == "planned"
     }
 
+    /// Whether it is done of a VM of which nothing was configured, and never again.
+    pub(super) fn is_once(&self) -> bool {
+        self.node["x-rvmm-once"] == true
+    }
+
+    /// The fields of a body that name files which it makes.
+    pub(super) fn makes(&self) -> impl Iterator<Item = &str> {
+        self.node["x-rvmm-makes"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap())
+    }
+
     /// Whether its body is bytes that mean nothing to the server.
     pub(super) fn takes_bytes(&self) -> bool {
         self.node["requestBody"]["content"].get("application/octet-stream").is_some()

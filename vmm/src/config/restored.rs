@@ -45,14 +45,8 @@ impl VmConfig {
     /// # Errors
     /// [`OverrideError`] when this one has more than outputs, or an override does not fit.
     pub fn restored(&self, saved: &Self, request: &LoadSnapshot) -> Result<Self, OverrideError> {
-        let outputs_in = |config: Self| {
-            let (metrics, logger, serial) = (self.metrics.clone(), self.logger.clone(), self.serial.clone());
-            Self { metrics, logger, serial, ..config }
-        };
-        if outputs_in(Self::default()) != *self {
-            return Err(OverrideError::Configured);
-        }
-        let mut config = outputs_in(saved.clone());
+        self.has_outputs_only()?;
+        let mut config = self.outputs_in(saved.clone());
         config.machine_config.track_dirty_pages = request.track_dirty_pages;
         if let Some(huge_pages) = request.huge_pages {
             config.machine_config.huge_pages = huge_pages;
@@ -68,6 +62,20 @@ impl VmConfig {
         }
         config.validate()?;
         Ok(config)
+    }
+
+    /// Whether a snapshot can be loaded into a VM with this configuration.
+    ///
+    /// # Errors
+    /// [`OverrideError::Configured`].
+    pub fn has_outputs_only(&self) -> Result<(), OverrideError> {
+        if self.outputs_in(Self::default()) == *self { Ok(()) } else { Err(OverrideError::Configured) }
+    }
+
+    /// `config` with this one's outputs.
+    fn outputs_in(&self, config: Self) -> Self {
+        let (metrics, logger, serial) = (self.metrics.clone(), self.logger.clone(), self.serial.clone());
+        Self { metrics, logger, serial, ..config }
     }
 
     fn override_drives(&mut self, request: &LoadSnapshot) -> Result<(), OverrideError> {

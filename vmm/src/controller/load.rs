@@ -48,6 +48,14 @@ pub enum LoadError {
     /// What was to be overridden.
     #[error(transparent)]
     Override(#[from] OverrideError),
+    /// A state without its memory.
+    #[error(
+        "{} is a file, and no memory is named: give mem_file_path or mem_backend, or the folder of a snapshot", path.display()
+    )]
+    NoMemory {
+        /// The state.
+        path: std::path::PathBuf,
+    },
     /// There is nothing to load.
     #[error("the snapshot has no files")]
     Empty,
@@ -68,6 +76,8 @@ impl Controller {
     }
 
     fn load_over(&mut self, own: &VmConfig, request: &LoadSnapshot) -> Result<Live, ControllerError> {
+        // Of a VM that was configured it does not matter what the files are.
+        own.has_outputs_only().map_err(LoadError::from)?;
         let opened = Opened::new(request)?;
         self.config = own.restored(&opened.config, request).map_err(LoadError::from)?;
         if !request.accept_changed_drives {

@@ -40,6 +40,9 @@ impl Opened {
         let memory = mem_file_path.as_ref().or(backend.map(|backend| &backend.backend_path));
         let folder = match memory {
             Some(memory) => Folder::open_files(state, memory)?,
+            None if snapshot_path.is_file() => {
+                return Err(LoadError::NoMemory { path: snapshot_path.clone() });
+            }
             None => Folder::open(snapshot_path)?,
         };
         let chain = Chain::of(folder)?;

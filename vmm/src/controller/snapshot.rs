@@ -190,10 +190,14 @@ impl Controller {
         if was_running {
             self.pause(live);
         }
-        let captured = self.copy(target, base, &live.vm);
+        let mut captured = self.copy(target, base, &live.vm);
         if was_running {
             self.resume(live);
-            log::info!("the guest stood still for {} us", began.elapsed().as_micros());
+            let pause = began.elapsed();
+            log::info!("the guest stood still for {} us", pause.as_micros());
+            if let Ok(Captured { target: Target::Folder(partial), .. }) = &mut captured {
+                partial.guest_stood_still(pause);
+            }
         }
         captured.map_err(refused)
     }

@@ -11,7 +11,7 @@ const MAX_EXTENTS: usize = 1 << 16;
 
 /// The parts of the first `len` bytes of `file` that are not holes, in ascending order. On a file system that does not
 /// tell: all of it. The file's position moves.
-pub(crate) fn data_extents(file: &File, len: u64) -> Vec<Range<u64>> {
+pub fn data_extents(file: &File, len: u64) -> Vec<Range<u64>> {
     let mut extents = Vec::new();
     let mut offset = 0;
     while offset < len {

@@ -20,7 +20,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap};
 
 use self::alignment::Hole;
 pub(crate) use self::dirty::DirtyPages;
-pub(crate) use self::extents::data_extents;
+pub use self::extents::data_extents;
 pub use self::mapped::{Overlay, Source, restore};
 pub use self::uffd::{LOST, Pager, PagerError, serve_by};
 use crate::layout;

@@ -109,6 +109,9 @@ pub struct Manifest {
     /// Of a diff, what it is on top of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
+    /// For how many microseconds the guest stood still, unless it was paused before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_us: Option<u64>,
 }
 
 impl Manifest {
@@ -147,6 +150,7 @@ impl Manifest {
                 path: path(base.absolute()),
                 state_sha256: String::new(),
             }),
+            pause_us: None,
         }
     }
 }

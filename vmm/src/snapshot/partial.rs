@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::beside::{self, PrivateFolder};
 use super::digest;
@@ -28,6 +29,8 @@ pub struct Partial {
     /// Its lock is what makes the folder ours.
     memory: File,
     renamed: bool,
+    /// How long the guest stood still for it.
+    pause: Option<Duration>,
 }
 
 impl Partial {
@@ -48,11 +51,16 @@ impl Partial {
         let path = hidden.join("memory");
         let memory = beside::lock(&target, &hidden, open, |file| beside::is_still(file, &path))?;
         let Some(folder) = folder else { return Err(SnapshotError::UnderWay { path: target }) };
-        let partial = Self { target, hidden, folder, memory, renamed: false };
+        let partial = Self { target, hidden, folder, memory, renamed: false, pause: None };
         partial.folder.remove(STATE);
         partial.folder.remove(MANIFEST);
         partial.memory.set_len(0).map_err(|error| SnapshotError::io("empty", &path, error))?;
         Ok(partial)
+    }
+
+    /// The guest, which ran, stood still for `pause`: the manifest says so.
+    pub fn guest_stood_still(&mut self, pause: Duration) {
+        self.pause = Some(pause);
     }
 
     /// The file for guest memory: see [`super::memory_file::write`].
@@ -118,7 +126,8 @@ impl Partial {
             let digest = super::regular::read(&path).map(|bytes| digest::hex(&digest::of_bytes(&bytes)));
             Base { state_sha256: digest.unwrap_or_default(), ..base }
         });
-        Ok(Manifest { memory, state: file, base, ..manifest })
+        let pause_us = self.pause.map(|pause| u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
+        Ok(Manifest { memory, state: file, base, pause_us, ..manifest })
     }
 
     fn add(&self, name: &CStr, bytes: &[u8]) -> Result<(), SnapshotError> {
