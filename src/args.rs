@@ -15,6 +15,7 @@ mod metadata;
 mod net;
 mod overrides;
 mod restore;
+mod serve_memory;
 mod size;
 mod snapshot;
 mod timing;
@@ -37,6 +38,7 @@ pub(crate) use metadata::MetadataArgs;
 pub(crate) use net::NetArg;
 pub(crate) use overrides::new_mac;
 pub(crate) use restore::RestoreArgs;
+pub(crate) use serve_memory::ServeMemoryArgs;
 pub(crate) use snapshot::{
     CloneArgs, CreateArgs, DirArgs, InspectArgs, MergeArgs, SnapshotArgs, SnapshotVerb,
 };
@@ -151,6 +153,9 @@ pub(crate) enum Verb {
     /// Start several VMs from one snapshot, in the background.
     #[command(after_help = CLONE_EXAMPLES)]
     Clone(CloneArgs),
+    /// Serve the memory of a snapshot to VMs, page by page (userfaultfd).
+    #[command(after_help = "Example:\n  rvmm serve-memory snapshot --socket memory.sock")]
+    ServeMemory(ServeMemoryArgs),
     /// Show what this host can do, what it lacks, and how to mend that.
     Doctor(DoctorArgs),
     /// Print a script that completes rvmm's options in a shell.

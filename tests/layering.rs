@@ -14,7 +14,7 @@ const VMM_LAYERS: [&[&str]; 7] = [
     &["append", "json", "layout", "metrics", "signals", "runtime_dir", "seccomp", "text_file", "timestamp"],
     &["kvm", "memory", "cpu", "boot", "acpi", "vmgenid"],
     &["config"],
-    &["console", "snapshot"],
+    &["console", "memory_server", "snapshot"],
     &["vcpu", "pci_bus", "device_set"],
     &["vm", "event_loop"],
     &["controller"],

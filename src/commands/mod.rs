@@ -19,6 +19,7 @@ pub(crate) mod ps;
 pub(crate) mod restore;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod serve_memory;
 pub(crate) mod snapshot;
 pub(crate) mod stop;
 mod table;

@@ -4,6 +4,7 @@ mod bad_input;
 mod clone;
 mod goes_on;
 mod restore;
+mod uffd;
 mod verbs;
 
 use std::path::{Path, PathBuf};

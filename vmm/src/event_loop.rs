@@ -32,6 +32,8 @@ pub(crate) enum Wake {
 pub(crate) enum LoopEvent {
     /// The guest said its last word.
     Guest(GuestEvent),
+    /// Nobody serves the guest's memory any more.
+    MemoryLost,
     /// The user typed `Ctrl-A x`.
     Quit,
     /// The process was asked to end by this signal.
@@ -44,6 +46,7 @@ struct Found {
     end: Rc<Cell<Option<LoopEvent>>>,
     requests: Rc<Cell<bool>>,
     metrics: Rc<Cell<bool>>,
+    memory_lost: Rc<Cell<bool>>,
 }
 
 impl Found {
@@ -57,7 +60,9 @@ impl Found {
     }
 
     fn take(&self) -> Option<Wake> {
-        let end = self.end.take().map(Wake::Ends);
+        // The guest may have had its last word without the pages that do not come.
+        let lost = self.memory_lost.take().then_some(LoopEvent::MemoryLost);
+        let end = self.end.take().or(lost).map(Wake::Ends);
         end.or_else(|| self.requests.take().then_some(Wake::Requests))
             .or_else(|| self.metrics.take().then_some(Wake::Metrics))
     }
@@ -82,6 +87,8 @@ pub(crate) struct Watched {
     pub requests: Option<RawFd>,
     /// Readable when it is time for a line of metrics.
     pub metrics_timer: Option<RawFd>,
+    /// Readable when the process is gone that serves the guest's memory.
+    pub memory_lost: Option<RawFd>,
     /// Standard input, when the console has it.
     pub input: Option<Input>,
 }
@@ -102,6 +109,9 @@ impl EventLoop {
         }
         if let Some(timer) = watched.metrics_timer {
             manager.add_subscriber(Box::new(FlagWatch { fd: timer, flag: found.metrics.clone() }));
+        }
+        if let Some(lost) = watched.memory_lost {
+            manager.add_subscriber(Box::new(FlagWatch { fd: lost, flag: found.memory_lost.clone() }));
         }
         manager.add_subscriber(Box::new(ProcessWatch {
             signals,

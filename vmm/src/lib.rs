@@ -15,6 +15,7 @@ pub mod json;
 pub mod kvm;
 pub mod layout;
 pub mod memory;
+pub mod memory_server;
 pub mod metrics;
 mod pci_bus;
 pub mod runtime_dir;

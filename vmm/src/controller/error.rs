@@ -24,6 +24,9 @@ pub enum ControllerError {
     /// KVM cannot run the guest any further.
     #[error(transparent)]
     Fault(Box<Diagnosis>),
+    /// Its memory does not come any more.
+    #[error("{}", crate::memory::LOST)]
+    MemoryLost,
     /// The file for metrics.
     #[error("cannot write metrics to {}", path.display())]
     Metrics {

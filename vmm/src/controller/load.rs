@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use super::live::Live;
+use super::opened::Opened;
 use super::snapshot::Lineage;
 use super::{Controller, ControllerError};
 use crate::config::{LoadSnapshot, OverrideError, VmConfig};
 use crate::console::Output;
 use crate::kvm::{Elapsed, Host};
 use crate::memory;
-use crate::snapshot::{Chain, DiskV1, Folder, SnapshotError, StateError, StateV1};
+use crate::snapshot::{DiskV1, SnapshotError, StateError, StateV1};
 use crate::vcpu::Begin;
 use crate::vm::{Saved, Vm, VmError};
 
@@ -78,21 +79,16 @@ impl Controller {
     fn load_over(&mut self, own: &VmConfig, request: &LoadSnapshot) -> Result<Live, ControllerError> {
         // Of a VM that was configured it does not matter what the files are.
         own.has_outputs_only().map_err(LoadError::from)?;
-        let chain = open(request)?;
-        let folder = chain.top().ok_or(LoadError::Empty)?;
-        self.config = own.restored(&folder.config, request).map_err(LoadError::from)?;
+        let opened = Opened::new(request)?;
+        self.config = own.restored(&opened.config, request).map_err(LoadError::from)?;
         if !request.accept_changed_drives {
-            check_drives(&self.config, &folder.state, request)?;
+            check_drives(&self.config, &opened.state, request)?;
         }
-        let saved = Saved::read(&folder.state).map_err(LoadError::from)?;
+        let saved = Saved::read(&opened.state).map_err(LoadError::from)?;
         self.config.boot_timer = saved.has_boot_timer();
         let host = Host::open().map_err(VmError::from)?;
         saved.check(&host, &self.config)?;
-        let machine = &self.config.machine_config;
-        let source = chain.source().ok_or(LoadError::Empty)?;
-        let memory =
-            memory::restore(machine.mem_size_mib, &source, machine.huge_pages, machine.track_dirty_pages)
-                .map_err(VmError::from)?;
+        let (memory, pager) = opened.memory(&self.config.machine_config).map_err(VmError::from)?;
         if request.prefault {
             memory::prefault(&memory).map_err(VmError::from)?;
         }
@@ -103,30 +99,15 @@ impl Controller {
         self.open_metrics()?;
         self.check_log()?;
         let output = Output::open(&self.options.console, &self.config)?.taped(self.tape.clone());
-        let vm = Vm::restore(&host, &self.config, &output, &self.metadata, memory, &saved, elapsed)
+        let mut vm = Vm::restore(&host, &self.config, &output, &self.metadata, memory, &saved, elapsed)
             .inspect_err(|_| output.abandon())?;
+        vm.is_served_by(pager);
         output
             .begin()
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
-        let last = folder.as_base().map_err(LoadError::from)?;
-        self.lineage = Lineage::on(last);
+        self.lineage = opened.last.map(Lineage::on).unwrap_or_default();
         self.start(vm, output, if request.resume_vm { Begin::Running } else { Begin::Paused })
     }
-}
-
-/// Opens what `request` names: a folder, or two files.
-fn open(request: &LoadSnapshot) -> Result<Chain, LoadError> {
-    let LoadSnapshot { snapshot_path, mem_file_path, mem_backend, .. } = request;
-    let memory = mem_file_path.as_ref().or(mem_backend.as_ref().map(|backend| &backend.backend_path));
-    let folder = match memory {
-        Some(memory) if snapshot_path.is_dir() => Folder::open_files(&snapshot_path.join("state"), memory)?,
-        Some(memory) => Folder::open_files(snapshot_path, memory)?,
-        None if snapshot_path.is_file() => {
-            return Err(LoadError::NoMemory { path: snapshot_path.clone() });
-        }
-        None => Folder::open(snapshot_path)?,
-    };
-    Ok(Chain::of(folder)?)
 }
 
 /// A file by the path that the snapshot knows has to be what it was. One that was given in its place is somebody's copy:

@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod live;
 mod load;
+mod opened;
 mod remote;
 mod request;
 mod snapshot;
@@ -21,6 +22,7 @@ use crate::config::{LoadSnapshot, LoggerConfig, VmConfig};
 use crate::console::{ConsoleConfig, Input, Output, Tape, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::kvm::host::{self, KvmServer};
+use crate::memory::{self, Pager};
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
 use crate::seccomp::Policy;
 use crate::signals::{Signal, Signals};
@@ -265,6 +267,10 @@ impl Controller {
                 LoopEvent::Guest(GuestEvent::Reset) => {
                     self.wait_for_output(&output).map_or(Ending::Reset, Ending::Signal)
                 }
+                LoopEvent::MemoryLost => {
+                    vm.leave();
+                    return Err(ControllerError::MemoryLost);
+                }
                 LoopEvent::Quit => Ending::Quit,
                 LoopEvent::Terminate(number) => Ending::Signal(number),
             };
@@ -309,6 +315,7 @@ impl Controller {
             LoopEvent::Guest(GuestEvent::PowerOff) => Event::PowerOff,
             LoopEvent::Guest(GuestEvent::Reset) => Event::Reset,
             LoopEvent::Guest(GuestEvent::Fault(diagnosis)) => Event::Fault { message: diagnosis.to_string() },
+            LoopEvent::MemoryLost => Event::Fault { message: memory::LOST.to_owned() },
             LoopEvent::Quit | LoopEvent::Terminate(_) => Event::Terminated,
         });
     }
@@ -374,6 +381,7 @@ impl Controller {
             virtio: vm.devices().virtio.iter().map(|slot| slot.core.clone()).collect(),
             requests: self.inbox.as_ref().map(|inbox| inbox.wake().as_raw_fd()),
             metrics_timer: self.metrics_file.as_ref().map(MetricsFile::timer),
+            memory_lost: vm.pager().map(Pager::lost),
             input: None,
         };
         match begin {

@@ -3,8 +3,11 @@
 mod alignment;
 mod dirty;
 mod extents;
+pub(crate) mod handshake;
 mod mapped;
 mod prefault;
+mod uffd;
+pub(crate) mod userfault;
 
 use std::fs::File;
 use std::io;
@@ -21,6 +24,7 @@ pub(crate) use self::dirty::DirtyPages;
 pub use self::extents::data_extents;
 pub use self::mapped::{Overlay, Source, restore};
 pub use self::prefault::prefault;
+pub use self::uffd::{LOST, Pager, PagerError, serve_by};
 use crate::layout;
 
 /// Bytes in a mebibyte.
@@ -62,6 +66,9 @@ pub enum MemoryError {
         #[source]
         source: io::Error,
     },
+    /// Nobody serves it.
+    #[error(transparent)]
+    Pager(#[from] PagerError),
     /// A region that vm-memory does not take.
     #[error("guest memory of {mib} MiB does not fit the address space")]
     Layout {

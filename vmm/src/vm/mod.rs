@@ -27,7 +27,7 @@ use crate::cpu::{self, CpuError, CpuMismatch, Topology, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::layout;
-use crate::memory::{self, MemoryError};
+use crate::memory::{self, MemoryError, Pager};
 use crate::seccomp::Filter;
 use crate::vcpu::{Begin, Buses, ExitCounters, GuestEvents, RestoreError, Vcpu, VcpuHandle};
 use crate::vmgenid::{self, GenerationError};
@@ -101,6 +101,8 @@ pub struct Vm {
     events: Arc<GuestEvents>,
     counters: Arc<ExitCounters>,
     memory: GuestMemory,
+    /// What keeps memory served that another process serves.
+    pager: Option<Pager>,
     fd: Arc<VmFd>,
 }
 
@@ -157,7 +159,7 @@ impl Vm {
                 filter: None,
             })
             .collect();
-        Ok(Self { running: Vec::new(), ready, devices, events, counters, memory, fd })
+        Ok(Self { running: Vec::new(), ready, devices, events, counters, memory, pager: None, fd })
     }
 
     /// Has `filter` on every vCPU's thread when it starts.

@@ -16,7 +16,7 @@ use crate::device_set::DeviceSet;
 use crate::device_set::state::DevicesStateV1;
 use crate::kvm::{self, Elapsed, Host, KvmError};
 use crate::layout;
-use crate::memory::DirtyPages;
+use crate::memory::{DirtyPages, Pager};
 use crate::snapshot::{SectionV1, StateError, StateV1};
 use crate::vcpu::{
     self, Buses, ExitCounters, GuestEvents, SaveError as VcpuSaveError, Vcpu, VcpuHandle, VcpuStateV1,
@@ -124,6 +124,16 @@ impl Vm {
         &self.memory
     }
 
+    /// Another process serves the VM's memory, if there is a `pager`.
+    pub(crate) fn is_served_by(&mut self, pager: Option<Pager>) {
+        self.pager = pager;
+    }
+
+    /// What keeps memory served, if another process does.
+    pub(crate) fn pager(&self) -> Option<&Pager> {
+        self.pager.as_ref()
+    }
+
     /// The pages that were written since the last call, or since the VM was made. Its memory is tracked, no vCPU runs and
     /// no device has anything in flight.
     ///
@@ -182,6 +192,6 @@ impl Vm {
         machine.restore(&fd, elapsed)?;
         vmgenid::notify(&fd)?;
         devices.kick();
-        Ok(Self { running: Vec::new(), ready, devices, events, counters, memory, fd })
+        Ok(Self { running: Vec::new(), ready, devices, events, counters, memory, pager: None, fd })
     }
 }
