@@ -179,7 +179,7 @@ fn a_tcp_connection_outlives_the_process_that_its_guest_ran_in() {
     let network = Network::new();
     let folder = tempfile::tempdir().unwrap();
     let received = folder.path().join("received");
-    let mut receiver = network
+    let mut sink = network
         .command("socat")
         .args(["-u", "TCP-LISTEN:5000"])
         .arg(format!("CREATE:{}", received.display()))
@@ -204,7 +204,7 @@ fn a_tcp_connection_outlives_the_process_that_its_guest_ran_in() {
     assert!(std::fs::metadata(&received).unwrap().len() < 24_000_000, "the transfer was over");
     let restored = network.rvmm().arg("restore").arg(snapshot.path()).launch();
     Report::of(&restored.end()).assert_line("sent 0");
-    assert!(receiver.wait().unwrap().success());
+    assert!(sink.wait().unwrap().success());
     let sum = Command::new("md5sum").stdin(std::fs::File::open(&received).unwrap()).output().unwrap();
     let sum = String::from_utf8(sum.stdout).unwrap();
     assert!(text.contains(&format!("sum {}", sum.trim_end())), "{text} {sum}");

@@ -8,6 +8,7 @@ mod teardown;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
@@ -103,6 +104,8 @@ pub struct Vm {
     memory: GuestMemory,
     /// What keeps memory served that another process serves.
     pager: Option<Pager>,
+    /// The devices were restored, and have not been told to look at their queues.
+    kick_is_due: Cell<bool>,
     fd: Arc<VmFd>,
 }
 
@@ -159,7 +162,17 @@ impl Vm {
                 filter: None,
             })
             .collect();
-        Ok(Self { running: Vec::new(), ready, devices, events, counters, memory, pager: None, fd })
+        Ok(Self {
+            running: Vec::new(),
+            ready,
+            devices,
+            events,
+            counters,
+            memory,
+            pager: None,
+            kick_is_due: Cell::new(false),
+            fd,
+        })
     }
 
     /// Has `filter` on every vCPU's thread when it starts.
@@ -176,6 +189,9 @@ impl Vm {
     pub fn start(&mut self, begin: Begin) -> Result<(), VmError> {
         crate::vcpu::install_kick_handler()
             .map_err(|source| VmError::Host { what: "install the vCPUs' signal handler", source })?;
+        if begin == Begin::Running {
+            self.kick_if_due();
+        }
         for vcpu in self.ready.drain(..) {
             let handle = vcpu
                 .start(begin)
@@ -194,6 +210,13 @@ impl Vm {
     pub fn resume(&self) {
         self.devices.go_on();
         self.running.iter().for_each(VcpuHandle::resume);
+    }
+
+    /// Has restored devices, and their drivers, look at their queues, when the guest is about to go on.
+    fn kick_if_due(&self) {
+        if self.kick_is_due.take() {
+            self.devices.kick();
+        }
     }
 
     /// Ends the vCPUs and finishes what the devices have in flight.

@@ -1,5 +1,6 @@
 //! What a snapshot keeps of a VM beside its memory, and making a VM from that.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use devices::GuestMemory;
@@ -191,7 +192,16 @@ impl Vm {
         // What the devices' and the generation's interrupts are delivered by comes before them.
         machine.restore(&fd, elapsed)?;
         vmgenid::notify(&fd)?;
-        devices.kick();
-        Ok(Self { running: Vec::new(), ready, devices, events, counters, memory, pager: None, fd })
+        Ok(Self {
+            running: Vec::new(),
+            ready,
+            devices,
+            events,
+            counters,
+            memory,
+            pager: None,
+            kick_is_due: Cell::new(true),
+            fd,
+        })
     }
 }
