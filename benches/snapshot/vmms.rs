@@ -102,11 +102,14 @@ impl Vmm {
             }
             Self::Firecracker => self.start(folder),
         };
-        machine.put("/snapshot/load", &json!({
-            "snapshot_path": snapshot.join("state"),
-            "mem_backend": {"backend_type": "File", "backend_path": snapshot.join("memory")},
-            "resume_vm": true,
-        }));
+        machine.put(
+            "/snapshot/load",
+            &json!({
+                "snapshot_path": snapshot.join("state"),
+                "mem_backend": {"backend_type": "File", "backend_path": snapshot.join("memory")},
+                "resume_vm": true,
+            }),
+        );
         machine.wait_for_byte();
         begin.elapsed()
     }
@@ -140,6 +143,15 @@ impl Machine {
 
     pub(crate) fn resume(&mut self) {
         self.client.ask("PATCH", "/vm", r#"{"state":"Resumed"}"#, 204);
+    }
+
+    /// Writes a snapshot of rvmm's VM, which runs, to `snapshot`, which must not be there: how long the guest stood still.
+    pub(crate) fn create_live(&mut self, snapshot: &Path, kind: &str) -> Duration {
+        let body = json!({"snapshot_path": snapshot, "snapshot_type": kind, "live": true});
+        self.put("/snapshot/create", &body);
+        let manifest = std::fs::read(snapshot.join("manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        Duration::from_micros(manifest["pause_us"].as_u64().unwrap())
     }
 
     /// Writes a snapshot of the paused VM to `snapshot`, which must not be there: how long that took.
