@@ -67,7 +67,9 @@ fn guests_go_on_with_memory_that_another_process_gives() {
     let summed = Summed::new();
     let serving = summed.serve(&["--once"]);
     let mut running = [summed.restore(), summed.restore()];
-    running.iter_mut().for_each(|running| summed.assert_sums(running));
+    for running in &mut running {
+        summed.assert_sums(running);
+    }
     for mut running in running {
         running.send("q");
         assert_eq!(running.end().code(), 0);
