@@ -24,6 +24,8 @@ mod names;
 mod net;
 mod pci;
 mod rest;
+mod restored_sockets;
+mod snapshots;
 mod tools;
 mod vmgenid;
 mod vsock;

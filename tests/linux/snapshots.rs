@@ -23,7 +23,7 @@ const END_LOAD: &str = "n=$(wc -l </tmp/rounds); while [ $(wc -l </tmp/rounds) -
 #[track_caller]
 fn take(mut asked: Asked) -> Snapshot {
     asked.pause();
-    let snapshot = asked.snapshot(json!({}));
+    let snapshot = asked.snapshot(&json!({}));
     asked.running.signal(libc::SIGKILL);
     snapshot
 }
@@ -48,7 +48,11 @@ fn a_guest_that_writes_to_its_disk_goes_on_without_a_loss() {
         let mut restored = snapshot.restore().launch();
         restored.send("go\n");
         let report = Report::of(&restored.end());
-        report.assert_line("word go").assert_line(&format!("cpus {cpus}")).assert_line("1").assert_no_complaints();
+        report
+            .assert_line("word go")
+            .assert_line(&format!("cpus {cpus}"))
+            .assert_line("1")
+            .assert_no_complaints();
         assert!(!report.text().contains("differs"), "{}", report.text());
         image.assert_clean();
     }
@@ -111,16 +115,20 @@ fn a_diff_of_a_diff_of_a_full_snapshot_is_all_of_memory() {
     let image = RootImage::new();
     let guest = Guest::debian("6_12").arg("--track-dirty-pages").cpus(2).root(&image, "").running(&command);
     let asked = Asked::launch(guest, "loaded\r\n");
-    let full = asked.snapshot(json!({"live": true}));
+    let full = asked.snapshot(&json!({"live": true}));
     thread::sleep(Duration::from_millis(500));
-    let first = asked.snapshot(json!({"live": true, "snapshot_type": "Diff", "base": full.path()}));
+    let first = asked.snapshot(&json!({"live": true, "snapshot_type": "Diff", "base": full.path()}));
     thread::sleep(Duration::from_millis(500));
     asked.pause();
-    let second = asked.snapshot(json!({"snapshot_type": "Diff", "base": first.path()}));
-    let all = asked.snapshot(json!({}));
+    let second = asked.snapshot(&json!({"snapshot_type": "Diff", "base": first.path()}));
+    let all = asked.snapshot(&json!({}));
     let merged = Snapshot::default();
     Rvmm::new().args(["snapshot", "merge"]).arg(second.path()).arg(merged.path()).run().assert_clean();
-    let same = Command::new("cmp").arg(merged.file("memory")).arg(all.file("memory")).status().unwrap();
+    let same = Command::new("cmp")
+        .arg(merged.path().join("memory"))
+        .arg(all.path().join("memory"))
+        .status()
+        .unwrap();
     assert!(same.success(), "the merged memory differs from all of it");
     drop(asked);
     // Also by layers.

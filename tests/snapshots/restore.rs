@@ -54,8 +54,14 @@ fn a_restored_vm_listens_and_writes_its_console_where_it_is_told() {
     let saved = Saved::stopped("one");
     let (socket, output) = (ApiSocket::new(), saved.path("output"));
     let console = format!("file={}", output.display());
-    let restore =
-        saved.host.verb(["restore", &saved.text("one"), "--console", &console, "--track-dirty-pages"]);
+    let restore = saved.host.verb([
+        "restore",
+        &saved.text("one"),
+        "--console",
+        &console,
+        "--track-dirty-pages",
+        "--prefault",
+    ]);
     let _running = restore.arg("--api-sock").arg(socket.path()).launch();
     assert_eq!(socket.get("/").json()["state"], "Running");
     socket.connect().ask("PUT", "/rvmm/console", "written").assert_done();

@@ -124,8 +124,8 @@ pub type SharedDevice = Arc<Mutex<dyn VirtioDevice>>;
 /// Order of calls: `activate` (driver set DRIVER_OK), any number of `process`, `deactivate` (driver reset the device, or
 /// `process` failed), then perhaps `activate` again. `process` outside of that is not called.
 ///
-/// To be saved, while no vCPU runs: `drain`, `queue_positions` (both of an active device only) and `save`; after that the
-/// device goes on. To be restored: `restore` before anything else, then `activate` if it was active, with queues that are
+/// To be saved, while no vCPU runs: `drain`, `queue_positions` (both of an active device only) and `save`, and `go_on` before
+/// the guest does. To be restored: `restore` before anything else, then `activate` if it was active, with queues that are
 /// as far as `queue_positions` said. The driver is interrupted and each queue kicked after that, not before: an interrupt that
 /// is raised while a device is restored is lost.
 pub trait VirtioDevice: Send {
@@ -172,11 +172,20 @@ pub trait VirtioDevice: Send {
     fn deactivate(&mut self) -> Vec<Queue>;
 
     /// Finishes what is in flight on the host, so that guest memory and [`queue_positions`](Self::queue_positions) say all
-    /// there is. The device stays active, and goes on when it is called again as if nothing had happened.
+    /// there is. The device stays active, and touches no memory until it is called again; then it goes on as if nothing had
+    /// happened.
     ///
     /// # Errors
     /// As for [`process`](Self::process).
     fn drain(&mut self) -> Result<(), DeviceError>;
+
+    /// The guest goes on after [`drain`](Self::drain): a device whose queues something else serves has it start again.
+    ///
+    /// # Errors
+    /// As for [`process`](Self::process).
+    fn go_on(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
 
     /// How far the device is in each of its queues. A chain that it took and still holds counts as not taken, so that a
     /// restored device takes it again; such chains must be the last ones that it took.

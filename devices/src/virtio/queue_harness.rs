@@ -46,6 +46,7 @@ pub const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
 const RING_STRIDE: u64 = 0x20000;
 const AVAIL_OFFSET: u64 = 0x8000;
 const USED_OFFSET: u64 = 0x10000;
+const PAGE_LEN: usize = 4096;
 const FIRST_BUFFER: u64 = 1 << 20;
 /// How long a device may take to use a buffer before the test fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -186,6 +187,13 @@ impl Harness {
     /// What a snapshot keeps of the device, which goes on.
     pub fn save(&self) -> VirtioStateV1 {
         self.core.drain();
+        let state = self.save_stopped();
+        self.core.go_on();
+        state
+    }
+
+    /// What a snapshot keeps of the device, which was drained.
+    pub fn save_stopped(&self) -> VirtioStateV1 {
         self.saved_transport().save().unwrap()
     }
 
@@ -200,7 +208,14 @@ impl Harness {
             Registers::Pci(_) => TransportKind::Pci,
         };
         let mut restored = Self::behind(transport, device);
-        restored.memory.write_slice(&self.fetch(0, MEMORY_SIZE as usize), GuestAddress(0)).unwrap();
+        let mut page = [0; PAGE_LEN];
+        for address in (0..MEMORY_SIZE).step_by(PAGE_LEN).map(GuestAddress) {
+            self.memory.read_slice(&mut page, address).unwrap();
+            // What was never touched, most of it, stays so.
+            if page != [0; PAGE_LEN] {
+                restored.memory.write_slice(&page, address).unwrap();
+            }
+        }
         restored.queues.clone_from(&self.queues);
         restored.next_buffer = self.next_buffer;
         restored.saved_transport().restore(state)?;

@@ -34,11 +34,11 @@ impl Document {
         let mut all = Vec::new();
         for (name, property) in properties(schema) {
             let resolved = self.resolve(property);
-            if resolved.get("x-rvmm-unsupported") == Some(&json!(true)) {
+            if refused(resolved) == Some(&json!(true)) {
                 continue;
             }
             for value in self.values(property, &valid[name]) {
-                if resolved.get("x-rvmm-unsupported") == Some(&value) {
+                if refused(resolved) == Some(&value) {
                     continue;
                 }
                 let mut body = with(valid, name, value);
@@ -84,7 +84,7 @@ impl Document {
                 lists
             }
             // A text is a path or an id that has to be: the example has it.
-            _ if schema.get("x-rvmm-unsupported").is_some() || !valid.is_null() => Vec::new(),
+            _ if refused(schema).is_some() || !valid.is_null() => Vec::new(),
             _ => vec![json!("x")],
         }
     }
@@ -165,10 +165,14 @@ impl Document {
         if schema["pattern"].is_string() {
             all.push(json!("no.good"));
         }
-        let unsupported = schema.get("x-rvmm-unsupported").cloned();
-        all.extend(unsupported.filter(|value| value != valid));
+        all.extend(refused(schema).filter(|value| *value != valid).cloned());
         all
     }
+}
+
+/// The value of a field that is refused although it has the right form, or `true` for all.
+fn refused(schema: &Value) -> Option<&Value> {
+    schema.get("x-rvmm-unsupported").or_else(|| schema.get("x-rvmm-depends"))
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {

@@ -9,6 +9,7 @@ use super::{Controller, ControllerError};
 use crate::config::{LoadSnapshot, OverrideError, VmConfig};
 use crate::console::Output;
 use crate::kvm::{Elapsed, Host};
+use crate::memory;
 use crate::snapshot::{DiskV1, SnapshotError, StateError, StateV1};
 use crate::vcpu::Begin;
 use crate::vm::{Saved, Vm, VmError};
@@ -88,6 +89,9 @@ impl Controller {
         let host = Host::open().map_err(VmError::from)?;
         saved.check(&host, &self.config)?;
         let (memory, pager) = opened.memory(&self.config.machine_config).map_err(VmError::from)?;
+        if request.prefault {
+            memory::prefault(&memory).map_err(VmError::from)?;
+        }
         let elapsed = match request.clock_realtime {
             Some(false) => Elapsed::Left,
             Some(true) | None => Elapsed::Counted,

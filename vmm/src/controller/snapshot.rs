@@ -60,7 +60,7 @@ pub enum CreateError {
     UnderWay,
     /// Nobody knows what has changed.
     #[error(
-        "a diff is of a VM that keeps track of the pages that it writes; start it with --track-dirty-pages, or track_dirty_pages of machine-config"
+        "a diff (snapshot_type Diff) is of a VM that keeps track of the pages that it writes; start it with --track-dirty-pages, or track_dirty_pages of machine-config"
     )]
     NotTracked,
     /// Nothing that it could be on top of.

@@ -38,8 +38,8 @@ pub struct SlotStateV1 {
 }
 
 impl DeviceSet {
-    /// Has every device finish what it has in flight on the host, and says what a snapshot keeps of all. No vCPU runs; the
-    /// devices go on afterwards as if nothing had happened.
+    /// Has every device finish what it has in flight on the host, and says what a snapshot keeps of all. No vCPU runs, and
+    /// nothing changes guest memory before [`go_on`](Self::go_on).
     ///
     /// # Errors
     /// When a device does not know how far it is; the error names it.
@@ -62,6 +62,13 @@ impl DeviceSet {
             boot_timer: self.boot_timer.as_ref().map(|timer| timer.save()),
             virtio: virtio.collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Has the devices go on with a guest that goes on, as if nothing had happened.
+    pub fn go_on(&self) {
+        for slot in &self.virtio {
+            slot.core.go_on();
+        }
     }
 
     /// Takes over what was saved, before a guest has touched the devices, with its memory and interrupt controllers as

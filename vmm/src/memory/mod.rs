@@ -5,6 +5,7 @@ mod dirty;
 mod extents;
 pub(crate) mod handshake;
 mod mapped;
+mod prefault;
 mod uffd;
 pub(crate) mod userfault;
 
@@ -22,6 +23,7 @@ use self::alignment::Hole;
 pub(crate) use self::dirty::DirtyPages;
 pub use self::extents::data_extents;
 pub use self::mapped::{Overlay, Source, restore};
+pub use self::prefault::prefault;
 pub use self::uffd::{LOST, Pager, PagerError, serve_by};
 use crate::layout;
 

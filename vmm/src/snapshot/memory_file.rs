@@ -27,19 +27,32 @@ const WORDS_AT_ONCE: usize = 8;
 pub fn write(file: &File, memory: &GuestMemory, pages: &Pages) -> io::Result<u64> {
     file.set_len(memory.iter().map(vm_memory::GuestMemoryRegion::len).sum())?;
     let mut written = 0;
-    let mut first = 0;
-    for region in memory.iter() {
-        let last = first + region.len();
-        let start = pages.ranges().partition_point(|range| range.end <= first);
-        for range in pages.ranges().iter().skip(start).take_while(|range| range.start < last) {
-            let within = range.start.max(first)..range.end.min(last);
-            let address = region.as_ptr().wrapping_add((within.start - first) as usize);
-            // SAFETY: the range is cut to the region, whose mapping `memory` keeps for the call.
-            written += unsafe { write_range(file, address, &within)? };
-        }
-        first = last;
+    for (address, range) in mapped(memory, pages) {
+        // SAFETY: the range is mapped at this address, for as long as there is `memory`.
+        written += unsafe { write_range(file, address, &range)? };
     }
     Ok(written)
+}
+
+/// The ranges of `pages`, cut where `memory` has a gap, with the address where each is mapped.
+pub(super) fn mapped<'a>(
+    memory: &'a GuestMemory,
+    pages: &'a Pages,
+) -> impl Iterator<Item = (*mut u8, Range<u64>)> + 'a {
+    let regions = memory.iter().scan(0, |next, region| {
+        let first = *next;
+        *next += region.len();
+        Some((region.as_ptr(), first..*next))
+    });
+    regions.flat_map(|(start, region)| {
+        let before = pages.ranges().partition_point(|range| range.end <= region.start);
+        let end = region.end;
+        let within = pages.ranges().iter().skip(before).take_while(move |range| range.start < end);
+        within.map(move |range| {
+            let cut = range.start.max(region.start)..range.end.min(region.end);
+            (start.wrapping_add((cut.start - region.start) as usize), cut)
+        })
+    })
 }
 
 /// Writes the runs of pages that are not all zeroes of `range`, offsets in the file, which begins at `address`.
@@ -148,4 +161,53 @@ pub(super) fn copy(to: &File, from: &File, pages: &Pages) -> Result<(), CopyErro
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{self, HugePages};
+    use crate::snapshot::touched;
+    use std::os::unix::fs::MetadataExt as _;
+    use vm_memory::{Bytes as _, GuestAddress};
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn memory_above_the_gap_follows_that_below() {
+        let memory = memory::create(3 * 1024 + 8, HugePages::None, false).unwrap();
+        // The last page below the gap, and the first above it: one range in the file.
+        for (address, byte) in [(3 * GIB - 1, 1_u8), (4 * GIB, 2), (4 * GIB + 0x5000, 3)] {
+            memory.write_obj(byte, GuestAddress(address)).unwrap();
+        }
+        for pages in
+            [touched(&memory).unwrap(), Pages::of(vec![3 * GIB - PAGE_SIZE..3 * GIB + (1 << 20), 0..0])]
+        {
+            let file = tempfile::tempfile().unwrap();
+            assert_eq!(write(&file, &memory, &pages).unwrap(), 3 * PAGE_SIZE);
+            let metadata = file.metadata().unwrap();
+            assert_eq!(metadata.len(), 3 * GIB + (8 << 20));
+            assert!(metadata.blocks() * 512 < 1 << 20);
+            for (offset, byte) in
+                [(3 * GIB - 1, 1), (3 * GIB, 2), (3 * GIB + 0x5000, 3), (3 * GIB + 0x4000, 0)]
+            {
+                let mut found = [9];
+                file.read_exact_at(&mut found, offset).unwrap();
+                assert_eq!(found, [byte], "{offset:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_with_one_byte_anywhere_is_written_and_one_of_zeroes_is_not() {
+        let memory = memory::create(4, HugePages::None, false).unwrap();
+        for at in (0..PAGE_SIZE).step_by(61).chain([0, PAGE_SIZE - 1]) {
+            memory.write_obj(0x80_u8, GuestAddress(at)).unwrap();
+            let file = tempfile::tempfile().unwrap();
+            assert_eq!(write(&file, &memory, &Pages::all(4 << 20)).unwrap(), PAGE_SIZE, "{at}");
+            memory.write_obj(0_u8, GuestAddress(at)).unwrap();
+            let file = tempfile::tempfile().unwrap();
+            assert_eq!(write(&file, &memory, &Pages::all(4 << 20)).unwrap(), 0, "{at}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! | `state` | [`seal`]: a header with magic, version and checksum; behind it a [`StateV1`] |
 //! | `memory` | guest memory from its lowest address up, without the MMIO gap; pages of zeroes are holes. Of a diff, only the pages that it has |
 //! | `manifest.json` | [`manifest`]: for people and scripts, with digests of both |
+//! | `working-set` | which pages a restored guest used; only there when that was recorded |
 //!
 //! A snapshot is written beside its place and renamed ([`Partial`]), so there is a whole one or none. A file that is read may
 //! come from anyone: it is bounded, checked, and refused with what is wrong ([`SnapshotError`]). What a section of the state
@@ -20,9 +21,11 @@ mod inspect;
 pub mod manifest;
 pub mod memory_file;
 mod merge;
+mod pagemap;
 mod pages;
 mod pair;
 mod partial;
+mod prefault;
 mod regular;
 pub mod seal;
 mod state;
@@ -30,6 +33,7 @@ mod state;
 mod tests;
 mod touched;
 mod verify;
+mod working_set;
 
 pub use disk::DiskV1;
 pub use error::SnapshotError;
@@ -40,6 +44,8 @@ pub use merge::merge;
 pub use pages::{PAGE_SIZE, Pages};
 pub use pair::PartialPair;
 pub use partial::Partial;
+pub use prefault::{prefault, prefault_beside};
 pub use state::{BaseV1, Id, MAX_RANGES, MemoryV1, RegionV1, SectionV1, StateError, StateV1};
-pub use touched::{touched, written};
+pub use touched::{resident, touched, written};
 pub use verify::{Verified, verify};
+pub use working_set::{read_working_set, write_working_set};

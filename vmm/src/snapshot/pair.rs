@@ -10,7 +10,7 @@ use super::error::SnapshotError;
 use super::state::StateV1;
 
 /// A file that is being written beside its place. Dropping it removes it.
-struct PartialFile {
+pub(super) struct PartialFile {
     target: PathBuf,
     hidden: PathBuf,
     file: File,
@@ -18,7 +18,8 @@ struct PartialFile {
 }
 
 impl PartialFile {
-    fn begin(path: &Path) -> Result<Self, SnapshotError> {
+    /// Makes the hidden file for one at `path`.
+    pub(super) fn begin(path: &Path) -> Result<Self, SnapshotError> {
         let target = place(path)?;
         let hidden = beside::hidden(&target);
         let open = || open(&hidden).map(Some);
@@ -28,11 +29,17 @@ impl PartialFile {
         Ok(partial)
     }
 
+    /// Writes all of it to the disk.
+    pub(super) fn fill(&self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        (&self.file).write_all(bytes).and_then(|()| self.file.sync_all()).map_err(|error| self.error(error))
+    }
+
     fn error(&self, source: io::Error) -> SnapshotError {
         SnapshotError::io("write", &self.hidden, source)
     }
 
-    fn rename(&mut self) -> Result<(), SnapshotError> {
+    /// Gives it its name.
+    pub(super) fn rename(&mut self) -> Result<(), SnapshotError> {
         fs::rename(&self.hidden, &self.target)
             .map_err(|error| SnapshotError::io("make", &self.target, error))?;
         self.renamed = true;
@@ -115,9 +122,7 @@ impl PartialPair {
     pub fn commit(mut self, state: &StateV1) -> Result<(), SnapshotError> {
         let (bytes, _) =
             state.encode().map_err(|error| SnapshotError::broken(&self.state.target, error.to_string()))?;
-        let file = &mut self.state.file;
-        let written = file.write_all(&bytes).and_then(|()| file.sync_all());
-        written.map_err(|error| self.state.error(error))?;
+        self.state.fill(&bytes)?;
         self.memory.file.sync_all().map_err(|error| self.memory.error(error))?;
         match fs::remove_file(&self.state.target) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

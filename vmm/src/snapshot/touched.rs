@@ -1,26 +1,22 @@
-//! Which pages of guest memory may have something in them, as the host's kernel tells (`/proc/self/pagemap`; Linux,
-//! `Documentation/admin-guide/mm/pagemap.rst`).
+//! Which pages of guest memory may have something in them.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
 use devices::GuestMemory;
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
-use super::pages::{PAGE_SIZE, Pages};
+use super::pagemap::{self, OF_FILE, PRESENT, SWAPPED, ZERO};
+use super::pages::Pages;
 use crate::memory::data_extents;
 
-/// Bytes of what there is of each page.
-const ENTRY_SIZE: u64 = 8;
-/// Pages that are asked for at once.
-const AT_ONCE: u64 = 4096;
-/// The page is in memory.
-const PRESENT: u64 = 1 << 63;
-/// The page is in swap.
-const SWAPPED: u64 = 1 << 62;
-/// The page is of a file, or shared.
-const OF_FILE: u64 = 1 << 61;
+/// The pages of `memory`, as offsets in a memory file, that somebody used since it was mapped, and the few that the host
+/// mapped along with them.
+///
+/// # Errors
+/// What the host said.
+pub fn resident(memory: &GuestMemory) -> io::Result<Pages> {
+    matching(memory, |page| page & (PRESENT | SWAPPED) != 0)
+}
 
 /// The pages of `memory`, as offsets in a memory file, that are not zeroes for sure: what the guest or rvmm touched, and
 /// where the file that it is mapped from has data. Not for memory whose pages come by userfaultfd: what nobody asked for
@@ -29,7 +25,7 @@ const OF_FILE: u64 = 1 << 61;
 /// # Errors
 /// What the host said.
 pub fn touched(memory: &GuestMemory) -> io::Result<Pages> {
-    let mut pages = matching(memory, |entry| entry & (PRESENT | SWAPPED) != 0)?;
+    let mut pages = matching(memory, |page| page & (PRESENT | SWAPPED) != 0 && page & ZERO == 0)?;
     let mut first = 0;
     for region in memory.iter() {
         if let Some(backing) = region.file_offset() {
@@ -50,29 +46,20 @@ pub fn touched(memory: &GuestMemory) -> io::Result<Pages> {
 /// # Errors
 /// What the host said.
 pub fn written(memory: &GuestMemory) -> io::Result<Pages> {
-    matching(memory, |entry| entry & SWAPPED != 0 || entry & (PRESENT | OF_FILE) == PRESENT)
+    matching(memory, |page| page & SWAPPED != 0 || page & (PRESENT | OF_FILE | ZERO) == PRESENT)
 }
 
-/// The pages whose entries `wanted` takes.
+/// The pages that `wanted` takes, by what is known of them.
 fn matching(memory: &GuestMemory, wanted: impl Fn(u64) -> bool) -> io::Result<Pages> {
-    let pagemap = File::open("/proc/self/pagemap")?;
-    let mut buffer = vec![0; (AT_ONCE * ENTRY_SIZE) as usize];
     let mut pages = Pages::default();
     let mut first = 0;
     for region in memory.iter() {
-        let host_page = region.as_ptr().addr() as u64 / PAGE_SIZE;
-        let count = region.len() / PAGE_SIZE;
-        for page in (0..count).step_by(AT_ONCE as usize) {
-            let entries =
-                buffer.get_mut(..(AT_ONCE.min(count - page) * ENTRY_SIZE) as usize).unwrap_or_default();
-            pagemap.read_exact_at(entries, (host_page + page) * ENTRY_SIZE)?;
-            let offsets = (first + page * PAGE_SIZE..).step_by(PAGE_SIZE as usize);
-            for (entry, offset) in entries.as_chunks().0.iter().zip(offsets) {
-                if wanted(u64::from_le_bytes(*entry)) {
-                    pages.push(offset..offset + PAGE_SIZE);
-                }
+        let start = region.as_ptr().addr() as u64;
+        pagemap::each(start..start + region.len(), &mut |range, page| {
+            if wanted(page) {
+                pages.push(first + (range.start - start)..first + (range.end - start));
             }
-        }
+        })?;
         first += region.len();
     }
     Ok(pages)
@@ -82,6 +69,7 @@ fn matching(memory: &GuestMemory, wanted: impl Fn(u64) -> bool) -> io::Result<Pa
 mod tests {
     use super::*;
     use crate::memory::{self, HugePages, Source};
+    use std::os::unix::fs::FileExt as _;
     use std::sync::Arc;
     use vm_memory::{Bytes as _, GuestAddress};
 

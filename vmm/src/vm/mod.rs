@@ -192,6 +192,7 @@ impl Vm {
 
     /// Lets a paused guest go on.
     pub fn resume(&self) {
+        self.devices.go_on();
         self.running.iter().for_each(VcpuHandle::resume);
     }
 

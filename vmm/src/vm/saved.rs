@@ -113,8 +113,9 @@ impl Vm {
     /// [`SaveError`]; the guest can go on.
     pub fn save(&self) -> Result<Saved, SaveError> {
         let host = Host::open()?;
-        let vcpus = VcpuHandle::save(&self.running, &host)?;
+        // The devices first: what they finish raises interrupts, which wait in the vCPUs' local APICs.
         let devices = self.devices.save()?;
+        let vcpus = VcpuHandle::save(&self.running, &host)?;
         Ok(Saved { machine: MachineStateV1::save(&self.fd)?, vcpus, devices })
     }
 

@@ -69,9 +69,9 @@ pub struct BlockDevice {
     pub(super) image: Arc<DiskImage>,
     pub(super) purpose: Purpose,
     pub(super) drive_id: String,
-    io_engine: Option<IoEngine>,
+    pub(super) io_engine: Option<IoEngine>,
     /// The host refused io_uring to a drive that can do without: it is not asked, nor complained of, at each reset.
-    uring_refused: bool,
+    pub(super) uring_refused: bool,
     /// io_uring's completions. None with the synchronous engine.
     pub(super) completion_event: Option<EventFd>,
     pub(super) limiter: RateLimiter,

@@ -7,7 +7,7 @@ use virtio_bindings::virtio_blk::VIRTIO_BLK_F_RO;
 
 use super::device::BlockDevice;
 use super::layout::{ConfigSpace, PHYSICAL_BLOCK_SIZE};
-use super::request::SECTOR_SIZE;
+use super::request::{Limits, SECTOR_SIZE};
 use crate::state::StateError;
 
 /// The device's own state.
@@ -25,11 +25,29 @@ pub struct BlockStateV1 {
 
 impl BlockDevice {
     pub(super) fn saved(&self) -> BlockStateV1 {
+        let Self {
+            features,
+            limits: Limits { sectors, block_size, access: _, flush: _ },
+            config_changed,
+            // The configuration's, or the host's.
+            image: _,
+            purpose: _,
+            drive_id: _,
+            io_engine: _,
+            uring_refused: _,
+            completion_event: _,
+            limiter: _,
+            metrics: _,
+            // Made of the above.
+            config_space: _,
+            // Nothing is under way, and the queue is saved elsewhere.
+            active: _,
+        } = self;
         BlockStateV1 {
-            sectors: self.limits.sectors,
-            block_size: self.limits.block_size,
-            features: self.features,
-            config_changed: self.config_changed,
+            sectors: *sectors,
+            block_size: *block_size,
+            features: *features,
+            config_changed: *config_changed,
         }
     }
 

@@ -66,7 +66,7 @@ pub struct NetDevice {
     pub(super) backend: Box<dyn Backend>,
     /// The way to the metadata service, if there is one from this interface.
     pub(super) detour: Option<Detour>,
-    features: u64,
+    pub(super) features: u64,
     pub(super) config_space: ConfigSpace,
     /// The MAC address is the user's choice.
     pub(super) mac_given: bool,
@@ -75,7 +75,7 @@ pub struct NetDevice {
     pub(super) receive_limiter: RateLimiter,
     pub(super) transmit_limiter: RateLimiter,
     pub(super) metrics: Arc<NetMetrics>,
-    active: Option<Active>,
+    pub(super) active: Option<Active>,
 }
 
 impl NetDevice {

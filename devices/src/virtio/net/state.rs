@@ -16,7 +16,7 @@ use crate::state::StateError;
 pub struct NetStateV1 {
     /// The guest's MAC address, given or generated.
     pub mac: [u8; 6],
-    /// The link was up.
+    /// The link was up, as far as the guest knows.
     pub link_up: bool,
     /// The MTU that the guest was told; 0 for none.
     pub mtu: u16,
@@ -51,8 +51,22 @@ impl ConfigSpace {
 
 impl NetDevice {
     pub(super) fn saved(&self) -> NetStateV1 {
-        let ConfigSpace { mac, link_up, mtu } = self.config_space;
-        NetStateV1 { mac: mac.bytes(), link_up, mtu }
+        let Self {
+            config_space: ConfigSpace { mac, link_up, mtu },
+            // The configuration's, or the host's.
+            id: _,
+            backend: _,
+            detour: _,
+            features: _,
+            mac_given: _,
+            receive_limiter: _,
+            transmit_limiter: _,
+            metrics: _,
+            link_news,
+            // What is on its way is lost, and the queues are saved elsewhere.
+            active: _,
+        } = self;
+        NetStateV1 { mac: mac.bytes(), link_up: *link_up && !link_news, mtu: *mtu }
     }
 
     pub(super) fn take_over(&mut self, state: &NetStateV1) -> Result<(), StateError> {
@@ -65,11 +79,6 @@ impl NetDevice {
 }
 
 impl VhostNetDevice {
-    pub(super) fn saved(&self) -> VhostNetStateV1 {
-        let ConfigSpace { mac, link_up: _, mtu } = self.config_space;
-        VhostNetStateV1 { mac: mac.bytes(), mtu }
-    }
-
     pub(super) fn take_over(&mut self, state: &VhostNetStateV1) -> Result<(), StateError> {
         let VhostNetStateV1 { mac, mtu } = *state;
         self.config_space.take_over(mac, self.mac_given, mtu)

@@ -25,6 +25,7 @@ use super::config::NetConfig;
 use super::device::{QUEUE_MAX_SIZES, generated_mac};
 use super::error::NetError;
 use super::layout::ConfigSpace;
+use super::state::VhostNetStateV1;
 use super::tap::Tap;
 use crate::GuestMemory;
 use crate::metrics::VhostNetMetrics;
@@ -49,6 +50,8 @@ struct Active {
     kernel: Kernel,
     queues: Vec<Queue>,
     interrupt: Arc<dyn DeviceInterrupt>,
+    /// The kernel has given the queues back for a while.
+    stopped: bool,
 }
 
 /// A network device on a tap whose queues the host's kernel serves.
@@ -206,7 +209,7 @@ impl VirtioDevice for VhostNetDevice {
         self.tap.set_features(features).map_err(failed("cannot set the offloads of a tap"))?;
         let kernel = Kernel::new(Arc::new(memory.clone()))
             .map_err(|error| failed("cannot open /dev/vhost-net")(host(error)))?;
-        let active = Active { kernel, queues, interrupt };
+        let active = Active { kernel, queues, interrupt, stopped: false };
         self.hand_over(&memory, &active, features)
             .map_err(|error| failed("cannot hand the queues to vhost-net")(host(error)))?;
         self.active = Some(active);
@@ -238,7 +241,9 @@ impl VirtioDevice for VhostNetDevice {
     }
 
     fn deactivate(&mut self) -> Vec<Queue> {
-        let Some(Active { kernel, mut queues, interrupt: _ }) = self.active.take() else { return Vec::new() };
+        let Some(Active { kernel, mut queues, interrupt: _, stopped: _ }) = self.active.take() else {
+            return Vec::new();
+        };
         for (index, queue) in queues.iter_mut().enumerate().filter(|(_, queue)| queue.ready()) {
             // It can fail only for a queue that the kernel never had.
             let _ = stop(&kernel, index, queue);
@@ -249,18 +254,29 @@ impl VirtioDevice for VhostNetDevice {
         queues
     }
 
-    /// Has the kernel stop and start again, for it tells how far it is only once it has stopped.
+    /// Has the kernel stop: how far it is it tells only then, and it would write to memory that is being saved.
     fn drain(&mut self) -> Result<(), DeviceError> {
-        let Some(Active { kernel, queues, interrupt }) = &mut self.active else { return Ok(()) };
-        let failed = |error| DeviceError::Backend {
-            what: "cannot learn from vhost-net how far it is",
-            source: host(error),
-        };
+        let Some(Active { kernel, queues, interrupt: _, stopped }) = &mut self.active else { return Ok(()) };
+        *stopped = true;
         for (index, queue) in queues.iter_mut().enumerate().filter(|(_, queue)| queue.ready()) {
-            stop(kernel, index, queue).map_err(failed)?;
+            stop(kernel, index, queue).map_err(|error| DeviceError::Backend {
+                what: "cannot learn from vhost-net how far it is",
+                source: host(error),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self) -> Result<(), DeviceError> {
+        let Some(Active { kernel, queues, interrupt, stopped }) = &mut self.active else { return Ok(()) };
+        if !std::mem::take(stopped) {
+            return Ok(());
         }
         for (index, _) in queues.iter().enumerate().filter(|(_, queue)| queue.ready()) {
-            kernel.set_backend(index, Some(self.tap.file())).map_err(failed)?;
+            kernel.set_backend(index, Some(self.tap.file())).map_err(|error| DeviceError::Backend {
+                what: "cannot hand the queues to vhost-net again",
+                source: host(error),
+            })?;
             // A notification that came meanwhile found nobody.
             interrupt.continue_queue(index as u16);
         }
@@ -275,7 +291,20 @@ impl VirtioDevice for VhostNetDevice {
     }
 
     fn save(&self) -> DeviceState {
-        DeviceState::VhostNetV1(self.saved())
+        let Self {
+            config_space: ConfigSpace { mac, link_up: _, mtu },
+            // The configuration's, or the host's.
+            tap: _,
+            features: _,
+            queue_features: _,
+            mac_given: _,
+            calls: _,
+            error: _,
+            metrics: _,
+            // The queues are saved elsewhere.
+            active: _,
+        } = self;
+        DeviceState::VhostNetV1(VhostNetStateV1 { mac: mac.bytes(), mtu: *mtu })
     }
 
     fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {

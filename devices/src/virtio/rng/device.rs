@@ -143,6 +143,8 @@ impl VirtioDevice for RngDevice {
     }
 
     fn save(&self) -> DeviceState {
+        // The queue is saved elsewhere, the others are the configuration's.
+        let Self { queue: _, limiter: _, metrics: _ } = self;
         DeviceState::RngV1(RngStateV1 {})
     }
 

@@ -156,7 +156,7 @@ fn a_diff_without_its_base_says_which_one_it_wants() {
 
 #[test]
 fn more_diffs_than_are_followed_are_refused_with_the_mend() {
-    let (outer, dir) = place();
+    let (outer, dir) = quick_place();
     full(&dir, &memory(&[]));
     let mut below = dir;
     for depth in 1..=MAX_DEPTH + 1 {
@@ -169,4 +169,29 @@ fn more_diffs_than_are_followed_are_refused_with_the_mend() {
         }
         below = dir;
     }
+}
+
+/// A diff as it was when the format was made: what was released is read as ever, and written no other way.
+#[test]
+fn a_state_of_format_1_is_what_it_was() {
+    let body = &include_bytes!("../../../../fuzz/seeds/snapshot_state/diff")[3..];
+    let (state, config, _) = StateV1::decode(&seal::seal(seal::STATE, body).0).unwrap();
+    assert_eq!(config.machine_config.mem_size_mib, 4);
+    assert_eq!(state.rvmm_version, "0.1.0");
+    assert_eq!(state.memory.pages, Some(vec![(0, 1), (4, 8), (1000, 24)]));
+    let base = state.base.as_ref().unwrap();
+    assert_eq!((base.id, base.seal, base.path.as_slice()), ([1; 16], [2; 32], &b"base"[..]));
+    assert_eq!((base.absolute(), base.memory()), (Path::new("/base"), Some(Path::new("/memory"))));
+    let disk = DiskV1 {
+        drive_id: "root".into(),
+        size: 1 << 20,
+        modified: 5,
+        is_read_only: false,
+        device: 1,
+        inode: 2,
+    };
+    assert_eq!(state.disks, [disk]);
+    assert_eq!(state.section::<Vec<u32>>("vcpus", 1), Ok(vec![1, 2, 3]));
+    assert_eq!(state.section::<Vec<(u8, String)>>("names", 1), Ok(vec![(1, "one".to_owned())]));
+    assert_eq!(&state.encode().unwrap().0[seal::HEADER_SIZE..], body);
 }

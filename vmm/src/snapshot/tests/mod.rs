@@ -2,8 +2,10 @@
 
 mod folder;
 mod hostile;
+mod interrupted;
 mod pair;
 mod verbs;
+mod working_set;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,6 +80,13 @@ fn byte(memory: &GuestMemory, address: u64) -> u8 {
 /// A folder, and a path in it.
 fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot");
+    (folder, path)
+}
+
+/// The same in memory, where there is such a folder: for many snapshots, each of which waits for the disk several times.
+fn quick_place() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let path = folder.path().join("snapshot");
     (folder, path)
 }

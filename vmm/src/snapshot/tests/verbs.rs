@@ -6,7 +6,7 @@ use vm_memory::GuestMemoryBackend as _;
 
 /// A full snapshot, and two diffs one on top of the other; the folder of the upper.
 fn chain() -> (TempDir, PathBuf) {
-    let (outer, dir) = place();
+    let (outer, dir) = quick_place();
     let [one, two] = ["one", "two"].map(|name| outer.path().join(name));
     full(&dir, &memory(&[(0x1000, 1), (0x2000, 1), (0x3000, 1), (0x30_0000, 1)]));
     diff(&one, &dir, &memory(&[(0x2000, 2), (0x3000, 2)]), &[0x2000, 0x3000, 0x30_0000]);

@@ -8,6 +8,7 @@ mod metadata;
 mod packets;
 mod restore;
 mod stream;
+mod vhost;
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;

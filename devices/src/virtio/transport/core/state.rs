@@ -14,7 +14,7 @@ use virtio_queue::{Queue, QueueT};
 use super::{Registers, STEP_BITS, STEPS, TransportCore};
 use crate::lock;
 use crate::state::StateError;
-use crate::virtio::device::{Activation, DeviceInterrupt, QueuePosition};
+use crate::virtio::device::{Activation, DeviceError, DeviceInterrupt, QueuePosition, VirtioDevice};
 use crate::virtio::state::{BusState, QueueStateV1, VirtioStateV1};
 use crate::virtio::transport::notifier::Notifier;
 use crate::virtio::transport::queue_config::QueueConfig;
@@ -26,11 +26,20 @@ fn is_active(status: u32) -> bool {
 
 impl TransportCore {
     /// Has the device finish what is in flight on the host, before it is [saved](super::super::Transport::save). No vCPU
-    /// runs; the device goes on afterwards.
+    /// runs, and none does before the device is told to [go on](Self::go_on).
     pub fn drain(&self) {
+        self.with_active(|device| device.drain());
+    }
+
+    /// The guest goes on after [`drain`](Self::drain), or without it.
+    pub fn go_on(&self) {
+        self.with_active(|device| device.go_on());
+    }
+
+    fn with_active(&self, call: fn(&mut dyn VirtioDevice) -> Result<(), DeviceError>) {
         let mut device = lock(&self.device);
         if self.active.load(Ordering::SeqCst)
-            && let Err(error) = device.drain()
+            && let Err(error) = call(&mut *device)
         {
             self.give_up(&mut *device, &error);
         }
