@@ -45,7 +45,7 @@ fn a_guest_that_writes_to_its_disk_goes_on_without_a_loss() {
         let asked = Asked::launch(guest, "loaded\r\n");
         thread::sleep(Duration::from_secs(1));
         let snapshot = take(asked);
-        let mut restored = snapshot.restore().launch();
+        let mut restored = snapshot.restore().stdin(Stdio::piped()).launch();
         restored.send("go\n");
         let report = Report::of(&restored.end());
         report
@@ -70,7 +70,7 @@ fn clocks_are_right_and_random_numbers_differ_in_two_vms_of_one_snapshot() {
         thread::sleep(Duration::from_secs(3));
         let mut random = Vec::new();
         for _ in 0..2 {
-            let mut restored = snapshot.restore().launch();
+            let mut restored = snapshot.restore().stdin(Stdio::piped()).launch();
             restored.send("first\n").wait_for("first ");
             let begin = now();
             restored.send("second\n").wait_for("second ").wait_for_times(2, "\r\n");
@@ -100,7 +100,7 @@ fn twenty_snapshots_of_restored_guests_in_a_row() {
         thread::sleep(Duration::from_millis(300));
         snapshot = take(asked);
     }
-    let mut restored = snapshot.restore().launch();
+    let mut restored = snapshot.restore().stdin(Stdio::piped()).launch();
     restored.send("go\n");
     let report = Report::of(&restored.end());
     report.assert_line("word go").assert_no_complaints();
@@ -132,7 +132,7 @@ fn a_diff_of_a_diff_of_a_full_snapshot_is_all_of_memory() {
     assert!(same.success(), "the merged memory differs from all of it");
     drop(asked);
     // Also by layers.
-    let mut restored = second.restore().launch();
+    let mut restored = second.restore().stdin(Stdio::piped()).launch();
     restored.send("go\n");
     Report::of(&restored.end()).assert_line("word go");
     image.assert_clean();

@@ -245,6 +245,8 @@ impl Controller {
                 state.memory.pages = Some(pages.numbers());
                 pages
             }
+            // What another process has not been asked for yet was not touched either.
+            _ if vm.pager().is_some() => Pages::all(state.memory.len()),
             // A host that does not tell which pages were touched has all of them looked at.
             _ => touched(vm.memory()).unwrap_or_else(|_| Pages::all(state.memory.len())),
         };
