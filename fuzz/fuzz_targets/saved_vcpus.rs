@@ -27,7 +27,8 @@ fn compare(saved: &[kvm_cpuid_entry2]) {
         .iter()
         .map(|leaf| {
             let all = u32::MAX;
-            let (ebx, ecx, edx) = if leaf.function == 0 { (leaf.ebx, leaf.ecx, leaf.edx) } else { (all, all, all) };
+            let (ebx, ecx, edx) =
+                if leaf.function == 0 { (leaf.ebx, leaf.ecx, leaf.edx) } else { (all, all, all) };
             kvm_cpuid_entry2 { eax: all, ebx, ecx, edx, ..*leaf }
         })
         .collect();
