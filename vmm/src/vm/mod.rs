@@ -209,6 +209,7 @@ impl Vm {
     /// Lets a paused guest go on.
     pub fn resume(&self) {
         self.devices.go_on();
+        self.kick_if_due();
         self.running.iter().for_each(VcpuHandle::resume);
     }
 
