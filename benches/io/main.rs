@@ -24,6 +24,8 @@
 
 mod block;
 mod counters;
+#[path = "../emulated.rs"]
+mod emulated;
 #[path = "../startup/host.rs"]
 mod host;
 mod metric;

@@ -22,8 +22,13 @@ mod bare;
 #[path = "../api/client.rs"]
 mod client;
 mod clones;
+#[path = "../container.rs"]
+mod container;
+#[path = "../emulated.rs"]
+mod emulated;
 #[path = "../startup/host.rs"]
 mod host;
+mod linux;
 #[path = "../programs.rs"]
 mod programs;
 #[path = "../startup/summary.rs"]
@@ -43,6 +48,8 @@ cargo bench --bench snapshot -- [OPTION...]
   --clones N       clones of one snapshot (default 100)
   --folder DIR     where snapshots are written (default: /dev/shm if it is there, whose files are memory)
   --json FILE      everything, as JSON
+  --linux          instead, a Linux guest that is restored against containers that are started (crun, runc where they are
+                   installed), on the emulated host where Linux guests do not run here
   FIRECRACKER=PROGRAM in the environment names Firecracker, where it is not on PATH; RVMM_PROGRAM names an rvmm other than
   the one that is built with this program";
 
@@ -54,11 +61,12 @@ struct Options {
     clones: usize,
     folder: Option<PathBuf>,
     json: Option<String>,
+    linux: bool,
 }
 
 impl Options {
     fn from_args() -> Self {
-        let mut options = Self { runs: 30, clones: 100, folder: None, json: None };
+        let mut options = Self { runs: 30, clones: 100, folder: None, json: None, linux: false };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let mut value = || args.next().unwrap_or_else(|| usage(&format!("{arg} wants a value")));
@@ -69,6 +77,7 @@ impl Options {
                 "--clones" => options.clones = number(value()),
                 "--folder" => options.folder = Some(value().into()),
                 "--json" => options.json = Some(value()),
+                "--linux" => options.linux = true,
                 "--help" | "-h" => {
                     println!("{HELP}");
                     std::process::exit(0);
@@ -108,6 +117,9 @@ impl Times {
 
 fn main() {
     let options = Options::from_args();
+    if options.linux {
+        return linux::compare(options.runs);
+    }
     println!("host: {}", host::describe());
     let shm = Path::new("/dev/shm");
     let parent = options.folder.clone().or_else(|| shm.is_dir().then(|| shm.to_owned()));

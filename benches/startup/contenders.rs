@@ -7,8 +7,8 @@ use std::{env, fs};
 
 use serde_json::json;
 
-use crate::bare;
 use crate::programs::{self, on_path};
+use crate::{bare, container};
 
 /// Name of the contender that others are compared with.
 pub(crate) const YARDSTICK: &str = "minimal C program";
@@ -87,7 +87,11 @@ pub(crate) fn all(folder: &Path) -> Vec<Contender> {
     all.extend(firecracker(folder, &guest));
     all.extend(cloud_hypervisor(&guest));
     all.extend(qemu(&guest));
-    all.extend(["crun", "runc"].into_iter().filter_map(|runtime| container(folder, runtime)));
+    let containers = ["crun", "runc"].into_iter();
+    all.extend(containers.filter_map(|runtime| {
+        let argv = container::of_busybox(folder, runtime, &["echo", "!"])?;
+        Some(Contender::new(if runtime == "crun" { "crun run" } else { "runc run" }, argv))
+    }));
     all
 }
 
@@ -140,23 +144,4 @@ fn qemu(guest: &Path) -> Option<Contender> {
         .chain(rest.map(OsString::from))
         .chain([guest.into()]);
     Some(Contender::new("QEMU microvm", argv))
-}
-
-/// A container whose only file is a static busybox, which prints the byte.
-fn container(folder: &Path, runtime: &'static str) -> Option<Contender> {
-    let (program, busybox) = (on_path(runtime)?, on_path("busybox")?);
-    let bundle = folder.join(runtime);
-    let bin = bundle.join("rootfs/bin");
-    fs::create_dir_all(&bin).unwrap();
-    fs::copy(busybox, bin.join("busybox")).unwrap();
-    let made = Command::new(&program).arg("spec").current_dir(&bundle).status().ok()?;
-    let file = bundle.join("config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).ok()?).ok()?;
-    config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["/bin/busybox", "echo", "!"]);
-    fs::write(&file, config.to_string()).unwrap();
-    let id = format!("startup-{}", std::process::id());
-    let argv = [program.into(), "run".into(), "--bundle".into(), bundle.into_os_string(), OsString::from(id)];
-    let name = if runtime == "crun" { "crun run" } else { "runc run" };
-    made.success().then(|| Contender::new(name, argv))
 }

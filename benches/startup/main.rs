@@ -23,6 +23,8 @@
 
 #[path = "../../tests/support/bare.rs"]
 mod bare;
+#[path = "../container.rs"]
+mod container;
 mod contenders;
 mod devices;
 mod footprint;
