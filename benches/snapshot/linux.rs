@@ -2,6 +2,10 @@
 //!
 //! A program waits in the guest for a line on its standard input. In the containers the same shell runs from the start, and
 //! finds the line there. It prints a line, writes 10 MiB of memory, and prints another.
+//!
+//! Processor time is that of all that was started, up to the second line for rvmm, which is killed then, and to its end for a
+//! container. With `--counted` the host's clock counts instructions: processor time is in millions of them, and nothing else
+//! means anything.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write as _};
@@ -10,16 +14,23 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::summary::Summary;
-use crate::{container, emulated, fresh, programs};
+use crate::{container, cpu, emulated, fresh, programs};
 
 /// What the guest boots, and the script that makes it.
 pub(crate) const MADE_BY: [(&str, &[&str]); 2] =
     [("RVMM_KERNEL_SMALL", &["small-kernel"]), ("RVMM_ROOTFS", &["busybox-rootfs"])];
 
+const RVMM: &str = "rvmm restore";
 const FIRST_LINE: &str = "first";
 const SECOND_LINE: &str = "second";
-const SCRIPT: &str =
-    "read word; echo first; /bin/busybox head -c 10485760 /dev/zero >/dev/shm/filled; echo second";
+const SCRIPT: &str = "read word; echo first; /bin/busybox dd if=/dev/zero of=/dev/shm/filled bs=1M count=10 2>/dev/null; echo second";
+
+/// What is told of the samples.
+const COLUMNS: [(usize, &str); 3] = [
+    (0, "to the first line, ms"),
+    (1, "to the line behind 10 MiB that were written, ms"),
+    (2, "processor time, ms"),
+];
 
 /// One that brings the lines.
 struct Contender {
@@ -27,12 +38,12 @@ struct Contender {
     argv: Vec<OsString>,
 }
 
-/// Milliseconds to each of the two lines.
-type Sample = [f64; 2];
+/// Milliseconds to each of the two lines, and of processor time.
+type Sample = [f64; 3];
 
 /// Compares, on the emulated host where Linux guests do not run here, and prints what was found.
-pub(crate) fn compare(runs: usize) {
-    let how = emulated::How { counted: false, cpus: 1, json: None };
+pub(crate) fn compare(runs: usize, counted: bool) {
+    let how = emulated::How { counted, cpus: 1, json: None };
     let [kernel, rootfs] = emulated::enter(MADE_BY, &how);
     println!("host: {}", crate::host::describe());
     println!("figures: {runs} runs in turns after {} to warm up; a guest with 128 MiB", crate::WARM_UP_RUNS);
@@ -50,33 +61,22 @@ pub(crate) fn compare(runs: usize) {
             }
         }
     }
-    println!(
-        "{:<18} {:>12} {:>8} {:>8} {:>14} {:>8}",
-        "", "first, ms", "min", "ratio", "second, ms", "ratio"
-    );
-    let summaries: Vec<[Summary; 2]> = samples
-        .iter()
-        .map(|samples: &Vec<Sample>| {
-            [0, 1].map(|line| Summary::of(samples.iter().map(|sample| sample[line])))
-        })
-        .collect();
-    for (contender, [first, second]) in contenders.iter().zip(&summaries) {
-        println!(
-            "{:<18} {:>12.1} {:>8.1} {:>8.2} {:>14.1} {:>8.2}",
-            contender.name,
-            first.median,
-            first.min,
-            first.median / summaries[0][0].median,
-            second.median,
-            second.median / summaries[0][1].median
-        );
+    let columns = if counted { &COLUMNS[2..] } else { &COLUMNS[..] };
+    for (column, name) in columns {
+        println!("{name}: {:>22} {:>8} {:>8}", "median", "min", "ratio");
+        let of_column = |samples: &Vec<Sample>| Summary::of(samples.iter().map(|sample| sample[*column]));
+        let base = of_column(&samples[0]).median;
+        for (contender, samples) in contenders.iter().zip(&samples) {
+            let Summary { median, min, .. } = of_column(samples);
+            println!("  {:<18} {median:>10.1} {min:>8.1} {:>8.2}", contender.name, median / base);
+        }
     }
 }
 
 fn contenders(folder: &Path, kernel: &Path, rootfs: &Path) -> Vec<Contender> {
     let snapshot = snapshot(folder, kernel, rootfs);
     let restore = [programs::rvmm().into(), "restore".into(), snapshot.into_os_string()];
-    let mut all = vec![Contender { name: "rvmm restore", argv: restore.into() }];
+    let mut all = vec![Contender { name: RVMM, argv: restore.into() }];
     for (runtime, name) in [("crun", "crun run"), ("runc", "runc run")] {
         match container::of_busybox(folder, runtime, &["sh", "-c", SCRIPT]) {
             Some(argv) => all.push(Contender { name, argv: argv.into() }),
@@ -124,6 +124,7 @@ fn read_to(stream: &mut impl BufRead, wanted: &str) {
 }
 
 fn once(contender: &Contender, folder: &Path) -> Sample {
+    let cpu = cpu::of_children();
     let begin = Instant::now();
     let mut child = Command::new(&contender.argv[0])
         .args(&contender.argv[1..])
@@ -136,11 +137,14 @@ fn once(contender: &Contender, folder: &Path) -> Sample {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"go\n").unwrap();
     let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
-    let times = [FIRST_LINE, SECOND_LINE].map(|line| {
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let [first, second] = [FIRST_LINE, SECOND_LINE].map(|line| {
         read_to(&mut stdout, line);
-        begin.elapsed().as_secs_f64() * 1e3
+        millis(begin.elapsed())
     });
-    // The guest powers off when its program has ended.
+    if contender.name == RVMM {
+        child.kill().unwrap();
+    }
     child.wait().unwrap();
-    times
+    [first, second, millis(cpu::of_children().saturating_sub(cpu))]
 }

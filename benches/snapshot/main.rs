@@ -24,6 +24,8 @@ mod client;
 mod clones;
 #[path = "../container.rs"]
 mod container;
+#[path = "../cpu.rs"]
+mod cpu;
 #[path = "../emulated.rs"]
 mod emulated;
 #[path = "../startup/host.rs"]
@@ -50,6 +52,7 @@ cargo bench --bench snapshot -- [OPTION...]
   --json FILE      everything, as JSON
   --linux          instead, a Linux guest that is restored against containers that are started (crun, runc where they are
                    installed), on the emulated host where Linux guests do not run here
+  --counted        with --linux: on an emulated host whose clock counts instructions
   FIRECRACKER=PROGRAM in the environment names Firecracker, where it is not on PATH; RVMM_PROGRAM names an rvmm other than
   the one that is built with this program";
 
@@ -62,11 +65,13 @@ struct Options {
     folder: Option<PathBuf>,
     json: Option<String>,
     linux: bool,
+    counted: bool,
 }
 
 impl Options {
     fn from_args() -> Self {
-        let mut options = Self { runs: 30, clones: 100, folder: None, json: None, linux: false };
+        let mut options =
+            Self { runs: 30, clones: 100, folder: None, json: None, linux: false, counted: false };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let mut value = || args.next().unwrap_or_else(|| usage(&format!("{arg} wants a value")));
@@ -78,6 +83,7 @@ impl Options {
                 "--folder" => options.folder = Some(value().into()),
                 "--json" => options.json = Some(value()),
                 "--linux" => options.linux = true,
+                "--counted" => options.counted = true,
                 "--help" | "-h" => {
                     println!("{HELP}");
                     std::process::exit(0);
@@ -118,7 +124,7 @@ impl Times {
 fn main() {
     let options = Options::from_args();
     if options.linux {
-        return linux::compare(options.runs);
+        return linux::compare(options.runs, options.counted);
     }
     println!("host: {}", host::describe());
     let shm = Path::new("/dev/shm");

@@ -26,6 +26,8 @@ mod bare;
 #[path = "../container.rs"]
 mod container;
 mod contenders;
+#[path = "../cpu.rs"]
+mod cpu;
 mod devices;
 mod footprint;
 mod host;

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::contenders::Contender;
+use crate::cpu;
 
 /// The byte that the guest writes.
 const BYTE: u8 = b'!';
@@ -18,20 +19,6 @@ pub(crate) struct Sample {
     pub(crate) to_end: Duration,
     /// Processor time of the process and those that it waited for, the kernel's work for them included.
     pub(crate) cpu: Duration,
-}
-
-/// Processor time of all processes that this one has waited for so far.
-#[expect(unsafe_code, reason = "getrusage(2) has no wrapper in the standard library")]
-fn cpu_of_children() -> Duration {
-    // SAFETY: all zeroes is a valid `rusage`, a struct of integers.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is good for the struct that is written.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
-    assert_eq!(result, 0, "getrusage: {}", std::io::Error::last_os_error());
-    [usage.ru_utime, usage.ru_stime]
-        .map(|time| Duration::new(time.tv_sec.cast_unsigned(), time.tv_usec.cast_unsigned() as u32 * 1000))
-        .iter()
-        .sum()
 }
 
 /// Reads up to the guest's byte; some VMMs have something to say before it. False when it never comes.
@@ -54,7 +41,7 @@ fn start(contender: &Contender) -> std::io::Result<Child> {
 /// One run.
 pub(crate) fn once(contender: &Contender) -> Sample {
     contender.prepare();
-    let cpu = cpu_of_children();
+    let cpu = cpu::of_children();
     let begin = Instant::now();
     let mut child = start(contender).unwrap_or_else(|error| panic!("{}: {error}", contender.name));
     let mut stdout = child.stdout.take().unwrap();
@@ -63,7 +50,7 @@ pub(crate) fn once(contender: &Contender) -> Sample {
     child.wait().unwrap();
     let end = Instant::now();
     assert!(came, "{} ended without the guest's byte", contender.name);
-    Sample { to_byte: byte - begin, to_end: end - byte, cpu: cpu_of_children().saturating_sub(cpu) }
+    Sample { to_byte: byte - begin, to_end: end - byte, cpu: cpu::of_children().saturating_sub(cpu) }
 }
 
 /// Whether the contender does what it shall, and ends by itself, within `limit`; else why it can't take part.
