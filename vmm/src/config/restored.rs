@@ -1,5 +1,7 @@
 //! The configuration of a VM from a snapshot: what is in there, with the host's side as it is wanted now.
 
+use std::{io, path};
+
 use super::{ConfigError, LoadSnapshot, VmConfig};
 
 /// Why a snapshot's configuration cannot be that of this VM.
@@ -39,6 +41,23 @@ pub enum OverrideError {
 }
 
 impl VmConfig {
+    /// The same with every path from the root: a VM is restored in another folder than it was started in.
+    ///
+    /// # Errors
+    /// When the current folder is gone, and a path is not from the root.
+    pub fn from_the_root(&self) -> io::Result<Self> {
+        let mut config = self.clone();
+        let source = config.boot_source.iter_mut();
+        let boot =
+            source.flat_map(|source| [Some(&mut source.kernel_image_path), source.initrd_path.as_mut()]);
+        let drives = config.drives.iter_mut().map(|drive| drive.path_on_host.as_mut());
+        let vsock = config.vsock.iter_mut().map(|vsock| Some(&mut vsock.uds_path));
+        for path in boot.chain(drives).chain(vsock).flatten() {
+            *path = path::absolute(&path)?;
+        }
+        Ok(config)
+    }
+
     /// The configuration `saved` with this one's outputs (logger, metrics and serial port), and what `request` has in place
     /// of devices' ends on the host.
     ///
@@ -118,4 +137,30 @@ impl VmConfig {
 fn list<'a>(ids: impl Iterator<Item = &'a str>) -> String {
     let ids: Vec<&str> = ids.collect();
     if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(json: &serde_json::Value) -> VmConfig {
+        VmConfig::from_json(&json.to_string()).unwrap()
+    }
+
+    #[test]
+    fn every_path_is_from_the_root() {
+        let relative = serde_json::json!({
+            "boot-source": {"kernel_image_path": "vmlinux", "initrd_path": "boot/initrd"},
+            "drives": [{"drive_id": "a", "path_on_host": "a.img", "is_root_device": true}],
+            "vsock": {"guest_cid": 3, "uds_path": "v.sock"},
+        });
+        let folder = std::env::current_dir().unwrap();
+        let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let wanted = serde_json::json!({
+            "boot-source": {"kernel_image_path": at("vmlinux"), "initrd_path": at("boot/initrd")},
+            "drives": [{"drive_id": "a", "path_on_host": at("a.img"), "is_root_device": true}],
+            "vsock": {"guest_cid": 3, "uds_path": at("v.sock")},
+        });
+        assert_eq!(config(&relative).from_the_root().unwrap(), config(&wanted));
+    }
 }

@@ -55,6 +55,9 @@ pub enum CreateError {
         #[source]
         source: io::Error,
     },
+    /// The folder that paths are relative to.
+    #[error("the folder that rvmm was started in is gone, and the VM's files are named from there")]
+    Folder(#[source] io::Error),
     /// Another is on its way.
     #[error("another snapshot of this VM is being written; try again when that is done")]
     UnderWay,
@@ -223,7 +226,8 @@ impl Controller {
 
     fn copy(&mut self, target: Target, base: Option<BaseV1>, vm: &Vm) -> Result<Captured, CreateError> {
         let saved = vm.save()?;
-        let mut state = StateV1::new(&self.config)?;
+        let config = self.config.from_the_root().map_err(CreateError::Folder)?;
+        let mut state = StateV1::new(&config)?;
         state.sections = saved.sections()?;
         for drive in &self.config.drives {
             let Some(path) = &drive.path_on_host else { continue };
@@ -257,7 +261,7 @@ impl Controller {
         }
         let CpuDescription { vendor, model, features } = saved.cpu();
         let cpu = Cpu { vendor, model, features };
-        Ok(Captured { target, state, config: self.config.clone(), cpu, dirty })
+        Ok(Captured { target, state, config, cpu, dirty })
     }
 
     /// Answers who asked for the snapshot that is being written, if it is done.
