@@ -43,8 +43,14 @@ pub(crate) fn run(args: &StopArgs) -> Outcome {
     Ok(ExitCode::from(EXIT_KILLED))
 }
 
+/// Waits for a VM that ends by itself; one that does not is ended.
+pub(super) fn wait(vm: &Known, process: &Process) -> Result<(), String> {
+    let failed = |error| format!("cannot stop {}: {error}", vm.id);
+    if process.wait(FORCED).map_err(failed)? { Ok(()) } else { terminate(vm, process).map(drop) }
+}
+
 /// Ends the VM's process, whatever its guest does; whether SIGTERM was enough, and it need not be killed.
-pub(super) fn terminate(vm: &Known, process: &Process) -> Result<bool, String> {
+fn terminate(vm: &Known, process: &Process) -> Result<bool, String> {
     let failed = |error| format!("cannot stop {}: {error}", vm.id);
     process.signal(libc::SIGTERM).map_err(failed)?;
     if process.wait(FORCED).map_err(failed)? {

@@ -29,25 +29,16 @@ pub(super) fn run(args: &CreateArgs) -> Outcome {
         "snapshot_path": text(&dir)?,
         "snapshot_type": if args.diff { "Diff" } else { "Full" },
         "live": !args.stop,
+        "stop": args.stop,
     });
     if let (Some(base), Some(fields)) = (&base, body.as_object_mut()) {
         fields.insert("base".to_owned(), text(base)?.into());
     }
     let was_paused = is_paused(&vm)?;
-    if args.stop && !was_paused {
-        // Nothing that the guest does may come after what is saved of it.
-        set(&vm, "Paused")?;
-    }
-    let created = vm.reach(WHAT, WRITING)?.put("/snapshot/create", body.to_string());
-    if let Err(error) = created {
-        if args.stop && !was_paused {
-            set(&vm, "Resumed").map_err(|stays| format!("{error}; it stays paused: {stays}"))?;
-        }
-        return Err(error.into());
-    }
+    vm.reach(WHAT, WRITING)?.put("/snapshot/create", body.to_string())?;
     let report = Report::of(&dir);
     if let Some(process) = process {
-        stop::terminate(&vm, &process)?;
+        stop::wait(&vm, &process)?;
     } else if args.resume && was_paused {
         set(&vm, "Resumed").map_err(|error| format!("{} is written, but: {error}", dir.display()))?;
     }

@@ -102,6 +102,7 @@ impl Subject {
             // What a bare guest does not do, and what comes after the walk.
             if body["action_type"] == "SendCtrlAltDel" && state != "Not started"
                 || body["action_type"] == "InstanceStart" && state == "Not started"
+                || body["stop"] == true
             {
                 continue;
             }

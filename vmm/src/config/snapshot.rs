@@ -37,6 +37,9 @@ pub struct CreateSnapshot {
     /// rvmm's own: a VM that runs is paused for as long as it takes to copy its state and memory, and goes on by itself.
     #[serde(default)]
     pub live: bool,
+    /// rvmm's own: a VM that runs is paused for it, and the VM ends when the snapshot is safe. When there is none it goes on.
+    #[serde(default)]
+    pub stop: bool,
 }
 
 /// How guest memory comes from the snapshot.

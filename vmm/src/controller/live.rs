@@ -59,7 +59,12 @@ impl Controller {
         let mut last_word: Option<GuestEvent> = None;
         loop {
             match live.events.run()? {
-                Wake::Requests => self.answer_some(live),
+                Wake::Requests => {
+                    self.answer_some(live);
+                    if self.is_to_end {
+                        return Ok(LoopEvent::Terminate(libc::SIGTERM));
+                    }
+                }
                 Wake::Metrics => {
                     if let Some(file) = &mut self.metrics_file {
                         file.acknowledge();
@@ -81,7 +86,10 @@ impl Controller {
         // Emptied before the queue is looked at, so that a later request is not missed. Nothing to read is fine.
         let Some(wake) = self.inbox.as_ref().map(|inbox| inbox.wake().clone()) else { return };
         let _ = wake.read();
-        self.finish_snapshot();
+        self.finish_snapshot(live);
+        if self.is_to_end {
+            return;
+        }
         for _ in 0..MAX_REQUESTS_PER_TURN {
             let Some(envelope) = self.inbox.as_ref().and_then(super::remote::Inbox::next) else { return };
             let (request, asker) = envelope.open();

@@ -15,6 +15,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use devices::mmds::MmdsStore;
 
@@ -32,7 +33,7 @@ use crate::vm::Vm;
 use configuring::Configured;
 use live::{ControlMetrics, Live};
 use remote::Inbox;
-use snapshot::{Lineage, Writing};
+use snapshot::{LAST_MOMENT, Lineage, Writing};
 
 pub use error::ControllerError;
 pub use events::Event;
@@ -120,6 +121,8 @@ pub struct Controller {
     lineage: Lineage,
     /// A snapshot on its way to the disk.
     writing: Option<Writing>,
+    /// The VM was saved, and is to end by that.
+    is_to_end: bool,
 }
 
 impl Controller {
@@ -154,6 +157,7 @@ impl Controller {
             snapshot: None,
             lineage: Lineage::default(),
             writing: None,
+            is_to_end: false,
         })
     }
 
@@ -232,9 +236,10 @@ impl Controller {
             let event = event.map_err(|source| ControllerError::Host { what: "wait for events", source })?;
             // Closes the console's input, which gives the terminal back.
             drop(events);
-            if let LoopEvent::Guest(_) = event {
-                self.wait_for_snapshot();
-            }
+            self.wait_for_snapshot(match event {
+                LoopEvent::Guest(_) => None,
+                _ => Some(Instant::now() + LAST_MOMENT),
+            });
             log::info!("the VM ends: {event:?}; {}", vm.exits());
             self.tell_end(&event);
             if let LoopEvent::Guest(_) = event {

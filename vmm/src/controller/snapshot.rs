@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use super::{Controller, Event};
 use crate::config::{CreateSnapshot, SnapshotType, VmConfig};
 use crate::cpu::CpuDescription;
 use crate::memory::DirtyPages;
+use crate::signals::Signal;
 use crate::snapshot::manifest::Cpu;
 use crate::snapshot::{
     BaseV1, Folder, MAX_RANGES, Pages, Partial, PartialPair, SnapshotError, StateError, StateV1, memory_file,
@@ -29,6 +30,8 @@ use crate::vm::{SaveError, Vm};
 
 /// How long the end of a guest waits at a time for its last snapshot, before it looks whether a signal has come.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long it waits for it once a signal has come.
+pub(super) const LAST_MOMENT: Duration = Duration::from_secs(2);
 /// Stack of the thread that writes to the disk, in bytes.
 const STACK: usize = 256 << 10;
 
@@ -100,6 +103,7 @@ pub(super) struct Lineage {
 pub(super) struct Writing {
     written: Receiver<Result<BaseV1, CreateError>>,
     asker: Option<Asker>,
+    then: Then,
     /// What it has of the pages that were written since the one before.
     dirty: Option<DirtyPages>,
 }
@@ -133,6 +137,15 @@ impl Target {
     }
 }
 
+/// What becomes of the VM when the snapshot is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// Nothing.
+    Stay,
+    /// It ends. If there is no snapshot it goes on, in case it ran before.
+    End { ran: bool },
+}
+
 /// What the thread writes.
 struct Captured {
     target: Target,
@@ -146,6 +159,7 @@ impl Controller {
     /// Copies the VM, and has the rest done by a thread, which [`finish_snapshot`](Self::finish_snapshot) hears of.
     pub(super) fn create_snapshot(&mut self, request: &CreateSnapshot, asker: Asker, live: &mut Live) {
         let refuse = |source| Err(Refusal::Snapshot(Box::new(source)));
+        let then = if request.stop { Then::End { ran: self.state == State::Running } } else { Then::Stay };
         let captured = match self.capture(request, live) {
             Ok(captured) => captured,
             Err(refusal) => return self.give(asker, Err(refusal)),
@@ -162,9 +176,12 @@ impl Controller {
         };
         let thread = thread::Builder::new().name("snapshot".to_owned()).stack_size(STACK).spawn(write);
         match thread {
-            Ok(_) => self.writing = Some(Writing { written, asker: Some(asker), dirty }),
+            Ok(_) => self.writing = Some(Writing { written, asker: Some(asker), then, dirty }),
             Err(error) => {
                 self.lineage.keep(dirty);
+                if then == (Then::End { ran: true }) {
+                    self.resume(live);
+                }
                 self.give(asker, refuse(CreateError::Thread(error)));
             }
         }
@@ -179,7 +196,7 @@ impl Controller {
     /// Copies state and memory while the guest stands still.
     fn capture(&mut self, request: &CreateSnapshot, live: &mut Live) -> Result<Captured, Refusal> {
         let refused = |source| Refusal::Snapshot(Box::new(source));
-        if self.state != State::Paused && !request.live {
+        if self.state != State::Paused && !request.live && !request.stop {
             let what = Request::CreateSnapshot(Box::default()).what();
             return Err(Refusal::State { what, state: self.state });
         }
@@ -194,7 +211,7 @@ impl Controller {
             self.pause(live);
         }
         let mut captured = self.copy(target, base, &live.vm);
-        if was_running {
+        if was_running && (captured.is_err() || !request.stop) {
             self.resume(live);
             let pause = began.elapsed();
             log::info!("the guest stood still for {} us", pause.as_micros());
@@ -265,11 +282,17 @@ impl Controller {
     }
 
     /// Answers who asked for the snapshot that is being written, if it is done.
-    pub(super) fn finish_snapshot(&mut self) {
+    pub(super) fn finish_snapshot(&mut self, live: &mut Live) {
         if let Some(writing) = &mut self.writing
             && let Ok(result) = writing.written.try_recv()
         {
+            let (then, is_written) = (writing.then, result.is_ok());
             self.end_snapshot(result);
+            match then {
+                Then::End { .. } if is_written => self.is_to_end = true,
+                Then::End { ran: true } => drop(self.resume(live)),
+                Then::End { ran: false } | Then::Stay => {}
+            }
         }
     }
 
@@ -293,15 +316,19 @@ impl Controller {
         }
     }
 
-    /// Waits for the snapshot that is being written, unless a signal says not to.
-    pub(super) fn wait_for_snapshot(&mut self) {
+    /// Waits for the snapshot that is being written: until it is when the guest has ended, and for a moment when a signal is
+    /// to end it all, so that nothing half is left where the disk is not slow.
+    pub(super) fn wait_for_snapshot(&mut self, mut until: Option<Instant>) {
         while let Some(writing) = &self.writing {
             match writing.written.recv_timeout(LOOK) {
                 Ok(result) => self.end_snapshot(result),
-                Err(mpsc::RecvTimeoutError::Disconnected) => self.writing = None,
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    if let Some(crate::signals::Signal::Terminate(_)) = self.signals.read() {
-                        self.writing = None;
+                Err(RecvTimeoutError::Disconnected) => self.writing = None,
+                Err(RecvTimeoutError::Timeout) if until.is_some_and(|until| Instant::now() > until) => {
+                    self.writing = None;
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(Signal::Terminate(_)) = self.signals.read() {
+                        until.get_or_insert_with(|| Instant::now() + LAST_MOMENT);
                     }
                 }
             }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use devices::GuestMemory;
 use devices::legacy::boot_timer::Moment;
 use devices::mmds::MmdsStore;
-use kvm_bindings::{CpuId, Msrs, kvm_userspace_memory_region};
+use kvm_bindings::{CpuId, KVM_IRQCHIP_PIC_MASTER, Msrs, kvm_irqchip, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
@@ -127,6 +127,7 @@ impl Vm {
         register_memory(&fd, &memory, machine.track_dirty_pages)?;
         fd.set_tss_address(layout::KVM_TSS_ADDRESS as usize).map_err(kvm::failed("KVM_SET_TSS_ADDR"))?;
         fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
+        mask_pic(&fd)?;
 
         let mut buses = Buses::default();
         let mut devices = DeviceSet::create(config, &fd, &memory, console, metadata, &mut buses)?;
@@ -252,6 +253,18 @@ impl Drop for Vm {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Masks the master 8259, and with it the other, as firmware leaves them.
+///
+/// KVM has all of their inputs open, and the boot vCPU hears them until its kernel has set up its local APIC. Each line below
+/// 16 is an input of theirs as well, and their vectors begin at 0: an interrupt of a device, which the I/O APIC does not let
+/// through that early, would be an exception.
+fn mask_pic(vm: &VmFd) -> Result<(), KvmError> {
+    let mut master = kvm_irqchip { chip_id: KVM_IRQCHIP_PIC_MASTER, ..kvm_irqchip::default() };
+    vm.get_irqchip(&mut master).map_err(kvm::failed("KVM_GET_IRQCHIP"))?;
+    master.chip.pic.imr = u8::MAX;
+    vm.set_irqchip(&master).map_err(kvm::failed("KVM_SET_IRQCHIP"))
 }
 
 /// Gives KVM each part of guest memory as a slot of its own.
