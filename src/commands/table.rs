@@ -6,12 +6,16 @@ use std::time::Duration;
 /// `lines`, with the cells of each column below each other.
 pub(super) fn table<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
     let mut text = String::new();
+    let mut widths = [0; COLUMNS];
     for line in lines {
-        for (column, cell) in line.iter().enumerate() {
-            let width =
-                lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for line in lines {
+        for ((column, cell), width) in line.iter().enumerate().zip(widths) {
             let last = column + 1 == line.len();
-            let width = if last { 0 } else { width.unwrap_or_default() + 2 };
+            let width = if last { 0 } else { width + 2 };
             let _ = write!(text, "{cell:width$}");
         }
         text.push('\n');

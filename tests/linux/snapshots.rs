@@ -113,7 +113,8 @@ fn a_guest_that_is_saved_early_in_its_boot_boots_on() {
         let guest = Guest::debian("6_12").shared_root().running("echo booted; cat /proc/cmdline >/dev/null");
         let asked = Asked::launch(guest, "");
         thread::sleep(Duration::from_millis(millis));
-        let restored = take(asked).restore().launch();
+        let snapshot = take(asked);
+        let restored = snapshot.restore().launch();
         Report::of(&restored.end()).assert_line("booted");
     }
 }

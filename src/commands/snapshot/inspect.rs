@@ -22,7 +22,9 @@ fn rows(inspection: &Inspection) -> Vec<[String; 2]> {
     let Inspection { manifest, memory_on_disk, disks, sections: _, on_top_of, problem } = inspection;
     let Manifest { id, created, rvmm_version, kernel, initrd, vcpus, memory, devices, cpu, .. } = manifest;
     let mut rows = Vec::new();
-    let mut add = |name: &str, value: String| rows.push([name.to_owned(), value]);
+    // Nothing of a snapshot begins a line of its own.
+    let plain = |text: &str| text.replace(char::is_control, "\u{fffd}");
+    let mut add = |name: &str, value: String| rows.push([plain(name), plain(&value)]);
     add("id", id.clone());
     add("kind", if manifest.base.is_some() { "diff" } else { "full" }.to_owned());
     for below in on_top_of {
@@ -36,8 +38,8 @@ fn rows(inspection: &Inspection) -> Vec<[String; 2]> {
     }
     add("cpus", vcpus.to_string());
     add("memory", format!("{}, {} on the disk", table::size(memory.size), table::size(*memory_on_disk)));
-    for Device { kind, id, host } in devices {
-        let mut words: Vec<String> = [id, host].into_iter().flatten().cloned().collect();
+    for Device { kind, id, host, options } in devices {
+        let mut words: Vec<String> = [id, host].into_iter().flatten().chain(options).cloned().collect();
         if let Some(disk) = disks.iter().find(|disk| kind == DRIVES && Some(&disk.drive_id) == id.as_ref()) {
             words.push(table::size(disk.size));
         }

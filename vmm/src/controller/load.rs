@@ -114,6 +114,12 @@ impl Controller {
 /// its size has to fit, which the device looks at.
 fn check_drives(config: &VmConfig, state: &StateV1, request: &LoadSnapshot) -> Result<(), LoadError> {
     let overridden = |id: &str| request.drive_overrides.iter().any(|drive| drive.drive_id == id);
+    for drive in config.drives.iter().filter(|drive| !overridden(&drive.drive_id)) {
+        if !state.disks.iter().any(|disk| disk.drive_id == drive.drive_id) {
+            let why = format!("it does not say how drive \"{}\" was", drive.drive_id);
+            return Err(StateError::Inconsistent(why).into());
+        }
+    }
     for disk in state.disks.iter().filter(|disk| !overridden(&disk.drive_id)) {
         let drive = config.drives.iter().find(|drive| drive.drive_id == disk.drive_id);
         let Some(path) = drive.and_then(|drive| drive.path_on_host.clone()) else { continue };

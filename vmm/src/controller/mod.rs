@@ -236,10 +236,11 @@ impl Controller {
             let event = event.map_err(|source| ControllerError::Host { what: "wait for events", source })?;
             // Closes the console's input, which gives the terminal back.
             drop(events);
-            self.wait_for_snapshot(match event {
+            let signal = self.wait_for_snapshot(match event {
                 LoopEvent::Guest(_) => None,
                 _ => Some(Instant::now() + LAST_MOMENT),
             });
+            let event = signal.map_or(event, LoopEvent::Terminate);
             log::info!("the VM ends: {event:?}; {}", vm.exits());
             self.tell_end(&event);
             if let LoopEvent::Guest(_) = event {

@@ -61,6 +61,9 @@ pub enum CreateError {
     /// The folder that paths are relative to.
     #[error("the folder that rvmm was started in is gone, and the VM's files are named from there")]
     Folder(#[source] io::Error),
+    /// The memory that the VM was restored from is gone.
+    #[error("the memory file that this VM was restored from was cut: what the guest has not touched is lost")]
+    Cut,
     /// Another is on its way.
     #[error("another snapshot of this VM is being written; try again when that is done")]
     UnderWay,
@@ -255,7 +258,9 @@ impl Controller {
         }
         let dirty = if self.config.machine_config.track_dirty_pages {
             let mut dirty = std::mem::take(&mut self.lineage.unsaved);
-            dirty.add(&vm.take_dirty_pages().map_err(SaveError::from)?);
+            // What is lost with an error is in no log any more: the next diff would be wrong.
+            let taken = vm.take_dirty_pages().inspect_err(|_| self.lineage = Lineage::default());
+            dirty.add(&taken.map_err(SaveError::from)?);
             Some(dirty)
         } else {
             None
@@ -272,9 +277,11 @@ impl Controller {
             _ => touched(vm.memory()).unwrap_or_else(|_| Pages::all(state.memory.len())),
         };
         state.base = base;
-        if let Err(error) = target.write(vm.memory(), &pages) {
+        let written = target.write(vm.memory(), &pages).map_err(CreateError::from);
+        let whole = if vm.memory_is_whole() { Ok(()) } else { Err(CreateError::Cut) };
+        if let Err(error) = written.and(whole) {
             self.lineage.keep(dirty);
-            return Err(error.into());
+            return Err(error);
         }
         let CpuDescription { vendor, model, features } = saved.cpu();
         let cpu = Cpu { vendor, model, features };
@@ -317,8 +324,9 @@ impl Controller {
     }
 
     /// Waits for the snapshot that is being written: until it is when the guest has ended, and for a moment when a signal is
-    /// to end it all, so that nothing half is left where the disk is not slow.
-    pub(super) fn wait_for_snapshot(&mut self, mut until: Option<Instant>) {
+    /// to end it all, so that nothing half is left where the disk is not slow. The signal is returned.
+    pub(super) fn wait_for_snapshot(&mut self, mut until: Option<Instant>) -> Option<i32> {
+        let mut signal = None;
         while let Some(writing) = &self.writing {
             match writing.written.recv_timeout(LOOK) {
                 Ok(result) => self.end_snapshot(result),
@@ -327,12 +335,14 @@ impl Controller {
                     self.writing = None;
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(Signal::Terminate(_)) = self.signals.read() {
+                    if let Some(Signal::Terminate(number)) = self.signals.read() {
+                        signal = Some(number);
                         until.get_or_insert_with(|| Instant::now() + LAST_MOMENT);
                     }
                 }
             }
         }
+        signal
     }
 }
 

@@ -3,9 +3,10 @@
 //! It is text, a line for each range: its offset in guest memory and its length, in bytes, in hexadecimal. A range that
 //! was added or left out changes how fast a guest is, and nothing else.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::image::PAGE;
@@ -54,7 +55,11 @@ pub(super) fn write(path: &Path, ranges: &[Range<u64>]) -> io::Result<()> {
     let line = |range: &Range<u64>| format!("{:x} {:x}\n", range.start, range.end - range.start);
     let text: Vec<String> = ranges.iter().map(line).collect();
     let beside = path.with_extension(format!("{}.new", std::process::id()));
-    let written = fs::write(&beside, text.concat()).and_then(|()| fs::rename(&beside, path));
+    // Whatever is there was left by a process that is gone, or put there to be followed.
+    let _ = fs::remove_file(&beside);
+    let written = File::options().write(true).create_new(true).mode(0o600).open(&beside);
+    let written = written.and_then(|mut file| file.write_all(text.concat().as_bytes()));
+    let written = written.and_then(|()| fs::rename(&beside, path));
     written.inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 

@@ -61,7 +61,7 @@ impl Folder {
     /// # Errors
     /// [`SnapshotError`] names the file that is missing or broken.
     pub fn open(dir: &Path) -> Result<Self, SnapshotError> {
-        Self::of_files(&dir.join("state"), &dir.join("memory"), dir)
+        Self::of_files(&dir.join("state"), &dir.join("memory"), dir, true)
     }
 
     /// Opens a snapshot of two files.
@@ -69,12 +69,17 @@ impl Folder {
     /// # Errors
     /// [`SnapshotError`] names the file that is missing or broken.
     pub fn open_files(state: &Path, memory: &Path) -> Result<Self, SnapshotError> {
-        Self::of_files(state, memory, state)
+        Self::of_files(state, memory, state, false)
     }
 
-    fn of_files(state: &Path, memory_path: &Path, path: &Path) -> Result<Self, SnapshotError> {
+    fn of_files(
+        state: &Path,
+        memory_path: &Path,
+        path: &Path,
+        in_folder: bool,
+    ) -> Result<Self, SnapshotError> {
         let StateFile { state, config, seal } = StateFile::read(state)?;
-        let memory = regular::open(memory_path)?;
+        let memory = if in_folder { regular::open_itself(memory_path)? } else { regular::open(memory_path)? };
         let found = memory.metadata().map_err(|error| SnapshotError::io("open", memory_path, error))?.len();
         let wanted = state.memory.len();
         if found != wanted {
@@ -160,7 +165,11 @@ impl Chain {
     pub fn of(folder: Folder) -> Result<Self, SnapshotError> {
         let mut folders = Vec::new();
         let mut next = Some(folder);
-        while let Some(folder) = next {
+        while let Some(mut folder) = next {
+            if !folders.is_empty() {
+                // Of those below, memory is all that is wanted.
+                folder.state.sections = Vec::new();
+            }
             let path = folder.path.clone();
             let base = folder.state.base.clone();
             folders.push(folder);

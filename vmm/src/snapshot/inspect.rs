@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::error::SnapshotError;
 use super::folder::{Chain, Folder};
-use super::manifest::{Cpu, Manifest};
+use super::manifest::{Cpu, Manifest, Memory};
 use crate::timestamp::Timestamp;
 
 /// A part of the state.
@@ -39,7 +39,7 @@ pub struct Disk {
 /// What there is to say of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Inspection {
-    /// The manifest. Where there is none, what the state says.
+    /// What the state says, in the form of the manifest; digests, processor and pause are the manifest's.
     #[serde(flatten)]
     pub manifest: Manifest,
     /// Bytes that the memory file takes on the disk.
@@ -61,9 +61,16 @@ pub struct Inspection {
 /// [`SnapshotError`] when there is no snapshot, or it is broken itself.
 pub fn inspect(dir: &Path) -> Result<Inspection, SnapshotError> {
     let folder = Folder::open(dir)?;
+    // What is restored is what the state says; the manifest is believed what nothing else tells.
+    let said = Manifest::of(&folder.state, &folder.config, Cpu::default());
     let (manifest, mut problem) = match Manifest::read(dir) {
-        Ok(manifest) => (manifest, None),
-        Err(error) => (Manifest::of(&folder.state, &folder.config, Cpu::default()), Some(error.to_string())),
+        Ok(Manifest { cpu, memory, state, pause_us, devices, kernel, initrd, .. }) => {
+            let differs = (&devices, &kernel, &initrd) != (&said.devices, &said.kernel, &said.initrd);
+            let problem = "manifest.json has other devices or files than the state, which is what counts";
+            let memory = Memory { in_use: memory.in_use, pages_sha256: memory.pages_sha256, ..said.memory };
+            (Manifest { memory, cpu, state, pause_us, ..said }, differs.then(|| problem.to_owned()))
+        }
+        Err(error) => (said, Some(error.to_string())),
     };
     let on_disk = folder.memory.metadata().map_err(|error| SnapshotError::io("read", dir, error))?;
     let disks = folder.state.disks.iter().map(|disk| Disk {

@@ -64,6 +64,9 @@ pub struct Device {
     /// What it leads to on the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// What else of it concerns the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
 }
 
 /// The snapshot that a diff is on top of.
@@ -161,16 +164,25 @@ fn devices(config: &VmConfig) -> Vec<Device> {
         kind: kind.to_owned(),
         id: id.cloned(),
         host,
+        options: Vec::new(),
     };
     let mut devices: Vec<_> = config
         .drives_in_order()
         .map(|drive| {
             let host = drive.path_on_host.as_ref().map(|path| path.display().to_string());
-            device("drives", Some(&drive.drive_id), host)
+            let options = if drive.is_read_only { vec!["read-only".to_owned()] } else { Vec::new() };
+            Device { options, ..device("drives", Some(&drive.drive_id), host) }
         })
         .collect();
     devices.extend(config.network_interfaces.iter().map(|interface| {
-        device("network-interfaces", Some(&interface.iface_id), interface.host_dev_name.clone())
+        let net = device("network-interfaces", Some(&interface.iface_id), interface.host_dev_name.clone());
+        let user = interface.user.iter();
+        let options = user.flat_map(|user| {
+            let loopback = user.host_loopback.then(|| "the host's loopback".to_owned());
+            let ports = user.publish.iter().map(|port| format!("publish={port}"));
+            std::iter::once("passt".to_owned()).chain(loopback).chain(ports)
+        });
+        Device { options: options.collect(), ..net }
     }));
     let vsock = config.vsock.as_ref();
     devices.extend(vsock.map(|vsock| device("vsock", None, Some(vsock.uds_path.display().to_string()))));

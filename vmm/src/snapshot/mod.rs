@@ -12,7 +12,7 @@
 //! holds is for those to check who know the device.
 
 mod beside;
-mod bounded;
+pub(crate) mod bounded;
 pub mod digest;
 mod disk;
 mod error;
@@ -25,7 +25,6 @@ mod pagemap;
 mod pages;
 mod pair;
 mod partial;
-mod prefault;
 mod regular;
 pub mod seal;
 mod state;
@@ -33,7 +32,6 @@ mod state;
 mod tests;
 mod touched;
 mod verify;
-mod working_set;
 
 pub use disk::DiskV1;
 pub use error::SnapshotError;
@@ -44,8 +42,6 @@ pub use merge::merge;
 pub use pages::{PAGE_SIZE, Pages};
 pub use pair::PartialPair;
 pub use partial::Partial;
-pub use prefault::{prefault, prefault_beside};
 pub use state::{BaseV1, Id, MAX_RANGES, MemoryV1, RegionV1, SectionV1, StateError, StateV1};
 pub use touched::{resident, touched, written};
 pub use verify::{Verified, verify};
-pub use working_set::{read_working_set, write_working_set};

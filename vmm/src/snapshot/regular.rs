@@ -10,13 +10,25 @@ use super::seal::MAX_STATE_SIZE;
 
 /// Opens the regular file `path`, or what it links to.
 pub(super) fn open(path: &Path) -> Result<File, SnapshotError> {
+    open_with(path, 0)
+}
+
+/// Opens the regular file `path`, which is no link: whoever made a folder has no say in what else the guest reads.
+pub(super) fn open_itself(path: &Path) -> Result<File, SnapshotError> {
+    open_with(path, libc::O_NOFOLLOW)
+}
+
+fn open_with(path: &Path, flags: libc::c_int) -> Result<File, SnapshotError> {
     let failed = |source| SnapshotError::io("open", path, source);
     let refused = || SnapshotError::broken(path, "is no regular file; a snapshot is made of such alone");
-    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path) {
-        // A socket.
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(refused()),
-        opened => opened.map_err(failed)?,
-    };
+    let file =
+        match File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | flags).open(path) {
+            // A socket; a link.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ELOOP)) => {
+                return Err(refused());
+            }
+            opened => opened.map_err(failed)?,
+        };
     if file.metadata().map_err(failed)?.is_file() { Ok(file) } else { Err(refused()) }
 }
 

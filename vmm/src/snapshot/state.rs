@@ -24,6 +24,10 @@ pub const MAX_RANGES: usize = 1 << 20;
 /// Drives, sections, or parts of memory that are read from a file: many more than there are.
 const MAX_LISTED: usize = 256;
 
+/// Bytes of a section: the largest, 32 vCPUs with all that there is of each, has a quarter of that. What is made of it has
+/// some ten times its length.
+const MAX_SECTION: usize = 16 << 20;
+
 /// Tells a snapshot from every other.
 pub type Id = [u8; 16];
 
@@ -227,6 +231,11 @@ impl StateV1 {
         let found = section.version;
         if found != known {
             return Err(StateError::SectionVersion { name: owned(), found, known });
+        }
+        if section.bytes.len() > MAX_SECTION {
+            return Err(StateError::Inconsistent(format!(
+                "section \"{name}\" is longer than {MAX_SECTION} bytes"
+            )));
         }
         match postcard::take_from_bytes(&section.bytes) {
             Ok((value, [])) => Ok(value),

@@ -17,11 +17,17 @@ use vmm_sys_util::fam::FamStruct;
 use super::msrs::{self, IA32_TSC, IA32_TSC_DEADLINE, MsrV1};
 use super::tsc::TscStateV1;
 use crate::kvm::{self, Host, KvmError, vcpu_ioctls};
+use crate::snapshot::bounded;
 
 /// Bits of CR0, CR4 and EFER that tell paging with PAE: PG, PAE, and LMA of long mode.
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
 const EFER_LMA: u64 = 1 << 10;
+
+// What is read of a file at most. A structure of KVM's can be made of a single byte there, so lists of them would grow.
+const MAX_LEAVES: usize = 256;
+const MAX_SAVED_MSRS: usize = 4096;
+const MAX_XSAVE_WORDS: usize = 1 << 15;
 
 /// A vCPU. Made by [`VcpuHandle::save`](super::VcpuHandle::save), used by [`restore`](super::restore).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,12 +35,14 @@ pub struct VcpuStateV1 {
     /// Its number, from 0.
     pub id: u32,
     /// The CPUID leaves that it was given.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LEAVES>")]
     pub cpuid: Vec<kvm_cpuid_entry2>,
     /// Its time stamp counter.
     pub tsc: TscStateV1,
     /// `IA32_TSC_DEADLINE`, where KVM has it.
     pub tsc_deadline: Option<u64>,
     /// The other model-specific registers.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_SAVED_MSRS>")]
     pub msrs: Vec<MsrV1>,
     /// General registers.
     pub regs: kvm_regs,
@@ -43,6 +51,7 @@ pub struct VcpuStateV1 {
     /// The page-directory pointers that it has loaded: only when it pages with PAE, and where KVM tells.
     pub pdptrs: Option<[u64; 4]>,
     /// The extended state in the form of XSAVE, as 32-bit words: 1024, or more with AMX.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_XSAVE_WORDS>")]
     pub xsave: Vec<u32>,
     /// Extended control registers.
     pub xcrs: kvm_xcrs,

@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
+
 use devices::GuestMemory;
 use devices::legacy::boot_timer::Moment;
 use devices::mmds::MmdsStore;
@@ -10,7 +12,7 @@ use devices::state::StateError as DeviceStateError;
 
 use super::state::MachineStateV1;
 use super::{Vm, VmError, register_memory};
-use crate::config::VmConfig;
+use crate::config::{MAX_VCPUS, VmConfig};
 use crate::console::Output;
 use crate::cpu::{self, CpuDescription};
 use crate::device_set::DeviceSet;
@@ -18,12 +20,13 @@ use crate::device_set::state::DevicesStateV1;
 use crate::kvm::{self, Elapsed, Host, KvmError};
 use crate::layout;
 use crate::memory::{DirtyPages, Pager};
-use crate::snapshot::{SectionV1, StateError, StateV1};
+use crate::snapshot::{SectionV1, StateError, StateV1, bounded};
 use crate::vcpu::{
     self, Buses, ExitCounters, GuestEvents, SaveError as VcpuSaveError, Vcpu, VcpuHandle, VcpuStateV1,
 };
 use crate::vmgenid;
 use kvm_bindings::kvm_cpuid_entry2;
+use serde::Deserialize;
 
 /// Why a VM cannot be saved. It goes on all the same.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,11 @@ const MACHINE: (&str, u16) = ("machine", 1);
 const VCPUS: (&str, u16) = ("vcpus", 1);
 const DEVICES: (&str, u16) = ("devices", 1);
 
+/// The vCPUs in their section.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Vcpus(#[serde(deserialize_with = "bounded::list::<_, _, { MAX_VCPUS as usize }>")] Vec<VcpuStateV1>);
+
 impl Saved {
     /// The sections of a snapshot's state.
     ///
@@ -75,7 +83,7 @@ impl Saved {
     pub fn read(state: &StateV1) -> Result<Self, StateError> {
         Ok(Self {
             machine: state.section(MACHINE.0, MACHINE.1)?,
-            vcpus: state.section(VCPUS.0, VCPUS.1)?,
+            vcpus: state.section::<Vcpus>(VCPUS.0, VCPUS.1)?.0,
             devices: state.section(DEVICES.0, DEVICES.1)?,
         })
     }
@@ -101,7 +109,8 @@ impl Saved {
     pub fn check(&self, host: &Host, config: &VmConfig) -> Result<(), VmError> {
         vcpu::validate(&self.vcpus, config.machine_config.vcpu_count as usize)?;
         // A template that is not there any more promises nothing.
-        let template = config.cpu_config.as_ref().and_then(|config| config.template().ok());
+        let template = config.cpu_config.as_ref().filter(|config| !config.is_special_file());
+        let template = template.and_then(|config| config.template().ok());
         let supported = host.supported_cpuid()?;
         Ok(cpu::check_compatible(self.leaves(), supported.as_slice(), template.as_deref())?)
     }
@@ -133,6 +142,14 @@ impl Vm {
     /// What keeps memory served, if another process does.
     pub(crate) fn pager(&self) -> Option<&Pager> {
         self.pager.as_ref()
+    }
+
+    /// Whether the files that memory is mapped from, if there are such, are as long as they have to be.
+    pub(crate) fn memory_is_whole(&self) -> bool {
+        self.memory.iter().all(|region| {
+            let end = region.file_offset().map(|backing| (backing.file(), backing.start() + region.len()));
+            end.is_none_or(|(file, end)| file.metadata().is_ok_and(|metadata| metadata.len() >= end))
+        })
     }
 
     /// The pages that were written since the last call, or since the VM was made. Its memory is tracked, no vCPU runs and

@@ -43,6 +43,14 @@ impl<'de> Deserialize<'de> for CpuConfig {
 }
 
 impl CpuConfig {
+    /// Whether it names something that is no regular file, such as a FIFO, which would be waited for.
+    pub fn is_special_file(&self) -> bool {
+        match self {
+            Self::Template(_) => false,
+            Self::Named(name) => Path::new(name).metadata().is_ok_and(|metadata| !metadata.is_file()),
+        }
+    }
+
     /// The template itself. A name without a slash is one of rvmm's own templates if there is such a one.
     ///
     /// # Errors

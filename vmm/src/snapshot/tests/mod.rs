@@ -5,7 +5,6 @@ mod hostile;
 mod interrupted;
 mod pair;
 mod verbs;
-mod working_set;
 
 use std::fs;
 use std::path::{Path, PathBuf};
