@@ -84,7 +84,7 @@ const RESTORE_EXAMPLES: &str = "Examples:
 
 const CLONE_EXAMPLES: &str = "Examples:
   rvmm clone web.snap -n 10 --id web --copy-disks disks
-  rvmm clone web.snap -n 2 --net id=net0,tap=tap{n} --new-mac -- --no-api --log-level info";
+  rvmm clone web.snap -n 2 --net id=net0,tap=tap{i} --new-mac -- --no-api --log-level info";
 
 /// Runs a Linux guest in a microVM: its own kernel, virtual CPUs, memory, disks and network.
 #[derive(Debug, Parser)]

@@ -118,8 +118,8 @@ pub(crate) struct CloneArgs {
     /// `--net`; its help has brackets and braces.
     #[arg(long = "net", value_name = "id=ID[,…]")]
     #[arg(
-        help = "Another end for a network interface, as rvmm restore takes it; {n} is the number of the VM: \
-                  id=net0,tap=tap{n}. May be repeated"
+        help = "Another end for a network interface, as rvmm restore takes it; {i} is the number of the VM: \
+                  id=net0,tap=tap{i}. May be repeated"
     )]
     pub(crate) nets: Vec<OsString>,
 
@@ -127,7 +127,7 @@ pub(crate) struct CloneArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// More options of rvmm restore, for each VM; {n} is its number.
+    /// More options of rvmm restore, for each VM; {i} is its number.
     #[arg(last = true, value_name = "OPTION", allow_hyphen_values = true)]
     pub(crate) restore: Vec<OsString>,
 }

@@ -92,12 +92,12 @@ fn a_snapshot_is_of_a_vm_or_something_is_done_with_one() {
 
 #[test]
 fn clones_are_counted_and_take_more_options_of_a_restore() {
-    let Verb::Clone(clone) = verb_of(&["clone", "d", "-n", "3", "--net", "id=a,tap=t{n}", "--", "--no-api"])
+    let Verb::Clone(clone) = verb_of(&["clone", "d", "-n", "3", "--net", "id=a,tap=t{i}", "--", "--no-api"])
     else {
         panic!("not a clone");
     };
     assert_eq!((clone.count, clone.restore), (3, vec!["--no-api".into()]));
-    assert_eq!(clone.nets, ["id=a,tap=t{n}"]);
+    assert_eq!(clone.nets, ["id=a,tap=t{i}"]);
 }
 
 #[test]

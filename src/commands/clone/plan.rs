@@ -10,7 +10,7 @@ use super::copy::Copies;
 use crate::args::{self, CloneArgs, RestoreArgs, Stop};
 
 /// What stands for the number of a clone.
-const NUMBER: &str = "{n}";
+const NUMBER: &str = "{i}";
 /// What they are called when the folder has no name that will do.
 const PREFIX: &str = "clone";
 
@@ -220,10 +220,10 @@ mod tests {
         assert!(message.contains(r#""data" (/d/data): add --copy-disks FOLDER"#), "{message}");
         assert!(!message.contains("root"), "{message}");
         let message = refused(&["--copy-disks", "c"], &[]);
-        assert!(message.contains("tap tap0") && message.contains("--net id=eth0,tap=NAME{n}"), "{message}");
+        assert!(message.contains("tap tap0") && message.contains("--net id=eth0,tap=NAME{i}"), "{message}");
         let message = refused(&["--net", "id=eth0,mac=new"], &["data"]);
         assert!(message.contains("tap tap0"), "{message}");
-        let message = refused(&["--net", "id=eth0,tap=t{n}"], &["data"]);
+        let message = refused(&["--net", "id=eth0,tap=t{i}"], &["data"]);
         assert!(message.contains("published ports") && message.contains("id=net0,publish=none"), "{message}");
     }
 
@@ -232,10 +232,10 @@ mod tests {
         let args = args(&[
             "--copy-disks=/c",
             "--new-mac",
-            "--net=id=eth0,tap=t{n}",
-            "--net=id=net0,publish=80{n}:80",
+            "--net=id=eth0,tap=t{i}",
+            "--net=id=net0,publish=80{i}:80",
             "--",
-            "--metadata={n}{n}.json",
+            "--metadata={i}{i}.json",
         ]);
         let plan = Plan::new(&args, config(&[])).unwrap();
         let vm = plan.vm(2).unwrap();
@@ -260,9 +260,9 @@ mod tests {
         let args = args(&[
             "--id=w",
             "--",
-            "--disk=id=data,path=d{n}",
-            "--vsock=uds=u{n}",
-            "--net=id=eth0,tap=t{n}",
+            "--disk=id=data,path=d{i}",
+            "--vsock=uds=u{i}",
+            "--net=id=eth0,tap=t{i}",
             "--net=id=net0,publish=none",
         ]);
         let plan = Plan::new(&args, config(&[])).unwrap();
