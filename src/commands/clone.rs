@@ -31,7 +31,7 @@ struct Row {
 
 /// Starts the VMs, and says what each of them took.
 pub(crate) fn run(args: &CloneArgs) -> Outcome {
-    let snapshot = StateFile::read(&args.dir.join("state"))?;
+    let snapshot = StateFile::in_folder(&args.dir)?;
     let plan = Plan::new(args, snapshot.config)?;
     let mut copies = Copies::default();
     plan.copy_disks(&snapshot.state.disks, &mut copies)?;
