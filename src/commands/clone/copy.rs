@@ -54,13 +54,14 @@ impl<'a> Image<'a> {
     pub(super) fn check(&self, was: &DiskV1) -> Result<(), String> {
         let Self { drive_id, path, metadata, size, .. } = self;
         let now = DiskV1::of(drive_id, metadata, *size, was.is_read_only);
-        was.difference(&now).map_or(Ok(()), |difference| {
-            Err(format!(
-                "drive \"{drive_id}\": {} {difference}: the file systems of its copies would be damaged. Name copies from the \
-                 time of the snapshot (-- --disk id={drive_id},path=FILE), or accept it (-- --accept-changed-disks)",
-                path.display()
-            ))
-        })
+        let Some(difference) = was.difference(&now) else { return Ok(()) };
+        // No guest can be restored with a disk of another size.
+        let accept = if now.size == was.size { ", or accept it (-- --accept-changed-disks)" } else { "" };
+        Err(format!(
+            "drive \"{drive_id}\": {} {difference}: the file systems of its copies would be damaged. Name copies from the time \
+             of the snapshot (-- --disk id={drive_id},path=FILE){accept}",
+            path.display()
+        ))
     }
 
     /// Makes the new file `copy` the same: where the file system can, the two share what they have in common; else the
@@ -286,6 +287,6 @@ mod tests {
         File::options().write(true).open(&disk).unwrap().set_len(1 << 20).unwrap();
         let error = Image::open("data", &disk).unwrap().check(&was).unwrap_err();
         assert!(error.contains("has 1048576 bytes instead of 67108864"), "{error}");
-        assert!(error.contains("--accept-changed-disks"), "{error}");
+        assert!(!error.contains("--accept-changed-disks"), "{error}");
     }
 }
