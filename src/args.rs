@@ -26,7 +26,7 @@ mod vsock;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub(crate) use balloon::BalloonArg;
@@ -84,7 +84,7 @@ const RESTORE_EXAMPLES: &str = "Examples:
 
 const CLONE_EXAMPLES: &str = "Examples:
   rvmm clone web.snap -n 10 --id web --copy-disks disks
-  rvmm clone web.snap -n 2 --net id=net0,tap=tap{n} --new-mac -- --no-api --log-level info";
+  rvmm clone web.snap -n 2 --net id=net0,tap=tap{i} --new-mac -- --no-api --log-level info";
 
 /// Runs a Linux guest in a microVM: its own kernel, virtual CPUs, memory, disks and network.
 #[derive(Debug, Parser)]
@@ -387,6 +387,9 @@ pub(crate) fn parse(argv: &[OsString]) -> Result<Invocation, Stop> {
     }
     let line = CommandLine::try_parse_from(argv).map_err(|error| Stop::from_clap(&error))?;
     match line.verb {
+        Some(Verb::Restore(restore)) => {
+            restore.checked().map(|restore| Invocation::Verb(Verb::Restore(Box::new(restore))))
+        }
         Some(verb) => Ok(Invocation::Verb(verb)),
         None if line.run.cpu_template.as_deref() == Some(cpu_template::HELP) => Err(cpu_template::list()),
         None if line.run.names_a_guest() => Ok(Invocation::Run(Box::new(line.run))),
@@ -413,6 +416,7 @@ pub(crate) fn restore(words: &[OsString]) -> Result<RestoreArgs, Stop> {
     matches
         .and_then(|matches| RestoreArgs::from_arg_matches(&matches))
         .map_err(|error| Stop::from_clap(&error))
+        .and_then(RestoreArgs::checked)
 }
 
 impl RunArgs {
@@ -424,6 +428,11 @@ impl RunArgs {
 
 fn whole_number(text: &str) -> Result<u32, &'static str> {
     text.parse().map_err(|_| "expected a whole number")
+}
+
+/// The path of a folder, which is shown without a slash at its end.
+fn a_folder() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| path.components().as_path().to_owned())
 }
 
 /// Which characters a name has is said where it is taken; one that is empty could not be seen there.

@@ -30,13 +30,15 @@ fn main() -> ExitCode {
     let result = match args::parse(&argv) {
         Ok(invocation) => dispatch(&invocation),
         Err(Stop::Text(text)) => commands::print(text.as_bytes()),
-        Err(Stop::Usage(message)) => {
-            complain(&format!("rvmm: {message}"));
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(usage @ Stop::Usage(_)) => Err(usage.into()),
     };
     result.unwrap_or_else(|error| {
         vmm::signals::unblock();
+        // A verb may be the first to understand a part of the command line.
+        if let Some(Stop::Usage(message)) = error.downcast_ref() {
+            complain(&format!("rvmm: {message}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
         complain(&format!("rvmm: error: {}", chain(error.as_ref())));
         ExitCode::FAILURE
     })

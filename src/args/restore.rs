@@ -7,14 +7,14 @@ use clap::{Args, ValueHint};
 use vmm::config::{DriveOverride, LoadSnapshot, MemBackend, MemBackendType, NetworkOverride, VsockOverride};
 
 use super::overrides::{disk_override, net_override, vsock_override};
-use super::{ConsoleEnd, ControlArgs, LogArgs, MetadataArgs, OnReset, TimingArgs, a_name};
+use super::{ConsoleEnd, ControlArgs, LogArgs, MetadataArgs, OnReset, Stop, TimingArgs, a_folder, a_name};
 
 /// `rvmm restore`
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option without a value")]
 pub(crate) struct RestoreArgs {
     /// Folder of the snapshot.
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, value_parser = a_folder())]
     pub(crate) dir: PathBuf,
 
     /// Name of the VM, which rvmm ps shows and other verbs take [default: one is made up].
@@ -93,6 +93,17 @@ pub(crate) struct RestoreArgs {
 }
 
 impl RestoreArgs {
+    /// Refuses what no single option shows to be wrong.
+    pub(super) fn checked(self) -> Result<Self, Stop> {
+        let ids = self.disks.iter().map(|disk| disk.drive_id.as_str());
+        let twice =
+            ids.enumerate().find(|(at, id)| self.disks.iter().take(*at).any(|disk| disk.drive_id == *id));
+        match twice {
+            Some((_, id)) => Err(Stop::usage(&format!("--disk id={id} is given twice: a disk has one file"))),
+            None => Ok(self),
+        }
+    }
+
     /// What is asked of the VM.
     pub(crate) fn load(&self) -> LoadSnapshot {
         LoadSnapshot {

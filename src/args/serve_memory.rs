@@ -8,7 +8,7 @@ use clap::{Args, ValueHint};
 #[derive(Debug, Args)]
 pub(crate) struct ServeMemoryArgs {
     /// The snapshot's folder.
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, value_parser = super::a_folder())]
     pub(crate) dir: PathBuf,
 
     /// The unix socket that VMs connect to: backend_path of a restore with backend_type Uffd.

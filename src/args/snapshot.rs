@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::ID;
+use super::{ID, a_folder};
 
 /// `rvmm snapshot`
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ pub(crate) struct CreateArgs {
     pub(crate) id: Option<String>,
 
     /// The folder to make, with the snapshot in it.
-    #[arg(value_name = "DIR", required = true, value_hint = ValueHint::DirPath)]
+    #[arg(value_name = "DIR", required = true, value_hint = ValueHint::DirPath, value_parser = a_folder())]
     pub(crate) dir: Option<PathBuf>,
 
     /// Write only the pages of memory that were written since the VM's last snapshot, or since it was restored.
@@ -68,7 +68,7 @@ pub(crate) struct CreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DirArgs {
     /// Folder of the snapshot.
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, value_parser = a_folder())]
     pub(crate) dir: PathBuf,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct MergeArgs {
     #[command(flatten)]
     pub(crate) snapshot: DirArgs,
     /// The folder to make, with a snapshot in it that needs no other.
-    #[arg(value_name = "OUT", value_hint = ValueHint::DirPath)]
+    #[arg(value_name = "OUT", value_hint = ValueHint::DirPath, value_parser = a_folder())]
     pub(crate) out: PathBuf,
 }
 
@@ -96,7 +96,7 @@ pub(crate) struct MergeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CloneArgs {
     /// Folder of the snapshot.
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, value_parser = a_folder())]
     pub(crate) dir: PathBuf,
 
     /// How many VMs.
@@ -118,8 +118,8 @@ pub(crate) struct CloneArgs {
     /// `--net`; its help has brackets and braces.
     #[arg(long = "net", value_name = "id=ID[,…]")]
     #[arg(
-        help = "Another end for a network interface, as rvmm restore takes it; {n} is the number of the VM: \
-                  id=net0,tap=tap{n}. May be repeated"
+        help = "Another end for a network interface, as rvmm restore takes it; {i} is the number of the VM: \
+                  id=net0,tap=tap{i}. May be repeated"
     )]
     pub(crate) nets: Vec<OsString>,
 
@@ -127,7 +127,7 @@ pub(crate) struct CloneArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// More options of rvmm restore, for each VM; {n} is its number.
+    /// More options of rvmm restore, for each VM; {i} is its number.
     #[arg(last = true, value_name = "OPTION", allow_hyphen_values = true)]
     pub(crate) restore: Vec<OsString>,
 }

@@ -1,5 +1,8 @@
 //! Why parsing ended without something to do: help was asked for, or the command line is wrong.
 
+use std::error::Error;
+use std::fmt;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 const MEND: &str = "see rvmm --help";
@@ -12,6 +15,15 @@ pub(crate) enum Stop {
     /// The command line is wrong: one line for stderr, exit 2.
     Usage(String),
 }
+
+impl fmt::Display for Stop {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Text(text) | Self::Usage(text)) = self;
+        formatter.write_str(text)
+    }
+}
+
+impl Error for Stop {}
 
 impl Stop {
     pub(super) fn usage(message: &str) -> Self {

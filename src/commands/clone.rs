@@ -31,12 +31,10 @@ struct Row {
 
 /// Starts the VMs, and says what each of them took.
 pub(crate) fn run(args: &CloneArgs) -> Outcome {
-    let snapshot = StateFile::read(&args.dir.join("state"))?;
+    let snapshot = StateFile::in_folder(&args.dir)?;
     let plan = Plan::new(args, snapshot.config)?;
     let mut copies = Copies::default();
-    for number in 1..=args.count {
-        plan.copy_disks(number, &mut copies)?;
-    }
+    plan.copy_disks(&snapshot.state.disks, &mut copies)?;
     let began = Instant::now();
     let mut fleet = Fleet::new()?;
     for number in 1..=args.count {
@@ -84,5 +82,6 @@ impl Row {
 fn report(rows: &[Row], took: Duration) -> String {
     let heads = ["ID", "PID", "START", "PRIVATE", "SHARED"].map(str::to_owned);
     let lines: Vec<[String; 5]> = std::iter::once(heads).chain(rows.iter().map(Row::cells)).collect();
-    format!("{}{} VMs in {} ms\n", table(&lines), rows.len(), milliseconds(took))
+    let vms = if rows.len() == 1 { "VM" } else { "VMs" };
+    format!("{}{} {vms} in {} ms\n", table(&lines), rows.len(), milliseconds(took))
 }

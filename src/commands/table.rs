@@ -18,6 +18,7 @@ pub(super) fn table<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String
             let width = if last { 0 } else { width + 2 };
             let _ = write!(text, "{cell:width$}");
         }
+        text.truncate(text.trim_end_matches(' ').len());
         text.push('\n');
     }
     text
@@ -47,6 +48,12 @@ pub(super) fn milliseconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_with_nothing_in_it_leaves_no_spaces_at_the_end() {
+        let lines = [["a", "1"], ["entropy", ""]].map(|line| line.map(str::to_owned));
+        assert_eq!(table(&lines), "a        1\nentropy\n");
+    }
 
     #[test]
     fn sizes_have_the_unit_that_suits_them() {

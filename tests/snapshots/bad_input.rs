@@ -23,9 +23,9 @@ fn what_is_no_snapshot_is_refused_by_its_name_and_nothing_starts() {
         }
         assert_eq!(host.names(), Vec::<String>::new());
     };
-    refused("none", &["none", "No such file"]);
+    refused("none", &["none is no snapshot: there is no file \"state\" in it\n"]);
     fs::create_dir(saved.path("empty")).unwrap();
-    refused("empty", &["empty"]);
+    refused("empty", &["empty is no snapshot: there is no file \"state\" in it\n"]);
     fs::write(saved.path("file"), "text").unwrap();
     refused("file", &["file"]);
     let copy = |name: &str| {

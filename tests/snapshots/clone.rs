@@ -1,6 +1,7 @@
 //! `rvmm clone`: several VMs from one snapshot.
 
 use std::fs;
+use std::time::UNIX_EPOCH;
 
 use super::verbs::Saved;
 use crate::support::Rvmm;
@@ -52,10 +53,14 @@ fn clones_write_to_copies_of_a_disk_and_to_nothing_without_them() {
     guest.args(["--id", "disk", "--detach"]).run().assert_clean();
     host.wait_for_output("disk", "ready");
     let (dir, copies) = (saved.text("one"), saved.text("copies"));
+    host.ask(["snapshot", "disk", &saved.text("goes-on")]);
+    let goes_on = saved.text("goes-on");
+    let path = disk.path();
+    let path = path.to_str().unwrap();
+    host.refused(["clone", &goes_on, "-n", "1", "--copy-disks", &copies], &["\"data\"", path, "is in use"]);
+    assert!(!saved.path("copies").exists());
     host.ask(["snapshot", "disk", &dir, "--stop"]);
     host.refused(["clone", &dir, "-n", "2"], &["\"data\"", disk.path().to_str().unwrap(), "--copy-disks"]);
-    host.refused(["clone", &dir, "-n", "2", "--copy-disks", &copies], &["copies", "No such file"]);
-    fs::create_dir(&copies).unwrap();
     host.ask(["clone", &dir, "-n", "2", "--id", "c", "--copy-disks", &copies]);
     for number in ["1", "2"] {
         let copy = saved.path("copies").join(format!("c-{number}-data"));
@@ -67,7 +72,20 @@ fn clones_write_to_copies_of_a_disk_and_to_nothing_without_them() {
     }
     host.refused(
         ["clone", &dir, "-n", "1", "--id", "c", "--copy-disks", &copies],
-        &["c-1-data", "File exists"],
+        &["c-1-data is there already", "remove it"],
     );
     assert_eq!(fs::read_dir(&copies).unwrap().count(), 2);
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(UNIX_EPOCH).unwrap();
+    let changed = ["clone", &dir, "-n", "1", "--copy-disks", &copies];
+    host.refused(changed, &["\"data\"", path, "was written to since", "--accept-changed-disks"]);
+    host.ask(
+        [
+            &changed[..],
+            &["--", "--accept-changed-disks", "--vsock", &format!("uds={}", saved.text("other.sock"))],
+        ]
+        .concat(),
+    );
+    saved.assert_echoes("one-1");
+    host.verb(["clone", &dir, "-n", "1", "--", "--bogus"]).run().assert_refused(2, &["'--bogus'"]);
 }

@@ -91,13 +91,20 @@ fn a_snapshot_is_of_a_vm_or_something_is_done_with_one() {
 }
 
 #[test]
+fn a_slash_at_the_end_of_a_folder_does_not_count() {
+    assert_eq!(restore_of(&["a/b//"]).dir.as_os_str(), "a/b");
+    assert_eq!(restore_of(&["/"]).dir.as_os_str(), "/");
+    assert_eq!(snapshot_of(&["web", "./d/"]).create.dir.unwrap().as_os_str(), "./d");
+}
+
+#[test]
 fn clones_are_counted_and_take_more_options_of_a_restore() {
-    let Verb::Clone(clone) = verb_of(&["clone", "d", "-n", "3", "--net", "id=a,tap=t{n}", "--", "--no-api"])
+    let Verb::Clone(clone) = verb_of(&["clone", "d", "-n", "3", "--net", "id=a,tap=t{i}", "--", "--no-api"])
     else {
         panic!("not a clone");
     };
     assert_eq!((clone.count, clone.restore), (3, vec!["--no-api".into()]));
-    assert_eq!(clone.nets, ["id=a,tap=t{n}"]);
+    assert_eq!(clone.nets, ["id=a,tap=t{i}"]);
 }
 
 #[test]
@@ -106,6 +113,7 @@ fn a_mistake_is_told_in_one_line() {
         (&["restore"][..], "<DIR>"),
         (&["restore", "d", "e"], "unexpected argument 'e'"),
         (&["restore", "d", "--disk", "id=a"], "path=FILE is missing"),
+        (&["restore", "d", "--disk", "id=a,path=b", "--disk", "id=a,path=c"], "--disk id=a is given twice"),
         (&["restore", "d", "--console", "virtio"], "is in the snapshot"),
         (&["restore", "d", "--kernel", "k"], "unexpected argument '--kernel'"),
         (&["restore", "d", "--uffd", "u", "--prefault"], "cannot be used with"),

@@ -1,16 +1,18 @@
 //! What each clone has to itself of the host: what two VMs cannot share is refused before the first is started.
 
+use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use vmm::config::{BlockConfig, DriveOverride, NetConfig, NetworkOverride, VmConfig, VsockOverride};
+use vmm::snapshot::DiskV1;
 
-use super::copy::Copies;
+use super::copy::{Copies, Image, occupied};
 use crate::args::{self, CloneArgs, RestoreArgs, Stop};
 
 /// What stands for the number of a clone.
-const NUMBER: &str = "{n}";
+const NUMBER: &str = "{i}";
 /// What they are called when the folder has no name that will do.
 const PREFIX: &str = "clone";
 
@@ -21,15 +23,18 @@ pub(super) struct Plan<'a> {
     config: VmConfig,
     /// Disks of which each clone gets a copy.
     copied: Vec<(String, PathBuf)>,
+    /// Also of those that changed since the snapshot.
+    accepts_changed_disks: bool,
 }
 
 impl<'a> Plan<'a> {
     /// # Errors
     /// What the clones cannot share, and the mend.
-    pub(super) fn new(args: &'a CloneArgs, config: VmConfig) -> Result<Self, String> {
+    pub(super) fn new(args: &'a CloneArgs, config: VmConfig) -> Result<Self, Box<dyn Error>> {
         let prefix = args.id.clone().or_else(|| name_of(&args.dir)).unwrap_or_else(|| PREFIX.to_owned());
-        let mut plan = Self { args, prefix, config, copied: Vec::new() };
+        let mut plan = Self { args, prefix, config, copied: Vec::new(), accepts_changed_disks: false };
         let first = plan.given(1)?;
+        plan.accepts_changed_disks = first.accept_changed_disks;
         plan.copied = plan.disks_to_copy(&first)?;
         plan.check_nets(&first)?;
         Ok(plan)
@@ -40,19 +45,43 @@ impl<'a> Plan<'a> {
         format!("{}-{number}", self.prefix)
     }
 
-    /// Makes the copies of disks that clone `number` has.
+    /// Makes the copies of disks that the clones have. `disks` are those of the snapshot, as they were then.
     ///
     /// # Errors
-    /// What the host said, with the file.
-    pub(super) fn copy_disks(&self, number: u32, copies: &mut Copies) -> Result<(), String> {
-        self.copied.iter().try_for_each(|(id, path)| copies.make(path, &self.copy_of(id, number)?))
+    /// A disk is not as it was, or a VM writes to it; a copy is there already; or the host's word, with the file.
+    pub(super) fn copy_disks(&self, disks: &[DiskV1], copies: &mut Copies) -> Result<(), String> {
+        let Some(folder) = self.args.copy_disks.as_ref().filter(|_| !self.copied.is_empty()) else {
+            return Ok(());
+        };
+        let mut images = Vec::new();
+        for (id, path) in &self.copied {
+            let image = Image::open(id, path)?;
+            let was = disks.iter().find(|disk| disk.drive_id == *id);
+            if let Some(was) = was.filter(|_| !self.accepts_changed_disks) {
+                image.check(was)?;
+            }
+            for number in 1..=self.args.count {
+                let copy = self.copy_of(id, number)?;
+                if copy.symlink_metadata().is_ok() {
+                    return Err(occupied(&copy));
+                }
+            }
+            images.push((id, image));
+        }
+        copies.make_folder(folder)?;
+        for number in 1..=self.args.count {
+            for (id, image) in &images {
+                copies.make(image, &self.copy_of(id, number)?)?;
+            }
+        }
+        Ok(())
     }
 
     /// What is restored as clone `number`.
     ///
     /// # Errors
     /// What is wrong with the options that it was given.
-    pub(super) fn vm(&self, number: u32) -> Result<RestoreArgs, String> {
+    pub(super) fn vm(&self, number: u32) -> Result<RestoreArgs, Box<dyn Error>> {
         let mut vm = self.given(number)?;
         for (id, _) in &self.copied {
             vm.disks.push(DriveOverride { drive_id: id.clone(), path_on_host: self.copy_of(id, number)? });
@@ -79,7 +108,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The options that clone `number` is given.
-    fn given(&self, number: u32) -> Result<RestoreArgs, String> {
+    fn given(&self, number: u32) -> Result<RestoreArgs, Stop> {
         let mut words: Vec<OsString> = ["restore", "--detach", "--id"].map(OsString::from).into();
         words.push(self.id(number).into());
         for net in &self.args.nets {
@@ -88,7 +117,7 @@ impl<'a> Plan<'a> {
         words.extend(self.args.restore.iter().map(|word| with_number(word, number)));
         words.extend(["--".into(), self.args.dir.clone().into()]);
         args::restore(&words).map_err(|stop| match stop {
-            Stop::Usage(text) | Stop::Text(text) => format!("the options of a clone: {text}"),
+            Stop::Usage(text) | Stop::Text(text) => Stop::Usage(format!("the options of a clone: {text}")),
         })
     }
 
@@ -211,7 +240,8 @@ mod tests {
     }
 
     fn refused(words: &[&str], but: &[&str]) -> String {
-        Plan::new(&args(words), config(but)).err().unwrap_or_else(|| panic!("{words:?} is not refused"))
+        let refused = Plan::new(&args(words), config(but)).err();
+        refused.unwrap_or_else(|| panic!("{words:?} is not refused")).to_string()
     }
 
     #[test]
@@ -220,10 +250,10 @@ mod tests {
         assert!(message.contains(r#""data" (/d/data): add --copy-disks FOLDER"#), "{message}");
         assert!(!message.contains("root"), "{message}");
         let message = refused(&["--copy-disks", "c"], &[]);
-        assert!(message.contains("tap tap0") && message.contains("--net id=eth0,tap=NAME{n}"), "{message}");
+        assert!(message.contains("tap tap0") && message.contains("--net id=eth0,tap=NAME{i}"), "{message}");
         let message = refused(&["--net", "id=eth0,mac=new"], &["data"]);
         assert!(message.contains("tap tap0"), "{message}");
-        let message = refused(&["--net", "id=eth0,tap=t{n}"], &["data"]);
+        let message = refused(&["--net", "id=eth0,tap=t{i}"], &["data"]);
         assert!(message.contains("published ports") && message.contains("id=net0,publish=none"), "{message}");
     }
 
@@ -232,10 +262,10 @@ mod tests {
         let args = args(&[
             "--copy-disks=/c",
             "--new-mac",
-            "--net=id=eth0,tap=t{n}",
-            "--net=id=net0,publish=80{n}:80",
+            "--net=id=eth0,tap=t{i}",
+            "--net=id=net0,publish=80{i}:80",
             "--",
-            "--metadata={n}{n}.json",
+            "--metadata={i}{i}.json",
         ]);
         let plan = Plan::new(&args, config(&[])).unwrap();
         let vm = plan.vm(2).unwrap();
@@ -260,9 +290,9 @@ mod tests {
         let args = args(&[
             "--id=w",
             "--",
-            "--disk=id=data,path=d{n}",
-            "--vsock=uds=u{n}",
-            "--net=id=eth0,tap=t{n}",
+            "--disk=id=data,path=d{i}",
+            "--vsock=uds=u{i}",
+            "--net=id=eth0,tap=t{i}",
             "--net=id=net0,publish=none",
         ]);
         let plan = Plan::new(&args, config(&[])).unwrap();

@@ -19,6 +19,11 @@ pub(super) struct Arriving {
 }
 
 impl Arriving {
+    /// Not a word yet.
+    pub(super) fn has_said_nothing(&self) -> bool {
+        self.message.is_empty()
+    }
+
     /// Reads on, without waiting. `None`: there is more to come.
     ///
     /// # Errors

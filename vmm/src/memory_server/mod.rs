@@ -131,6 +131,8 @@ struct Server {
     record: Option<PathBuf>,
     clients: BTreeMap<u64, Client>,
     next: u64,
+    /// A VM has sent its memory.
+    has_served: bool,
 }
 
 /// Serves `image` until a signal ends it, or the last VM does if that is what `options` say. `ended` is told of each VM.
@@ -173,6 +175,7 @@ impl Server {
             record,
             clients: BTreeMap::new(),
             next: FIRST,
+            has_served: false,
         };
         server
             .watch(server.listener.as_raw_fd(), LISTENER)
@@ -183,7 +186,7 @@ impl Server {
 
     fn run(&mut self, once: bool, ended: &mut dyn FnMut(&Report)) -> Result<(), ServeError> {
         let mut events = [EpollEvent::default(); 64];
-        let (mut served, mut round) = (false, 0_u32);
+        let mut round = 0_u32;
         loop {
             let count = match self.epoll.wait(self.timeout(), &mut events) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
@@ -209,8 +212,7 @@ impl Server {
             if count == 0 || round.is_multiple_of(ROUNDS) {
                 self.go_on(ended);
             }
-            served |= !self.clients.is_empty();
-            if once && served && self.clients.is_empty() {
+            if once && self.has_served && self.clients.is_empty() {
                 return Ok(());
             }
         }
@@ -296,7 +298,8 @@ impl Server {
             Phase::Arriving(arriving) => match arriving.receive(&client.connection, self.plan.image.len()) {
                 Ok(None) => Ok(false),
                 Ok(Some((uffd, parts))) => {
-                    let record = self.record.is_some() && id == FIRST;
+                    let record = self.record.is_some() && !self.has_served;
+                    self.has_served = true;
                     let served = Box::new(Served::new(uffd, parts, self.plan.clone(), record));
                     let fd = served.uffd().as_raw_fd();
                     client.phase = Phase::Served(served);
@@ -344,6 +347,8 @@ impl Server {
     fn end(&mut self, id: u64, error: Option<io::Error>, ended: &mut dyn FnMut(&Report)) {
         let Some(client) = self.clients.remove(&id) else { return };
         self.forget(client.connection.as_raw_fd());
+        // Somebody who looked whether the socket is served, and no VM.
+        let was_there = !matches!(&client.phase, Phase::Arriving(arriving) if arriving.has_said_nothing());
         let mut report = Report::new(client.pid, client.since.elapsed());
         report.error = error.map(|error| error.to_string());
         if let Phase::Served(mut served) = client.phase {
@@ -359,7 +364,9 @@ impl Server {
         if !self.listens && self.watch(self.listener.as_raw_fd(), LISTENER).is_ok() {
             self.listens = true;
         }
-        ended(&report);
+        if was_there {
+            ended(&report);
+        }
     }
 }
 

@@ -266,6 +266,21 @@ fn a_client_that_talks_nonsense_is_let_go_and_the_others_are_served_on() {
 }
 
 #[test]
+fn who_only_looks_whether_the_socket_is_served_is_no_vm() {
+    let Some(mut host) = Host::new(WorkingSet::Record) else { return };
+    drop(host.connect());
+    let error = serve(image(host.folder.path()), &host.options, |_| {}).unwrap_err();
+    assert!(matches!(error, ServeError::Socket { .. }), "{error}");
+    send_nonsense(&host, b"hello", None);
+    let (memory, pager) = host.vm();
+    byte(&memory, 0);
+    drop((memory, pager));
+    let [nonsense, vm] = &host.reports()[..] else { panic!("more than one who said something, and a VM") };
+    assert!(nonsense.error.is_some() && vm.error.is_none());
+    assert!(vm.recorded.is_some(), "the first VM, which did not connect first");
+}
+
+#[test]
 fn a_memory_file_that_is_cut_ends_the_vm_and_not_the_server() {
     let Some(mut host) = Host::new(|_| WorkingSet::None) else { return };
     let (memory, pager) = host.vm();

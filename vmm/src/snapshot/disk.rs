@@ -1,7 +1,9 @@
 //! How a drive was on the host when a snapshot was written, to tell later whether it still is.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{File, Metadata};
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,18 @@ pub struct DiskV1 {
 }
 
 impl DiskV1 {
+    /// How the image at `path` of the drive `drive_id` is now.
+    ///
+    /// # Errors
+    /// What the host said on opening it.
+    pub fn look(drive_id: &str, path: &Path, is_read_only: bool) -> io::Result<Self> {
+        let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let metadata = file.metadata()?;
+        // A block device has no length.
+        let size = file.seek(SeekFrom::End(0))?;
+        Ok(Self::of(drive_id, &metadata, size, is_read_only))
+    }
+
     /// The image with `metadata` and `size` bytes, of the drive `drive_id`.
     pub fn of(drive_id: &str, metadata: &Metadata, size: u64, is_read_only: bool) -> Self {
         let nanoseconds =

@@ -19,6 +19,12 @@ pub enum SnapshotError {
         #[source]
         source: io::Error,
     },
+    /// A folder of something else, or none.
+    #[error("{} is no snapshot: there is no file \"state\" in it", path.display())]
+    NoSnapshot {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A new snapshot would mix with what is there.
     #[error("{} is not empty; name a folder that is, or one that is not there", path.display())]
     Occupied {

@@ -43,6 +43,20 @@ pub struct StateFile {
 }
 
 impl StateFile {
+    /// Reads the state of the snapshot in the folder `dir`.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and when there is none in it.
+    pub fn in_folder(dir: &Path) -> Result<Self, SnapshotError> {
+        Self::read(&dir.join("state")).map_err(|error| {
+            if regular::is_missing(&error) {
+                SnapshotError::NoSnapshot { path: dir.to_owned() }
+            } else {
+                error
+            }
+        })
+    }
+
     /// Reads the state file `path`.
     ///
     /// # Errors
@@ -61,7 +75,7 @@ impl Folder {
     /// # Errors
     /// [`SnapshotError`] names the file that is missing or broken.
     pub fn open(dir: &Path) -> Result<Self, SnapshotError> {
-        Self::of_files(&dir.join("state"), &dir.join("memory"), dir, true)
+        Self::of_files(StateFile::in_folder(dir)?, &dir.join("memory"), dir, regular::open_itself)
     }
 
     /// Opens a snapshot of two files.
@@ -69,17 +83,17 @@ impl Folder {
     /// # Errors
     /// [`SnapshotError`] names the file that is missing or broken.
     pub fn open_files(state: &Path, memory: &Path) -> Result<Self, SnapshotError> {
-        Self::of_files(state, memory, state, false)
+        Self::of_files(StateFile::read(state)?, memory, state, regular::open)
     }
 
     fn of_files(
-        state: &Path,
+        state: StateFile,
         memory_path: &Path,
         path: &Path,
-        in_folder: bool,
+        open: impl FnOnce(&Path) -> Result<File, SnapshotError>,
     ) -> Result<Self, SnapshotError> {
-        let StateFile { state, config, seal } = StateFile::read(state)?;
-        let memory = if in_folder { regular::open_itself(memory_path)? } else { regular::open(memory_path)? };
+        let StateFile { state, config, seal } = state;
+        let memory = open(memory_path)?;
         let found = memory.metadata().map_err(|error| SnapshotError::io("open", memory_path, error))?.len();
         let wanted = state.memory.len();
         if found != wanted {

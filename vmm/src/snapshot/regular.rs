@@ -50,5 +50,11 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, SnapshotError> {
 
 /// Whether there is nothing at a path, by the error of opening it.
 pub(super) fn is_missing(error: &SnapshotError) -> bool {
-    matches!(error, SnapshotError::Io { source, .. } if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
+    match error {
+        SnapshotError::NoSnapshot { .. } => true,
+        SnapshotError::Io { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        }
+        _ => false,
+    }
 }
