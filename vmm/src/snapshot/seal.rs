@@ -2,7 +2,7 @@
 //!
 //! | offset | bytes | little-endian |
 //! | --- | --- | --- |
-//! | 0 | 8 | `RVMMSNAP`; of a working set `RVMMWSET` |
+//! | 0 | 8 | `RVMMSNAP` |
 //! | 8 | 2 | version of the format, [`FORMAT_VERSION`] |
 //! | 10 | 2 | architecture of the guest, as `e_machine` of ELF |
 //! | 12 | 4 | 0 |
@@ -26,8 +26,6 @@ pub const HEADER_SIZE: usize = 56;
 pub type Magic = [u8; 8];
 /// What a `state` file begins with.
 pub const STATE: Magic = *b"RVMMSNAP";
-/// What a `working-set` file begins with.
-pub const WORKING_SET: Magic = *b"RVMMWSET";
 /// Where the digest is.
 const DIGEST_AT: usize = 24;
 /// `EM_X86_64` of the ELF specification.
