@@ -73,7 +73,7 @@ pub(crate) const EXIT_CODES: &str = "  0  the guest powered off or reset, or Ctr
 
 const SNAPSHOT_EXAMPLES: &str = "Examples:
   rvmm snapshot web web.snap                         a VM that runs goes on, one that is paused stays so
-  rvmm snapshot web web.2 --diff --base web.snap     what was written since, in a second
+  rvmm snapshot web web.2 --diff                     what was written since, in a second
   rvmm snapshot web web.3 --stop                     the VM ends when it is saved
   rvmm snapshot merge web.2 web.4; rvmm snapshot verify web.4";
 
@@ -84,7 +84,9 @@ const RESTORE_EXAMPLES: &str = "Examples:
 
 const CLONE_EXAMPLES: &str = "Examples:
   rvmm clone web.snap -n 10 --id web --copy-disks disks
-  rvmm clone web.snap -n 2 --net id=net0,tap=tap{i} --new-mac -- --no-api --log-level info";
+  rvmm clone web.snap -n 2 --net id=net0,tap=tap{i} --new-mac -- --no-api --log-level info
+
+Ctrl-C leaves the VMs that were started by then: rvmm ps lists them.";
 
 /// Runs a Linux guest in a microVM: its own kernel, virtual CPUs, memory, disks and network.
 #[derive(Debug, Parser)]

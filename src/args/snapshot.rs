@@ -47,7 +47,7 @@ pub(crate) struct CreateArgs {
     #[arg(long)]
     pub(crate) diff: bool,
 
-    /// The folder of that snapshot, without which the diff cannot be restored.
+    /// Refuse the diff unless DIR is that snapshot; the VM knows it without being told, and says so in the diff.
     #[arg(long, value_name = "DIR", requires = "diff", value_hint = ValueHint::DirPath)]
     pub(crate) base: Option<PathBuf>,
 
@@ -103,11 +103,11 @@ pub(crate) struct CloneArgs {
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: u32,
 
-    /// What they are called: PREFIX-1, PREFIX-2 and so on [default: the name of the folder].
+    /// What they are called: PREFIX-1, PREFIX-2 and so on [default: the folder's name, web-snap of web.snap].
     #[arg(long, value_name = "PREFIX", value_parser = super::a_name)]
     pub(crate) id: Option<String>,
 
-    /// Give each VM copies of its own of the disks that it writes to, in this folder.
+    /// Give each VM copies of its own of the disks that it writes to, in this folder, where they stay when it ends.
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) copy_disks: Option<PathBuf>,
 
