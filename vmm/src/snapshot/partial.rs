@@ -168,7 +168,8 @@ fn place(dir: &Path) -> Result<PathBuf, SnapshotError> {
         }
         Ok(_) => fs::canonicalize(dir).map_err(failed)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if fs::symlink_metadata(dir).is_ok() {
+            // Of what was put there just now, renaming says that it is in the way.
+            if fs::symlink_metadata(dir).is_ok_and(|there| there.is_symlink()) {
                 return Err(refused("is a link that leads nowhere; remove it, or name another folder"));
             }
             let target = std::path::absolute(dir).map_err(failed)?;
