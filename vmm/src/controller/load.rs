@@ -1,7 +1,5 @@
 //! A VM from a snapshot, in place of one that is configured and started.
 
-use std::path::Path;
-
 use super::live::Live;
 use super::opened::Opened;
 use super::snapshot::Lineage;
@@ -124,7 +122,7 @@ fn check_drives(config: &VmConfig, state: &StateV1, request: &LoadSnapshot) -> R
         let drive = config.drives.iter().find(|drive| drive.drive_id == disk.drive_id);
         let Some(path) = drive.and_then(|drive| drive.path_on_host.clone()) else { continue };
         let id = disk.drive_id.clone();
-        let now = look(&id, &path, disk.is_read_only).map_err(|source| LoadError::Drive {
+        let now = DiskV1::look(&id, &path, disk.is_read_only).map_err(|source| LoadError::Drive {
             id: id.clone(),
             path: path.clone(),
             source,
@@ -134,15 +132,4 @@ fn check_drives(config: &VmConfig, state: &StateV1, request: &LoadSnapshot) -> R
         }
     }
     Ok(())
-}
-
-/// How the image at `path` of the drive `id` is now.
-pub(super) fn look(id: &str, path: &Path, is_read_only: bool) -> std::io::Result<DiskV1> {
-    use std::io::Seek as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let metadata = file.metadata()?;
-    // A block device has no length.
-    let size = file.seek(std::io::SeekFrom::End(0))?;
-    Ok(DiskV1::of(id, &metadata, size, is_read_only))
 }

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use devices::GuestMemory;
 
 use super::live::Live;
-use super::load::look;
 use super::remote::Asker;
 use super::request::{Refusal, Request, Response, State};
 use super::{Controller, Event};
@@ -23,8 +22,8 @@ use crate::memory::DirtyPages;
 use crate::signals::Signal;
 use crate::snapshot::manifest::Cpu;
 use crate::snapshot::{
-    BaseV1, Folder, MAX_RANGES, Pages, Partial, PartialPair, SnapshotError, StateError, StateV1, memory_file,
-    touched,
+    BaseV1, DiskV1, Folder, MAX_RANGES, Pages, Partial, PartialPair, SnapshotError, StateError, StateV1,
+    memory_file, touched,
 };
 use crate::vm::{SaveError, Vm};
 
@@ -251,7 +250,7 @@ impl Controller {
         state.sections = saved.sections()?;
         for drive in &self.config.drives {
             let Some(path) = &drive.path_on_host else { continue };
-            let disk = look(&drive.drive_id, path, drive.is_read_only);
+            let disk = DiskV1::look(&drive.drive_id, path, drive.is_read_only);
             let failed =
                 |source| CreateError::Drive { id: drive.drive_id.clone(), path: path.clone(), source };
             state.disks.push(disk.map_err(failed)?);

@@ -29,7 +29,7 @@ const MAX_LEAVES: usize = 256;
 const MAX_SAVED_MSRS: usize = 4096;
 const MAX_XSAVE_WORDS: usize = 1 << 15;
 
-/// A vCPU. Made by [`VcpuHandle::save`](super::VcpuHandle::save), used by [`restore`](super::restore).
+/// A vCPU. Made by [`VcpuHandle::save`](super::VcpuHandle::save), used by [`restore`](super::restore()).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VcpuStateV1 {
     /// Its number, from 0.
