@@ -1,7 +1,7 @@
 //! What a virtual CPU is: its CPUID leaves and its model-specific registers.
 //!
-//! The local APIC needs nothing: KVM resets it with LINT0 open on the boot vCPU, Linux sets LINT1 itself, and a
-//! hardware-reduced ACPI machine has no 8259 to be heard through LINT0. Two calls to KVM for every vCPU are saved.
+//! The local APIC needs nothing: KVM resets it with LINT0 open on the boot vCPU, Linux sets LINT1 itself, and the 8259 that would
+//! be heard through LINT0 are masked when the VM is made. Two calls to KVM for every vCPU are saved.
 
 mod compatibility;
 mod cpuid;
