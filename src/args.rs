@@ -160,6 +160,9 @@ pub(crate) enum Verb {
     ServeMemory(ServeMemoryArgs),
     /// Show what this host can do, what it lacks, and how to mend that.
     Doctor(DoctorArgs),
+    /// Compare microVMs and containers on this host, and measure rvmm (the program rvmm-bench).
+    #[command(disable_help_flag = true)]
+    Bench(BenchArgs),
     /// Print a script that completes rvmm's options in a shell.
     #[command(after_help = "Example:\n  rvmm completions bash > /etc/bash_completion.d/rvmm")]
     Completions(CompletionsArgs),
@@ -174,6 +177,14 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `rvmm bench`
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What rvmm-bench is told: compare, report, startup, restore, api, io, each with --help.
+    #[arg(value_name = "WORDS", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<OsString>,
 }
 
 /// `rvmm completions`

@@ -81,6 +81,7 @@ fn dispatch(invocation: &Invocation) -> commands::Outcome {
         Invocation::Verb(Verb::Clone(args)) => commands::clone::run(args),
         Invocation::Verb(Verb::ServeMemory(args)) => commands::serve_memory::run(args),
         Invocation::Verb(Verb::Doctor(args)) => commands::doctor::run(args),
+        Invocation::Verb(Verb::Bench(args)) => commands::bench::run(&args.words),
         Invocation::Verb(Verb::Completions(args)) => commands::completions::run(args),
         Invocation::Verb(Verb::Man) => commands::man::run(),
     }

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub(crate) mod bench;
 pub(crate) mod clone;
 pub(crate) mod completions;
 pub(crate) mod config;

@@ -1,0 +1,184 @@
+//! What takes part: how it is found, set up, and started.
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+
+use crate::results::{self, Kind};
+
+use super::stage::Stage;
+use super::task::Task;
+
+/// One that takes part.
+pub(crate) trait Contender {
+    /// What `--only` calls it.
+    fn name(&self) -> &'static str;
+
+    /// What a reader calls it.
+    fn title(&self) -> &'static str;
+
+    /// What stands between its program and the host.
+    fn kind(&self) -> Kind;
+
+    /// Looks for what it needs, and makes what it starts from, below `stage`'s folder. Called once, before all else.
+    fn prepare(&mut self, stage: &Stage) -> Result<Prepared, Unfit>;
+
+    /// The command that runs one instance in the foreground, with its standard output on ours.
+    fn launch(&self, stage: &Stage, order: &Order) -> anyhow::Result<Launch>;
+}
+
+/// What is known of one that is ready.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    /// What its program says of its version.
+    pub(crate) version: Option<String>,
+    /// Files that its host must have: what each is, and its path.
+    pub(crate) ships: Vec<(String, std::path::PathBuf)>,
+    /// What was done to set it up, a step each.
+    pub(crate) steps: Vec<String>,
+}
+
+/// Why one cannot take part.
+#[derive(Debug)]
+pub(crate) enum Unfit {
+    /// Something is not there.
+    Missing(results::Missing),
+    /// It could not be set up.
+    Failed(anyhow::Error),
+}
+
+impl Unfit {
+    /// `what` is not there; `mend` brings it.
+    pub(crate) fn missing(what: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self::Missing(results::Missing { what: what.into(), mend: mend.into() })
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Unfit {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What an instance is to be.
+#[derive(Debug)]
+pub(crate) struct Order<'a> {
+    /// Its name, which no other has while it lives: letters, digits and hyphens.
+    pub(crate) id: &'a str,
+    /// What it does.
+    pub(crate) task: &'a Task,
+    /// The network that it is on; none for none but its own loopback.
+    pub(crate) link: Option<&'a Link>,
+}
+
+/// A network that the benchmark has made for one instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    /// How the instance is attached to it.
+    pub(crate) attachment: Attachment,
+    /// The instance's address.
+    pub(crate) address: Ipv4Addr,
+    /// Length of the network's prefix, in bits.
+    pub(crate) prefix: u8,
+    /// The address of the other end, where a server listens.
+    pub(crate) server: Ipv4Addr,
+}
+
+/// How an instance is attached to a network.
+#[derive(Clone, Debug)]
+pub(crate) enum Attachment {
+    /// It is the host's own.
+    Host,
+    /// A network namespace, which has the address already: its name below `/run/netns`.
+    Namespace(String),
+    /// A tap of the host, for a VM whose guest gives itself the address.
+    Tap(String),
+}
+
+/// How an instance is started.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    /// The command. Its standard streams are set by who runs it.
+    pub(crate) command: Command,
+    /// What it is to read from its standard input, if that shall not be empty.
+    pub(crate) input: Vec<u8>,
+    /// What removes what may be left of it when it was killed. Failures are of no interest.
+    pub(crate) tidy: Vec<Command>,
+}
+
+impl Launch {
+    /// `command` alone, with nothing to read, which leaves nothing behind.
+    pub(crate) fn new(command: Command) -> Self {
+        Self { command, input: Vec::new(), tidy: Vec::new() }
+    }
+}
+
+/// A contender and what was found of it.
+pub(crate) struct Entry {
+    /// The contender.
+    pub(crate) contender: Box<dyn Contender>,
+    /// What [`Contender::prepare`] has said.
+    pub(crate) prepared: Prepared,
+    /// What was measured.
+    pub(crate) result: results::Contender,
+    /// It is ready and has not been given up.
+    pub(crate) takes_part: bool,
+}
+
+impl Entry {
+    /// Sets `contender` up.
+    pub(crate) fn new(mut contender: Box<dyn Contender>, stage: &Stage) -> Self {
+        let mut result = results::Contender {
+            name: contender.name().to_owned(),
+            title: contender.title().to_owned(),
+            kind: contender.kind(),
+            version: None,
+            command: Vec::new(),
+            missing: None,
+            errors: Vec::new(),
+            start: Vec::new(),
+            memory: None,
+            density: None,
+            work: Vec::new(),
+            isolation: None,
+            portability: None,
+        };
+        let mut prepared = Prepared::default();
+        let mut takes_part = false;
+        match contender.prepare(stage) {
+            Ok(found) => {
+                result.version.clone_from(&found.version);
+                prepared = found;
+                let order = Order { id: "ID", task: &Task::start(), link: None };
+                match contender.launch(stage, &order) {
+                    Ok(launch) => {
+                        result.command = words(&launch.command);
+                        takes_part = true;
+                    }
+                    Err(error) => result.errors.push(format!("{error:#}")),
+                }
+            }
+            Err(Unfit::Missing(missing)) => result.missing = Some(missing),
+            Err(Unfit::Failed(error)) => result.errors.push(format!("{error:#}")),
+        }
+        Self { contender, prepared, result, takes_part }
+    }
+
+    /// Notes what went wrong; the contender is left out from now on.
+    pub(crate) fn give_up(&mut self, during: &str, error: &anyhow::Error) {
+        self.fail(during, error);
+        self.takes_part = false;
+    }
+
+    /// Notes what went wrong.
+    pub(crate) fn fail(&mut self, during: &str, error: &anyhow::Error) {
+        self.result.errors.push(format!("{during}: {error:#}"));
+    }
+}
+
+/// A command as a shell's words.
+pub(crate) fn words(command: &Command) -> Vec<String> {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}

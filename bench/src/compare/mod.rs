@@ -1,0 +1,95 @@
+//! `rvmm bench compare`: contenders take turns on one host, with one program and one root file system.
+
+mod contender;
+mod contenders;
+mod host;
+mod instance;
+mod interrupt;
+mod stage;
+mod start;
+mod task;
+mod tree;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::args::{CompareArgs, Measure};
+use crate::results::{self, Results, Settings};
+
+use contender::Entry;
+use stage::Stage;
+
+/// What "started" means, for all contenders alike.
+const DEFINITION: &str = "started: from just before the process is created to the first byte of the marker that the program \
+                          prints on its standard output, as it arrives on the pipe to the benchmark";
+
+/// Starts that are not kept.
+const WARM_UP: usize = 2;
+
+/// Compares, writes what was asked for, and says what was found.
+///
+/// # Errors
+/// Nothing could be measured, or a file could not be written.
+pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
+    if args.only.iter().any(|name| name == "help") {
+        contenders::list();
+        return Ok(ExitCode::SUCCESS);
+    }
+    interrupt::catch()?;
+    tree::adopt_orphans()?;
+    let began = Instant::now();
+    let stage = Stage::new(args)?;
+    let load = host::load();
+    let mut entries = contenders::prepared(args, &stage)?;
+    let mut results = Results {
+        format: results::FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        began: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        seconds: 0.0,
+        command: std::iter::once("rvmm bench".to_owned()).chain(std::env::args().skip(1)).collect(),
+        definition: DEFINITION.to_owned(),
+        host: host::describe(load),
+        settings: settings(args, &stage),
+        contenders: Vec::new(),
+        cut_short: None,
+        notes: Vec::new(),
+    };
+    let cut_short = measure(args, &stage, &mut entries, &mut results.notes).err();
+    results.cut_short = cut_short.map(|error| format!("{error:#}"));
+    results.contenders = entries.into_iter().map(|entry| entry.result).collect();
+    results.host.load[1] = host::load();
+    results.seconds = began.elapsed().as_secs_f64();
+    drop(stage);
+    if let Some(path) = &args.json {
+        let mut text = serde_json::to_vec_pretty(&results)?;
+        text.push(b'\n');
+        stage::write(path, &text)?;
+    }
+    Ok(interrupt::exit_code())
+}
+
+/// Takes all measurements, one after the other. What a contender does wrong is its own matter; an error ends them all.
+fn measure(
+    args: &CompareArgs,
+    stage: &Stage,
+    entries: &mut [Entry],
+    _notes: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    if args.wants(Measure::Start) {
+        start::measure(stage, entries, WARM_UP, args.runs as usize)?;
+    }
+    Ok(())
+}
+
+fn settings(args: &CompareArgs, stage: &Stage) -> Settings {
+    Settings {
+        runs: args.runs as usize,
+        warm_up: WARM_UP,
+        guest_memory: stage.guest_memory(),
+        guest_cpus: stage::GUEST_CPUS,
+        timeout: Duration::from_secs(args.timeout).as_secs_f64(),
+        memory_budget: stage.memory_budget,
+        max_instances: args.max_instances as usize,
+        workload: stage.workload.clone(),
+    }
+}

@@ -1,0 +1,198 @@
+//! What all contenders share: the folder of this comparison, the root file system, and its image.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{env, fs};
+
+use anyhow::{Context as _, bail, ensure};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use crate::args::CompareArgs;
+use crate::results::Workload;
+
+use super::{host, task};
+
+/// Virtual CPUs of a guest.
+pub(crate) const GUEST_CPUS: u32 = 1;
+
+/// The program that every contender can run.
+const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bench"));
+
+/// Room in the image beside the files, for what programs write.
+const SPARE_MIB: u64 = 64;
+
+/// The folder of a comparison, which is removed with this.
+pub(crate) struct Stage {
+    folder: TempDir,
+    /// The workload.
+    pub(crate) workload: Workload,
+    /// A small kernel, for every VMM.
+    pub(crate) kernel: Option<PathBuf>,
+    /// A distribution's, and its initial RAM disk.
+    pub(crate) stock_kernel: Option<(PathBuf, Option<PathBuf>)>,
+    /// Memory of a guest, in MiB.
+    pub(crate) guest_mib: u64,
+    /// In bytes, for all instances together.
+    pub(crate) memory_budget: u64,
+    /// After how long an instance is given up.
+    pub(crate) timeout: Duration,
+}
+
+impl Stage {
+    /// Makes the folder and the root file system in it.
+    ///
+    /// # Errors
+    /// A file that was named cannot be read, or the folder cannot be written.
+    pub(crate) fn new(args: &CompareArgs) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("rvmm-bench-").tempdir_in(&args.folder);
+        let folder = folder.with_context(|| format!("no folder can be made in {}", args.folder.display()))?;
+        for file in [&args.kernel, &args.stock_kernel, &args.stock_initrd].into_iter().flatten() {
+            fs::File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        }
+        let (content, file) = match &args.workload {
+            None => (BUILT_IN.to_vec(), "built in".to_owned()),
+            Some(path) => {
+                (fs::read(path).with_context(|| format!("--workload {}", path.display()))?, path.display().to_string())
+            }
+        };
+        let workload = Workload { file, size: content.len() as u64, sha256: hex(&Sha256::digest(&content)) };
+        let stage = Self {
+            folder,
+            workload,
+            kernel: absolute(args.kernel.as_deref())?,
+            stock_kernel: absolute(args.stock_kernel.as_deref())?
+                .map(|kernel| anyhow::Ok((kernel, absolute(args.stock_initrd.as_deref())?)))
+                .transpose()?,
+            guest_mib: args.guest_memory,
+            memory_budget: args.memory_budget.map_or_else(|| host::available_memory() / 2, |mib| mib << 20),
+            timeout: Duration::from_secs(args.timeout),
+        };
+        stage.make_rootfs(&content)?;
+        fs::create_dir(stage.runtime_folder())?;
+        fs::set_permissions(stage.runtime_folder(), fs::Permissions::from_mode(0o700))?;
+        Ok(stage)
+    }
+
+    /// The beginning of every instance's name, which no other comparison on this host has.
+    pub(crate) fn id(&self) -> String {
+        format!("bench-{}", std::process::id())
+    }
+
+    /// A path in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// For programs that want an `XDG_RUNTIME_DIR`.
+    pub(crate) fn runtime_folder(&self) -> PathBuf {
+        self.path("run")
+    }
+
+    /// The root file system, a folder. Nobody writes to it.
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.path("rootfs")
+    }
+
+    /// The root file system as an ext4 image, which is made when it is first wanted. Guests mount it read-only.
+    ///
+    /// # Errors
+    /// There is no mke2fs, or it fails.
+    pub(crate) fn image(&self) -> anyhow::Result<PathBuf> {
+        let image = self.path("rootfs.ext4");
+        if image.exists() {
+            return Ok(image);
+        }
+        let size: u64 = folder_size(&self.rootfs())?;
+        fs::File::create(&image)?.set_len((size.div_ceil(1 << 20) + SPARE_MIB) << 20)?;
+        let output = Command::new("mke2fs")
+            .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0", "-d"])
+            .arg(self.rootfs())
+            .arg(&image)
+            .stdin(Stdio::null())
+            .output()
+            .context("mke2fs is not installed; Debian's package e2fsprogs brings it")?;
+        if !output.status.success() {
+            let _ = fs::remove_file(&image);
+            bail!("mke2fs: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(image)
+    }
+
+    /// Memory of a guest, in bytes.
+    pub(crate) fn guest_memory(&self) -> u64 {
+        self.guest_mib << 20
+    }
+
+    fn make_rootfs(&self, workload: &[u8]) -> anyhow::Result<()> {
+        let root = self.rootfs();
+        for folder in ["dev", "proc", "sys", "tmp", "etc", "run"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        put(&root, task::BUILT_IN, BUILT_IN)?;
+        put(&root, task::WORKLOAD, workload)?;
+        Ok(())
+    }
+}
+
+/// Writes a program into the root file system.
+fn put(root: &Path, path: &str, content: &[u8]) -> anyhow::Result<()> {
+    let path = root.join(path.trim_start_matches('/'));
+    fs::write(&path, content).with_context(|| path.display().to_string())?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Writes a file that is there whole or not at all.
+///
+/// # Errors
+/// It cannot be written; the message names it.
+pub(crate) fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
+        file.write_all(content)?;
+        file.persist(path)?;
+        anyhow::Ok(())
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// The program `name` that a shell would find.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// The first line that `program` prints when it is asked for its version.
+pub(crate) fn version(program: &Path, flag: &str) -> Option<String> {
+    let output = Command::new(program).arg(flag).stdin(Stdio::null()).output().ok()?;
+    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    String::from_utf8_lossy(&text).lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+}
+
+fn absolute(path: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    path.map(|path| std::path::absolute(path).with_context(|| path.display().to_string())).transpose()
+}
+
+/// Bytes of all files below `folder`.
+pub(crate) fn folder_size(folder: &Path) -> anyhow::Result<u64> {
+    let mut size = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        size += if kind.is_dir() { folder_size(&entry.path())? } else { entry.metadata()?.len() };
+    }
+    ensure!(size < 1 << 40, "{} has {size} bytes", folder.display());
+    Ok(size)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

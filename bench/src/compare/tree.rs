@@ -1,0 +1,80 @@
+//! The processes that instances consist of: all that descend from this one.
+
+use std::time::{Duration, Instant};
+use std::{process, thread};
+
+use anyhow::Context as _;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use procfs::process::{Process, all_processes};
+
+/// How long a process has to end after SIGKILL before it is told of: one that the kernel holds can't be waited for.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Makes this process the parent of what its descendants leave behind, so that a runtime's shims and daemons are seen too.
+///
+/// # Errors
+/// The kernel is older than Linux 3.4.
+pub(crate) fn adopt_orphans() -> anyhow::Result<()> {
+    nix::sys::prctl::set_child_subreaper(true).context("processes of instances could not be kept track of")
+}
+
+/// All descendants of this process, in no order. Those that end meanwhile may be missing.
+pub(crate) fn descendants() -> Vec<Process> {
+    let mut rest: Vec<(Process, i32)> = all_processes()
+        .into_iter()
+        .flatten()
+        .filter_map(|process| {
+            let process = process.ok()?;
+            let parent = process.stat().ok()?.ppid;
+            Some((process, parent))
+        })
+        .collect();
+    let own = i32::try_from(process::id()).unwrap_or_default();
+    let mut parents = vec![own];
+    let mut found = Vec::new();
+    while let Some(parent) = parents.pop() {
+        let (children, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, of)| *of == parent);
+        rest = others;
+        for (child, _) in children {
+            parents.push(child.pid);
+            found.push(child);
+        }
+    }
+    found
+}
+
+/// Reaps what has ended, without waiting.
+pub(crate) fn reap() {
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            break;
+        }
+    }
+}
+
+/// Kills all descendants and waits until they are gone. Returns the names of those that were alive.
+pub(crate) fn clear() -> Vec<String> {
+    let deadline = Instant::now() + GRACE;
+    let mut names = Vec::new();
+    loop {
+        reap();
+        let left = descendants();
+        if left.is_empty() || Instant::now() > deadline {
+            return names;
+        }
+        for process in left {
+            let Ok(stat) = process.stat() else { continue };
+            if stat.state == 'Z' {
+                continue;
+            }
+            // It may have ended just now.
+            if kill(Pid::from_raw(process.pid), Signal::SIGKILL) != Err(Errno::ESRCH) && !names.contains(&stat.comm) {
+                names.push(stat.comm);
+            }
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}

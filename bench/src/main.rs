@@ -1,0 +1,21 @@
+//! `rvmm bench`: microVMs and containers compared by measurement, and rvmm's own figures.
+//!
+//! A program of its own beside `rvmm`, which starts it, so that what draws charts is not in every VM's process (ADR 15).
+
+mod args;
+mod compare;
+mod results;
+
+use std::process::ExitCode;
+
+use args::Verb;
+
+fn main() -> ExitCode {
+    let outcome = match args::parse() {
+        Verb::Compare(args) => compare::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("rvmm bench: error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
