@@ -16,10 +16,7 @@ use crate::logging;
 pub(crate) fn run(args: &ServeMemoryArgs) -> Outcome {
     logging::start(&LoggerConfig::default(), "serve-memory", None)?;
     let chain = Chain::open(&args.dir)?;
-    let (Some(top), Some(source)) = (chain.top(), chain.source()) else {
-        return Err(format!("{} has no memory", args.dir.display()).into());
-    };
-    let image = Image::new(source, top.state.memory.len())
+    let image = Image::new(chain.source(), chain.top().state.memory.len())
         .map_err(|error| format!("cannot serve {}: {error}", args.dir.display()))?;
     let path = args.dir.join(WORKING_SET);
     let working_set = if args.record { WorkingSet::Record(path) } else { WorkingSet::Send(path) };

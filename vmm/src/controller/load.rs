@@ -55,9 +55,6 @@ pub enum LoadError {
         /// The state.
         path: std::path::PathBuf,
     },
-    /// There is nothing to load.
-    #[error("the snapshot has no files")]
-    Empty,
 }
 
 impl Controller {

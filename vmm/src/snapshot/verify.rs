@@ -23,7 +23,7 @@ pub struct Verified {
 /// # Errors
 /// [`SnapshotError`] names the first file that is missing, broken, or not what was written.
 pub fn verify(dir: &Path) -> Result<Vec<Verified>, SnapshotError> {
-    Chain::open(dir)?.folders().iter().map(verify_folder).collect()
+    Chain::open(dir)?.folders().map(verify_folder).collect()
 }
 
 fn verify_folder(folder: &Folder) -> Result<Verified, SnapshotError> {

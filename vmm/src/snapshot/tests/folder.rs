@@ -151,7 +151,7 @@ fn a_diff_without_its_base_says_which_one_it_wants() {
     fs::create_dir(&moved).unwrap();
     fs::rename(&away, moved.join("snapshot")).unwrap();
     fs::rename(&upper, moved.join("upper")).unwrap();
-    assert_eq!(Chain::open(&moved.join("upper")).unwrap().folders().len(), 2);
+    assert_eq!(Chain::open(&moved.join("upper")).unwrap().below().len(), 1);
 }
 
 #[test]
