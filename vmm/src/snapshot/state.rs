@@ -201,7 +201,7 @@ impl StateV1 {
     /// # Errors
     /// [`StateError::Body`] for what postcard does not take.
     pub fn encode(&self) -> Result<(Vec<u8>, Seal), StateError> {
-        postcard::to_stdvec(self).map(|body| seal::seal(seal::STATE, &body)).map_err(StateError::Body)
+        postcard::to_stdvec(self).map(|body| seal::seal(&body)).map_err(StateError::Body)
     }
 
     /// The state in the bytes of a `state` file, its configuration, and the seal.
@@ -209,7 +209,7 @@ impl StateV1 {
     /// # Errors
     /// [`StateError`] when it is damaged, from another rvmm, or contradicts itself. What is in the sections is not looked at.
     pub fn decode(bytes: &[u8]) -> Result<(Self, VmConfig, Seal), StateError> {
-        let (body, seal) = seal::open(seal::STATE, bytes)?;
+        let (body, seal) = seal::open(bytes)?;
         let (state, rest) = postcard::take_from_bytes::<Self>(body).map_err(StateError::Body)?;
         if !rest.is_empty() {
             return Err(StateError::Inconsistent(format!("{} bytes follow its end", rest.len())));
