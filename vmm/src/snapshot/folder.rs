@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::SnapshotError;
 use super::regular;
-use super::seal::Seal;
+use super::seal::{MAX_STATE_SIZE, Seal};
 use super::state::{BaseV1, StateV1};
 use crate::config::VmConfig;
 use crate::memory::{Overlay, Source};
@@ -62,7 +62,7 @@ impl StateFile {
     /// # Errors
     /// [`SnapshotError`] when it cannot be read, or is no state of this format.
     pub fn read(path: &Path) -> Result<Self, SnapshotError> {
-        let bytes = regular::read(path)?;
+        let bytes = regular::read(path, MAX_STATE_SIZE)?;
         let (state, config, seal) =
             StateV1::decode(&bytes).map_err(|error| SnapshotError::broken(path, error.to_string()))?;
         Ok(Self { state, config, seal })

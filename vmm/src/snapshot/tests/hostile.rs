@@ -110,8 +110,15 @@ fn sections_are_what_was_asked_for_or_an_error() {
 fn a_file_that_is_too_long_is_not_read() {
     let (_outer, dir) = place();
     full(&dir, &memory(&[]));
-    let file = fs::File::options().write(true).open(dir.join("state")).unwrap();
-    file.set_len(4 << 30).unwrap();
+    let lengthen = |name: &str, len| {
+        fs::File::options().write(true).open(dir.join(name)).unwrap().set_len(len).unwrap();
+    };
+    lengthen("manifest.json", (1 << 20) + 1);
+    let error = Manifest::read(&dir).unwrap_err().to_string();
+    assert!(error.contains("manifest.json: longer than 1048576 bytes"), "{error}");
+    // Restoring does not need it.
+    Folder::open(&dir).unwrap();
+    lengthen("state", 4 << 30);
     let error = Folder::open(&dir).unwrap_err().to_string();
-    assert!(error.contains("longer than 67108864 bytes"), "{error}");
+    assert!(error.contains("state: longer than 67108864 bytes"), "{error}");
 }
