@@ -1,6 +1,7 @@
 //! State files that someone damaged, or made to do harm: the checksum is no protection from them.
 
 use super::seal::HEADER_SIZE;
+use super::state::MAX_SECTION;
 use super::*;
 
 type Change = fn(&mut StateV1);
@@ -104,6 +105,20 @@ fn sections_are_what_was_asked_for_or_an_error() {
     assert!(state.section::<u8>("vcpus", 1).unwrap_err().to_string().contains("follow the end"));
     state.sections[0].bytes.pop();
     assert!(state.section::<Vec<u32>>("vcpus", 1).unwrap_err().to_string().contains("cannot be read"));
+}
+
+#[test]
+fn a_section_that_is_too_long_is_neither_written_nor_read() {
+    // Its length takes four bytes more.
+    let longest = vec![1_u8; MAX_SECTION - 4];
+    let mut state = state();
+    state.sections = vec![SectionV1::of("devices", 1, &longest).unwrap()];
+    assert_eq!(state.section::<Vec<u8>>("devices", 1).unwrap(), longest);
+    let longer = [&longest[..], &[1]].concat();
+    let written = SectionV1::of("devices", 1, &longer).unwrap_err();
+    assert!(written.to_string().contains("section \"devices\" of 8388609 bytes"), "{written}");
+    state.sections[0].bytes = postcard::to_stdvec(&longer).unwrap();
+    assert_eq!(state.section::<Vec<u8>>("devices", 1).unwrap_err(), written);
 }
 
 #[test]
