@@ -2,9 +2,6 @@
 //!
 //! Parses the command line, hands over to the verb and turns what it returns into the exit code.
 
-#![cfg_attr(not(test), no_main)]
-#![cfg_attr(test, allow(dead_code, reason = "tests have another start"))]
-
 mod args;
 mod commands;
 mod detach;
@@ -12,26 +9,25 @@ mod escape;
 mod logging;
 mod name;
 mod presence;
-mod start;
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::process::ExitCode;
 use std::rc::Rc;
 
 use args::{ControlArgs, Invocation, LogArgs, Stop, Verb};
 use escape::Escape;
 use presence::Presence;
-use start::ExitCode;
 
 /// The exit code for a command line that is wrong; failures of any other kind exit with 1.
 const EXIT_USAGE: u8 = 2;
 
-/// Does what the command line `argv` asks for.
-fn run(argv: &[OsString]) -> ExitCode {
+fn main() -> ExitCode {
     share_one_heap();
-    let result = match args::parse(argv) {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let result = match args::parse(&argv) {
         Ok(invocation) => dispatch(&invocation),
         Err(Stop::Text(text)) => commands::print(text.as_bytes()),
         Err(usage @ Stop::Usage(_)) => Err(usage.into()),

@@ -1,6 +1,7 @@
 //! `rvmm console ID`: sits down at the console of a VM that runs already, and leaves it as it was.
 
 use std::io::{self, Read as _};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread;
@@ -11,7 +12,6 @@ use vmm::console::{Command, Escape, Keys, Terminal};
 use super::{Outcome, logs, note_loss};
 use crate::args::VmArgs;
 use crate::name::known::{Known, PATIENCE, find};
-use crate::start::ExitCode;
 
 /// What `Ctrl-A h` prints.
 const HELP: &str = "\n\

@@ -1,6 +1,7 @@
 //! `--detach`: runs one VM in the background, and prints what it is called once it is there.
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::rc::Rc;
 
 use super::{Outcome, print};
@@ -8,7 +9,6 @@ use crate::args::LogArgs;
 use crate::detach::{self, Report, Side};
 use crate::name::{self, Name};
 use crate::presence::Presence;
-use crate::start::ExitCode;
 use crate::{chain, logging};
 
 /// Starts the VM that `run` runs, as `id` or something, and waits until its guest runs; for a VM that is configured over

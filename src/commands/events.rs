@@ -1,9 +1,10 @@
 //! `rvmm events ID`
 
+use std::process::ExitCode;
+
 use super::{Outcome, fit, logs};
 use crate::args::VmArgs;
 use crate::name::known::{self, PATIENCE};
-use crate::start::ExitCode;
 
 /// Bytes of a line at most; the rest of a longer one is dropped.
 const MAX_LINE: usize = 64 << 10;

@@ -1,11 +1,11 @@
 //! `rvmm kill ID`: sends a signal to the process of a VM.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use super::Outcome;
 use crate::args::KillArgs;
 use crate::name::known;
-use crate::start::ExitCode;
 
 /// How long the host has to end a process that is killed.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! What a run and a restore have in common: one VM in this process, as others see it, to its end.
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,7 +16,6 @@ use super::Outcome;
 use crate::args::{ConsoleEnd, ControlArgs, LogArgs, MetadataArgs, OnReset};
 use crate::logging;
 use crate::presence::Presence;
-use crate::start::ExitCode;
 
 /// How a VM is run, whatever it is made of.
 pub(super) struct Launch<'a> {

@@ -1,12 +1,12 @@
 //! `rvmm logs ID`: what the guest wrote to its consoles, or what rvmm logged.
 
 use std::io::{self, Read as _, Write as _};
+use std::process::ExitCode;
 
 use super::{Outcome, fit, print};
 use crate::args::LogsArgs;
 use crate::name::known::{self, Known, PATIENCE};
 use crate::name::regular;
-use crate::start::ExitCode;
 
 /// Bytes of rvmm's own log that are read: more than it grows to.
 const MAX_LOG: u64 = 4 << 20;

@@ -28,8 +28,8 @@ mod table;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::process::ExitCode;
 
-use crate::start::ExitCode;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 /// How a verb ends: the exit code, or an error for `main` to report.

@@ -1,11 +1,12 @@
 //! `rvmm pause ID` and `rvmm resume ID`
 
+use std::process::ExitCode;
+
 use serde_json::json;
 
 use super::Outcome;
 use crate::args::VmArgs;
 use crate::name::known::{self, PATIENCE};
-use crate::start::ExitCode;
 
 /// Stops the guest between two instructions.
 pub(crate) fn pause(args: &VmArgs) -> Outcome {

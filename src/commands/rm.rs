@@ -1,9 +1,10 @@
 //! `rvmm rm ID…`: removes what VMs left behind that were killed or failed.
 
+use std::process::ExitCode;
+
 use super::Outcome;
 use crate::args::RmArgs;
 use crate::name::known::{self, Life};
-use crate::start::ExitCode;
 
 /// Removes the folders of VMs that have ended; all that can be, before it tells what could not.
 pub(crate) fn run(args: &RmArgs) -> Outcome {

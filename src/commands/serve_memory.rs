@@ -1,6 +1,7 @@
 //! `rvmm serve-memory DIR --socket PATH`
 
 use std::fmt::Write as _;
+use std::process::ExitCode;
 
 use vmm::config::LoggerConfig;
 use vmm::memory_server::{self, Image, Options, Report, WORKING_SET, WorkingSet};
@@ -11,7 +12,6 @@ use super::{Outcome, print};
 use crate::args::ServeMemoryArgs;
 use crate::escape::Escape;
 use crate::logging;
-use crate::start::ExitCode;
 
 /// Serves the memory of a snapshot to VMs until a signal ends it, or the last VM does.
 pub(crate) fn run(args: &ServeMemoryArgs) -> Outcome {

@@ -1,5 +1,6 @@
 //! `rvmm stop ID`: asks the guest to end, then rvmm, and then does not ask.
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -8,7 +9,6 @@ use super::Outcome;
 use crate::args::StopArgs;
 use crate::name::known::{self, Known, PATIENCE};
 use crate::name::process::Process;
-use crate::start::ExitCode;
 
 /// How long rvmm has to end its guest when it is asked by SIGTERM, and the host to end a process that is killed.
 const FORCED: Duration = Duration::from_secs(10);

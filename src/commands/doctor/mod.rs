@@ -11,10 +11,10 @@ mod syscalls;
 
 use std::fs;
 use std::io::IsTerminal as _;
+use std::process::ExitCode;
 
 use super::{Outcome, print};
 use crate::args::DoctorArgs;
-use crate::start::ExitCode;
 use report::{Check, Colour, Report};
 
 /// Prints the report; exits with 0 when a VM can be started at all, with 1 otherwise.
