@@ -6,6 +6,8 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -42,6 +44,8 @@ pub(crate) fn measure(folder: &Path, options: &[&OsStr], first: impl FnOnce()) -
     let mut text = [0; 7];
     child.stdout.as_mut().unwrap().read_exact(&mut text).unwrap();
     first();
+    // What others reach the VM by is made when the guest has run for a moment.
+    thread::sleep(Duration::from_millis(100));
     let process = format!("/proc/{}", child.id());
     let mut footprint = Footprint {
         anonymous_kib: 0,
