@@ -10,7 +10,17 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// From now on SIGINT, SIGTERM and SIGHUP are noted instead of ending the process; the second one ends the wait of the first's
 /// clean-up no sooner: everything that was started is stopped in any case.
 pub(crate) fn catch() -> anyhow::Result<()> {
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("signals cannot be caught")
+    catch_and(|| {})
+}
+
+/// The same, and has the first of these signals do `also`, on a thread of its own.
+pub(crate) fn catch_and(also: fn()) -> anyhow::Result<()> {
+    let note = move || {
+        if !INTERRUPTED.swap(true, Ordering::Relaxed) {
+            also();
+        }
+    };
+    ctrlc::set_handler(note).context("signals cannot be caught")
 }
 
 /// Whether it is time to end.

@@ -1,14 +1,14 @@
 //! `rvmm bench compare`: contenders take turns on one host, with one program and one root file system.
 
 mod contender;
-mod contenders;
-mod host;
-mod instance;
-mod interrupt;
-mod stage;
+pub(crate) mod contenders;
+pub(crate) mod host;
+pub(crate) mod instance;
+pub(crate) mod interrupt;
+pub(crate) mod stage;
 mod start;
 mod task;
-mod tree;
+pub(crate) mod tree;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,7 +1,7 @@
 //! All contenders, in the order of their turns.
 
 mod process;
-mod rvmm;
+pub(crate) mod rvmm;
 
 use anyhow::ensure;
 
@@ -34,7 +34,9 @@ pub(crate) fn prepared(args: &CompareArgs, stage: &Stage) -> anyhow::Result<Vec<
             "--only {name}: there is no such contender; rvmm bench compare --only help lists them"
         );
     }
-    let wanted = all.into_iter().filter(|contender| args.only.is_empty() || args.only.iter().any(|name| name == contender.name()));
+    let wanted = all
+        .into_iter()
+        .filter(|contender| args.only.is_empty() || args.only.iter().any(|name| name == contender.name()));
     wanted
         .map(|contender| {
             interrupt::check()?;

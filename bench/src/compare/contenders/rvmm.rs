@@ -23,8 +23,10 @@ impl Rvmm {
 
 /// The rvmm that is measured: the one that started this program, or that lies beside it, or on PATH.
 pub(crate) fn program() -> Option<PathBuf> {
-    let beside = || std::env::current_exe().ok().map(|own| own.with_file_name("rvmm")).filter(|path| path.is_file());
-    std::env::var_os("RVMM_PROGRAM").map(PathBuf::from).or_else(beside).or_else(|| stage::on_path("rvmm"))
+    let beside =
+        || std::env::current_exe().ok().map(|own| own.with_file_name("rvmm")).filter(|path| path.is_file());
+    let named = std::env::var_os("RVMM_PROGRAM").filter(|name| !name.is_empty());
+    named.map(PathBuf::from).or_else(beside).or_else(|| stage::on_path("rvmm"))
 }
 
 /// The words of a kernel command line that have the built-in program, as the first process, do the order's task.
