@@ -15,6 +15,9 @@ pub(crate) const BUILT_IN: &str = "/bench";
 /// The workload's.
 pub(crate) const WORKLOAD: &str = "/workload";
 
+/// Where an instance finds what it may write to, if it has been given something.
+pub(crate) const DATA: &str = "/data";
+
 /// The first bytes of the line that says that the program runs.
 pub(crate) const MARKER: &[u8] = b"rvmm-bench: started";
 
