@@ -40,7 +40,7 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry]) -> anyhow::Result<()
 
 fn once(stage: &Stage, entry: &Entry) -> anyhow::Result<Memory> {
     let id = format!("{}-memory", stage.id());
-    let mut instance = Instance::start(stage, entry, &Order { id: &id, task: &Task::idle(), link: None })?;
+    let mut instance = Instance::start(stage, entry, &Order { id: &id, task: &Task::idle(), link: None, data: None })?;
     instance.line(MARKER)?;
     rest(IDLE)?;
     let guest = (entry.result.kind == Kind::MicroVm).then(|| stage.guest_memory());

@@ -159,7 +159,7 @@ impl Oci {
     /// Starts one instance, to see whether it does.
     fn attempt(&self, stage: &Stage) -> anyhow::Result<()> {
         let id = format!("{}-try", stage.id());
-        let launch = self.launch(stage, &Order { id: &id, task: &Task::start(), link: None })?;
+        let launch = self.launch(stage, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
         let outcome = helper::output(launch.command, stage.timeout);
         launch.tidy.into_iter().for_each(helper::tidy);
         outcome.map(drop)

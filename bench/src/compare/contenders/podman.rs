@@ -35,7 +35,7 @@ impl Podman {
 
     fn attempt(&self, stage: &Stage) -> anyhow::Result<()> {
         let id = format!("{}-try", stage.id());
-        let launch = self.launch(stage, &Order { id: &id, task: &Task::start(), link: None })?;
+        let launch = self.launch(stage, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
         let outcome = helper::output(launch.command, stage.timeout);
         if outcome.is_err() {
             launch.tidy.into_iter().for_each(helper::tidy);

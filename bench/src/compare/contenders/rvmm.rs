@@ -43,7 +43,8 @@ pub(crate) fn all() -> impl Iterator<Item = Rvmm> {
 pub(crate) fn program() -> Option<PathBuf> {
     let beside =
         || std::env::current_exe().ok().map(|own| own.with_file_name("rvmm")).filter(|path| path.is_file());
-    std::env::var_os("RVMM_PROGRAM").map(PathBuf::from).or_else(beside).or_else(|| stage::on_path("rvmm"))
+    let named = std::env::var_os("RVMM_PROGRAM").filter(|name| !name.is_empty());
+    named.map(PathBuf::from).or_else(beside).or_else(|| stage::on_path("rvmm"))
 }
 
 impl Rvmm {
@@ -78,7 +79,7 @@ impl Rvmm {
     /// Boots a guest that waits for its task, and saves it.
     fn save(&self, stage: &Stage) -> anyhow::Result<()> {
         let id = format!("{}-snapshot", stage.id());
-        let order = Order { id: &id, task: &Task::built_in(&["wait"]), link: None };
+        let order = Order { id: &id, task: &Task::built_in(&["wait"]), link: None, data: None };
         let mut guest = Instance::spawn(Launch::new(self.boot(stage, &order)?), stage.timeout)?;
         guest.line(WAITING)?;
         let mut command = self.rvmm(stage);
