@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    let sources = ["guest/bench.c"];
+    let sources = ["guest/bench.c", "guest/work.c", "guest/tcp.c"];
     for source in sources {
         println!("cargo::rerun-if-changed={source}");
     }
+    println!("cargo::rerun-if-changed=guest/bench.h");
     println!("cargo::rerun-if-env-changed=CC");
     let cc = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let folder = env::var_os("OUT_DIR").unwrap_or_default();

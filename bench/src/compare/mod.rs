@@ -5,10 +5,12 @@ mod contenders;
 mod host;
 mod instance;
 mod interrupt;
+mod network;
 mod stage;
 mod start;
 mod task;
 mod tree;
+mod work;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -73,10 +75,13 @@ fn measure(
     args: &CompareArgs,
     stage: &Stage,
     entries: &mut [Entry],
-    _notes: &mut Vec<String>,
+    notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     if args.wants(Measure::Start) {
         start::measure(stage, entries, WARM_UP, args.runs as usize)?;
+    }
+    if args.wants(Measure::Work) {
+        work::measure(stage, entries, args.runs as usize, notes)?;
     }
     Ok(())
 }

@@ -108,17 +108,9 @@ impl Stage {
         }
         let size: u64 = folder_size(&self.rootfs())?;
         fs::File::create(&image)?.set_len((size.div_ceil(1 << 20) + SPARE_MIB) << 20)?;
-        let output = Command::new("mke2fs")
-            .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0", "-d"])
-            .arg(self.rootfs())
-            .arg(&image)
-            .stdin(Stdio::null())
-            .output()
-            .context("mke2fs is not installed; Debian's package e2fsprogs brings it")?;
-        if !output.status.success() {
-            let _ = fs::remove_file(&image);
-            bail!("mke2fs: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
+        let mut command = mke2fs();
+        command.args(["-O", "^has_journal", "-E", "root_owner=0:0", "-d"]).arg(self.rootfs());
+        format(command, &image)?;
         Ok(image)
     }
 
@@ -136,6 +128,27 @@ impl Stage {
         put(&root, task::WORKLOAD, workload)?;
         Ok(())
     }
+}
+
+/// The command that makes an ext4 file system, for [`format`].
+pub(crate) fn mke2fs() -> Command {
+    let mut command = Command::new("mke2fs");
+    command.args(["-q", "-F", "-t", "ext4"]);
+    command
+}
+
+/// Has `command` fill `image`, which is removed where that fails.
+///
+/// # Errors
+/// There is no mke2fs, or it fails.
+pub(crate) fn format(mut command: Command, image: &Path) -> anyhow::Result<()> {
+    let output = command.arg(image).stdin(Stdio::null()).output();
+    let output = output.context("mke2fs is not installed; Debian's package e2fsprogs brings it")?;
+    if !output.status.success() {
+        let _ = fs::remove_file(image);
+        bail!("mke2fs: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 /// Writes a program into the root file system.
