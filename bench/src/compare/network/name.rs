@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::{fs, process};
 
-use nix::net::if_::if_nameindex;
 use procfs::process::Process;
 
 use super::ip;
@@ -40,17 +39,24 @@ pub(super) fn maker(name: &str) -> Option<u32> {
 pub(super) fn lives(process: u32) -> bool {
     let stat = i32::try_from(process).ok().and_then(|process| Process::new(process).ok()?.stat().ok());
     let own = Process::myself().and_then(|own| own.stat());
-    stat.is_some_and(|stat| own.is_ok_and(|own| own.comm == stat.comm))
+    stat.is_some_and(|stat| stat.state != 'Z' && own.is_ok_and(|own| own.comm == stat.comm))
+}
+
+/// The names of all interfaces.
+fn interfaces() -> impl Iterator<Item = String> {
+    let text = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let names: Vec<_> =
+        text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect();
+    names.into_iter()
 }
 
 /// Removes what processes have made that `whose` wants to be rid of.
 pub(super) fn remove(whose: impl Fn(u32) -> bool) {
     let wanted = |name: &str| maker(name).is_some_and(&whose);
     // A namespace that goes takes its ends of pairs along, but only after a while.
-    let interfaces =
-        if_nameindex().map(|all| all.iter().map(|one| one.name().to_string_lossy().into_owned()).collect());
-    let interfaces: Vec<String> = interfaces.unwrap_or_default();
-    interfaces.iter().filter(|name| wanted(name)).for_each(|name| remove_interface(name));
+    for name in interfaces().filter(|name| wanted(name)) {
+        remove_interface(&name);
+    }
     for entry in fs::read_dir(NAMESPACES).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();

@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 
 use crate::compare::stage::{self, Stage};
 use crate::compare::task::DATA;
@@ -85,9 +85,10 @@ impl Drop for Data {
 /// What a reader must know of the place.
 pub(super) fn caution(stage: &Stage) -> Option<String> {
     let folder = stage.path("");
-    let in_memory = statfs(&folder).is_ok_and(|system| system.filesystem_type() == TMPFS_MAGIC);
-    in_memory.then(|| {
-        let folder = folder.display();
-        format!("Files were written to {folder}, which is in memory, where fsync costs nothing; --folder names another place.")
-    })
+    let caution = match statfs(&folder).ok()?.filesystem_type() {
+        TMPFS_MAGIC => "which is in memory, where fsync costs nothing",
+        OVERLAYFS_SUPER_MAGIC => "which is an overlay, where fsync costs nothing if its upper layer is in memory",
+        _ => return None,
+    };
+    Some(format!("Files were written to {}, {caution}; --folder names another place.", folder.display()))
 }

@@ -8,6 +8,8 @@ mod figure;
 
 use std::time::Duration;
 
+use anyhow::anyhow;
+
 use super::contender::{Entry, Order};
 use super::instance::Instance;
 use super::network::Network;
@@ -88,23 +90,34 @@ impl<'a> Works<'a> {
 
     /// Does all that needs no network.
     fn inside(&mut self, id: &str) {
-        let sources = [Source::Cpu, Source::Syscalls, Source::Loopback, Source::Files]
-            .map(|source| (source, self.wants(source)));
-        let sources: Vec<_> =
-            sources.into_iter().filter_map(|(source, wanted)| wanted.then_some(source)).collect();
-        let mut words = Vec::new();
-        for source in &sources {
-            match (source, &self.data) {
-                (Source::Files, Some(data)) => words.extend(data.words()),
-                (source, _) => words.push(source.word().to_owned()),
+        let all = [Source::Cpu, Source::Syscalls, Source::Loopback, Source::Files];
+        let sources: Vec<_> = all.into_iter().filter(|&source| self.wants(source)).collect();
+        if sources.is_empty() {
+            return;
+        }
+        let outcome = self.run_inside(id, &sources);
+        let mute = outcome.as_ref().map_or(true, |outcome| outcome.said.is_empty());
+        match sources.as_slice() {
+            // It may be what it writes to that it cannot start with.
+            [rest @ .., Source::Files] if mute && !rest.is_empty() && !interrupt::came() => {
+                self.keep(&[Source::Files], outcome);
+                let outcome = self.run_inside(&format!("{id}-again"), rest);
+                self.keep(rest, outcome);
             }
+            _ => self.keep(&sources, outcome),
         }
-        if !words.is_empty() {
-            let task = self.task(&words);
-            let data = self.data.as_ref().map(Data::path).filter(|_| sources.contains(&Source::Files));
-            let outcome = self.run(&Order { id, task: &task, link: None, data });
-            self.keep(&sources, outcome);
-        }
+    }
+
+    fn run_inside(&self, id: &str, sources: &[Source]) -> anyhow::Result<Outcome> {
+        let data = self.data.as_ref().filter(|_| sources.contains(&Source::Files));
+        let mut words: Vec<_> = sources
+            .iter()
+            .filter(|&&source| source != Source::Files)
+            .map(|source| source.word().to_owned())
+            .collect();
+        words.extend(data.map(Data::words).unwrap_or_default());
+        let task = self.task(&words);
+        self.run(&Order { id, task: &task, link: None, data: data.map(Data::path) })
     }
 
     /// Talks to the server of the outside.
@@ -133,7 +146,10 @@ impl<'a> Works<'a> {
     /// Runs one instance until nothing of it is left.
     fn run(&self, order: &Order) -> anyhow::Result<Outcome> {
         let mut instance = Instance::start(self.stage, self.entry, order)?;
-        let error = instance.end().err();
+        let error = instance
+            .end()
+            .err()
+            .unwrap_or_else(|| anyhow!("it ended without this figure{}", instance.last_words()));
         let said = figure::said(instance.output());
         drop(instance);
         tree::clear();
@@ -149,7 +165,7 @@ impl<'a> Works<'a> {
     }
 
     fn give_up(&mut self, source: Source, reason: &str) {
-        self.keep(&[source], Err(anyhow::anyhow!("{reason}")));
+        self.keep(&[source], Err(anyhow!("{reason}")));
     }
 
     /// Puts what was found where it belongs. A figure of `sources` that is not there has failed.
@@ -158,10 +174,8 @@ impl<'a> Works<'a> {
         if interrupt::came() {
             return;
         }
-        let Outcome { said, error } =
-            outcome.unwrap_or_else(|error| Outcome { said: Vec::new(), error: Some(error) });
-        let otherwise =
-            error.map_or_else(|| "the instance did not say it".to_owned(), |error| format!("{error:#}"));
+        let Outcome { said, error } = outcome.unwrap_or_else(|error| Outcome { said: Vec::new(), error });
+        let otherwise = format!("{error:#}");
         for (figure, work) in FIGURES.iter().zip(&mut self.entry.result.work) {
             if !sources.contains(&figure.source) {
                 continue;
@@ -176,8 +190,8 @@ impl<'a> Works<'a> {
     }
 }
 
-/// What an instance has said of its works, and how it has failed if it has.
+/// What an instance has said of its works, and why it has not said the rest.
 struct Outcome {
     said: Vec<Said>,
-    error: Option<anyhow::Error>,
+    error: anyhow::Error,
 }
