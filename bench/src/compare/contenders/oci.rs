@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::compare::contender::{Attachment, Contender, Launch, Link, Order, Prepared, Unfit};
 use crate::compare::stage::{self, Stage};
-use crate::compare::task::Task;
+use crate::compare::task::{DATA, Task};
 use crate::compare::{helper, remains};
 use crate::results::Kind;
 
@@ -159,7 +159,7 @@ impl Oci {
     /// Starts one instance, to see whether it does.
     fn attempt(&self, stage: &Stage) -> anyhow::Result<()> {
         let id = format!("{}-try", stage.id());
-        let launch = self.launch(stage, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
+        let launch = self.launch(stage, &Order::new(&id, &Task::start()))?;
         let outcome = helper::output(launch.command, stage.timeout);
         launch.tidy.into_iter().for_each(helper::tidy);
         outcome.map(drop)
