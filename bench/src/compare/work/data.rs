@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 
+use crate::compare::helper;
 use crate::compare::stage::{self, Stage};
 use crate::compare::task::DATA;
 use crate::results::Kind;
@@ -51,10 +52,11 @@ impl Data {
         let mut file = File::create(&self.path)?;
         file.write_all(&vec![0; IMAGE_BYTES])?;
         file.sync_all()?;
-        let mut command = stage::mke2fs();
+        let mut command = stage::mke2fs()?;
         // Blocks that the host has are kept, and nothing is left for the guest's kernel to do while it is measured.
         command.args(["-b", "4096", "-E", "root_owner=0:0,nodiscard,lazy_itable_init=0,lazy_journal_init=0"]);
-        stage::format(command, &self.path)
+        command.arg(&self.path);
+        helper::output(command, helper::LIMIT).map(drop)
     }
 
     /// What an order brings.
@@ -87,7 +89,9 @@ pub(super) fn caution(stage: &Stage) -> Option<String> {
     let folder = stage.path("");
     let caution = match statfs(&folder).ok()?.filesystem_type() {
         TMPFS_MAGIC => "which is in memory, where fsync costs nothing",
-        OVERLAYFS_SUPER_MAGIC => "which is an overlay, where fsync costs nothing if its upper layer is in memory",
+        OVERLAYFS_SUPER_MAGIC => {
+            "which is an overlay, where fsync costs nothing if its upper layer is in memory"
+        }
         _ => return None,
     };
     Some(format!("Files were written to {}, {caution}; --folder names another place.", folder.display()))
