@@ -4,6 +4,7 @@
 
 mod args;
 mod compare;
+mod own;
 mod results;
 
 use std::process::ExitCode;
@@ -14,6 +15,10 @@ fn main() -> ExitCode {
     let outcome = match args::parse() {
         Verb::Compare(args) => compare::run(&args),
         Verb::Keep { folder, detach } => compare::keeper::run(&folder, detach).map(|()| ExitCode::SUCCESS),
+        Verb::Startup(args) => own::startup::run(&args),
+        Verb::Restore(args) => own::restore::run(&args),
+        Verb::Io(args) => own::io::run(&args),
+        Verb::Api(args) => own::api::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("rvmm bench: error: {error:#}");

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// The signal that came, or 0.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
@@ -31,9 +33,29 @@ pub(crate) fn catch() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The same, and has the first of these signals do `also`, on a thread of its own.
+///
+/// # Errors
+/// The kernel refuses.
+pub(crate) fn catch_and(also: fn()) -> anyhow::Result<()> {
+    catch()?;
+    let mut signals = Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP]).context("signals cannot be caught")?;
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            also();
+        }
+    });
+    Ok(())
+}
+
 /// The signal that wants the benchmark to end.
-fn came() -> Option<i32> {
+fn signal() -> Option<i32> {
     i32::try_from(SIGNAL.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)
+}
+
+/// Whether it is time to end.
+pub(crate) fn came() -> bool {
+    signal().is_some()
 }
 
 /// An error when it is time to end.
@@ -41,7 +63,7 @@ fn came() -> Option<i32> {
 /// # Errors
 /// A signal has come.
 pub(crate) fn check() -> anyhow::Result<()> {
-    if let Some(signal) = came() {
+    if let Some(signal) = signal() {
         let name = Signal::try_from(signal).map_or("a signal", Signal::as_str);
         bail!("interrupted by {name}");
     }
@@ -50,5 +72,5 @@ pub(crate) fn check() -> anyhow::Result<()> {
 
 /// The exit code of a comparison: as a shell has it after that signal.
 pub(crate) fn exit_code() -> ExitCode {
-    came().and_then(|signal| u8::try_from(128 + signal).ok()).map_or(ExitCode::SUCCESS, ExitCode::from)
+    signal().and_then(|signal| u8::try_from(128 + signal).ok()).map_or(ExitCode::SUCCESS, ExitCode::from)
 }

@@ -1,20 +1,20 @@
 //! `rvmm bench compare`: contenders take turns on one host, with one program and one root file system.
 
 mod contender;
-mod contenders;
+pub(crate) mod contenders;
 mod density;
 mod helper;
-mod host;
-mod instance;
-mod interrupt;
+pub(crate) mod host;
+pub(crate) mod instance;
+pub(crate) mod interrupt;
 pub(crate) mod keeper;
 mod memory;
 mod network;
 mod remains;
-mod stage;
+pub(crate) mod stage;
 mod start;
 mod task;
-mod tree;
+pub(crate) mod tree;
 mod work;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ mod oci;
 mod podman;
 mod process;
 mod qemu;
-mod rvmm;
+pub(crate) mod rvmm;
 mod venv;
 
 use std::path::Path;

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 
-use crate::compare::helper;
 use crate::compare::stage::{self, Stage};
 use crate::compare::task::DATA;
 use crate::results::Kind;
@@ -55,8 +54,7 @@ impl Data {
         let mut command = stage::mke2fs()?;
         // Blocks that the host has are kept, and nothing is left for the guest's kernel to do while it is measured.
         command.args(["-b", "4096", "-E", "root_owner=0:0,nodiscard,lazy_itable_init=0,lazy_journal_init=0"]);
-        command.arg(&self.path);
-        helper::output(command, helper::LIMIT).map(drop)
+        stage::format(command, &self.path)
     }
 
     /// What an order brings.
