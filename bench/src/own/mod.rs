@@ -11,6 +11,7 @@ mod emulated;
 mod footprint;
 mod host;
 pub(crate) mod io;
+mod measured;
 mod output;
 mod programs;
 mod progress;

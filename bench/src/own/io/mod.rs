@@ -66,7 +66,7 @@ fn measure(args: &IoArgs, resources: &Resources) -> anyhow::Result<()> {
                 match samples {
                     Ok(samples) => {
                         for sample in samples {
-                            bar.println(sample.line(round, group, &vmm.name));
+                            progress::say(&bar, &sample.line(round, group, &vmm.name));
                             results.add(group, vmm, sample);
                         }
                     }
