@@ -46,6 +46,15 @@ pub(crate) enum Verb {
     /// Compare a process, containers and microVMs on this host: start, memory, density, work, isolation.
     #[command(after_help = COMPARE_EXAMPLES)]
     Compare(CompareArgs),
+    /// Removes what is left of a comparison when its standard input ends; `compare` starts it.
+    #[command(hide = true)]
+    Keep {
+        /// The comparison's folder.
+        folder: PathBuf,
+        /// In the background.
+        #[arg(long)]
+        detach: bool,
+    },
     /// How fast a VM starts and how little it needs, against a minimal C program, other VMMs and containers.
     #[command(after_help = startup::EXAMPLES)]
     Startup(StartupArgs),

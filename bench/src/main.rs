@@ -14,6 +14,7 @@ use args::Verb;
 fn main() -> ExitCode {
     let outcome = match args::parse() {
         Verb::Compare(args) => compare::run(&args),
+        Verb::Keep { folder, detach } => compare::keeper::run(&folder, detach).map(|()| ExitCode::SUCCESS),
         Verb::Startup(args) => own::startup::run(&args),
         Verb::Restore(args) => own::restore::run(&args),
         Verb::Io(args) => own::io::run(&args),

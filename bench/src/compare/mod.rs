@@ -2,9 +2,14 @@
 
 mod contender;
 pub(crate) mod contenders;
+mod density;
+mod helper;
 pub(crate) mod host;
 pub(crate) mod instance;
 pub(crate) mod interrupt;
+pub(crate) mod keeper;
+mod memory;
+mod remains;
 pub(crate) mod stage;
 mod start;
 mod task;
@@ -36,9 +41,9 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     interrupt::catch()?;
-    tree::adopt_orphans()?;
     let began = Instant::now();
     let stage = Stage::new(args)?;
+    tree::adopt_orphans()?;
     let load = host::load();
     let mut entries = contenders::prepared(args, &stage)?;
     let mut results = Results {
@@ -77,6 +82,12 @@ fn measure(
 ) -> anyhow::Result<()> {
     if args.wants(Measure::Start) {
         start::measure(stage, entries, WARM_UP, args.runs as usize)?;
+    }
+    if args.wants(Measure::Memory) {
+        memory::measure(stage, entries)?;
+    }
+    if args.wants(Measure::Density) {
+        density::measure(stage, entries, args.max_instances as usize)?;
     }
     Ok(())
 }

@@ -7,6 +7,8 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
@@ -47,6 +49,8 @@ pub(crate) fn measure(
     // The last byte of what it says.
     output::wait_for(child.stdout.as_mut(), |byte| byte == b'\n')?;
     first()?;
+    // What others reach the VM by is made when the guest has run for a moment.
+    thread::sleep(Duration::from_millis(100));
     let process = format!("/proc/{}", child.id());
     let mut footprint = Footprint {
         anonymous_kib: 0,
