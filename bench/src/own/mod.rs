@@ -53,6 +53,16 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Looks whether the file of `--json` can be written, before anything is measured.
+///
+/// # Errors
+/// Its folder is not there, or is not for us to write to.
+fn check_json(path: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::tempfile_in(folder).map(|_| ()).with_context(|| format!("{} cannot be written", path.display()))
+}
+
 /// Writes what `--json` wants, if it does.
 fn write_json(path: Option<&Path>, report: &serde_json::Value) -> anyhow::Result<()> {
     path.map_or(Ok(()), |path| stage::write(path, format!("{report:#}\n").as_bytes()))

@@ -21,7 +21,7 @@ use super::client::{self, Client};
 use super::footprint::{self, Footprint};
 use super::measured::{self, Measured};
 use super::summary::Summary;
-use super::{WARM_UP_RUNS, guarded, host, print, progress, write_json};
+use super::{WARM_UP_RUNS, check_json, guarded, host, print, progress, write_json};
 use crate::args::ApiArgs;
 use vmms::Vmm;
 
@@ -33,6 +33,7 @@ const REQUESTS_IN_A_ROW: usize = 250;
 /// # Errors
 /// A VMM cannot be measured, or a file cannot be written.
 pub(crate) fn run(args: &ApiArgs) -> anyhow::Result<ExitCode> {
+    check_json(args.json.as_deref())?;
     guarded(|| measure(args))
 }
 

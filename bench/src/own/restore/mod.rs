@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use super::bare::Guest;
 use super::measured::{self, Measured};
 use super::summary::Summary;
-use super::{WARM_UP_RUNS, guarded, host, print, progress, write_json};
+use super::{WARM_UP_RUNS, check_json, guarded, host, print, progress, write_json};
 use crate::args::RestoreArgs;
 use vmms::Vmm;
 
@@ -47,6 +47,7 @@ impl Times {
 /// # Errors
 /// A VMM cannot be measured, a file cannot be written, or what a Linux guest needs is not there.
 pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
+    check_json(args.json.as_deref())?;
     if args.linux {
         // Before there is anything to tidy: this process may become another.
         let needed = linux::enter(args)?;
