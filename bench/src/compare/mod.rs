@@ -5,9 +5,12 @@ mod contenders;
 mod host;
 mod instance;
 mod interrupt;
+mod isolation;
+mod portability;
 mod stage;
 mod start;
 mod task;
+mod trace;
 mod tree;
 
 use std::process::ExitCode;
@@ -73,10 +76,16 @@ fn measure(
     args: &CompareArgs,
     stage: &Stage,
     entries: &mut [Entry],
-    _notes: &mut Vec<String>,
+    notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     if args.wants(Measure::Start) {
         start::measure(stage, entries, WARM_UP, args.runs as usize)?;
+    }
+    if args.wants(Measure::Isolation) {
+        isolation::measure(stage, entries, notes)?;
+    }
+    if args.wants(Measure::Portability) {
+        portability::measure(stage, entries)?;
     }
     Ok(())
 }

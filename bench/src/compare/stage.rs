@@ -134,6 +134,7 @@ impl Stage {
         }
         put(&root, task::BUILT_IN, BUILT_IN)?;
         put(&root, task::WORKLOAD, workload)?;
+        put(&root, task::PROBE, &fs::read("/proc/self/exe").context("/proc/self/exe")?)?;
         Ok(())
     }
 }
