@@ -129,7 +129,7 @@ impl Stage {
 
     fn make_rootfs(&self, workload: &[u8]) -> anyhow::Result<()> {
         let root = self.rootfs();
-        for folder in ["dev", "proc", "sys", "tmp", "etc", "run"] {
+        for folder in ["dev", "proc", "sys", "tmp", "etc", "run", "data"] {
             fs::create_dir_all(root.join(folder))?;
         }
         put(&root, task::BUILT_IN, BUILT_IN)?;

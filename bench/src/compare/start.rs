@@ -40,7 +40,7 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], warm_up: usize, runs
 fn once(stage: &Stage, entry: &Entry, turn: usize) -> anyhow::Result<Start> {
     let id = format!("{}-start-{turn}", stage.id());
     let cpu = cpu_of_children();
-    let mut instance = Instance::start(stage, entry, &Order { id: &id, task: &Task::start(), link: None })?;
+    let mut instance = Instance::start(stage, entry, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
     let (marker, _) = instance.line(MARKER)?;
     let end = instance.end()?.ms;
     let cpu = cpu_of_children() - cpu;

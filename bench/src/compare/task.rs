@@ -20,6 +20,9 @@ pub(crate) const WORKLOAD: &str = "/workload";
 /// This program's, as the probe that looks around in there.
 pub(crate) const PROBE: &str = "/probe";
 
+/// Where an instance finds what it may write to, if it has been given something.
+pub(crate) const DATA: &str = "/data";
+
 /// The first bytes of the line that says that the program runs.
 pub(crate) const MARKER: &[u8] = b"rvmm-bench: started";
 

@@ -72,8 +72,9 @@ impl Tracer {
     /// The instance fails.
     pub(super) fn trace(&self, stage: &Stage, entry: &Entry) -> anyhow::Result<Calls> {
         let id = format!("{}-trace", stage.id());
-        let mut launch =
-            entry.contender.launch(stage, &Order { id: &id, task: &Task::start(), link: None })?;
+        let mut launch = entry
+            .contender
+            .launch(stage, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
         match self {
             Self::Kernel(instance) => instance.record(|| to_end(launch, stage.timeout)),
             Self::Strace(strace) => {

@@ -89,7 +89,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, SnapshotError> {
     });
     let (disks, sections) = (disks.collect(), sections.collect());
     let on_top_of = match Chain::of(folder) {
-        Ok(chain) => chain.folders().iter().skip(1).map(|below| below.path.display().to_string()).collect(),
+        Ok(chain) => chain.below().iter().map(|below| below.path.display().to_string()).collect(),
         Err(error) => {
             problem = Some(error.to_string());
             manifest.base.iter().map(|base| base.path.clone()).collect()

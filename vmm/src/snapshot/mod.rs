@@ -43,5 +43,5 @@ pub use pages::{PAGE_SIZE, Pages};
 pub use pair::PartialPair;
 pub use partial::Partial;
 pub use state::{BaseV1, Id, MAX_RANGES, MemoryV1, RegionV1, SectionV1, StateError, StateV1};
-pub use touched::{resident, touched, written};
+pub use touched::touched;
 pub use verify::{Verified, verify};

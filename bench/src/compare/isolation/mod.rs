@@ -123,7 +123,7 @@ fn inside(stage: &Stage, entry: &Entry, host: &Sight) -> anyhow::Result<Isolatio
 
 fn look_inside(stage: &Stage, entry: &Entry, task: &Task) -> anyhow::Result<(Sight, Option<Trials>)> {
     let id = format!("{}-probe", stage.id());
-    let mut instance = Instance::start(stage, entry, &Order { id: &id, task, link: None })?;
+    let mut instance = Instance::start(stage, entry, &Order { id: &id, task, link: None, data: None })?;
     let (_, text) = instance.line(probe::SIGHT.as_bytes())?;
     ensure!(text.len() <= MOST, "the probe printed a line of {} bytes", text.len());
     let sight = serde_json::from_str(&text)?;
@@ -140,7 +140,8 @@ fn tried(trial: &Trial) -> Answer {
 fn panics(stage: &Stage, entry: &Entry, boot_id: &str) -> Option<Answer> {
     let id = format!("{}-panic", stage.id());
     let task = Task::probe(&[probe::PANIC, boot_id]);
-    let mut instance = Instance::start(stage, entry, &Order { id: &id, task: &task, link: None }).ok()?;
+    let mut instance =
+        Instance::start(stage, entry, &Order { id: &id, task: &task, link: None, data: None }).ok()?;
     let line = instance.line(PANIC.as_bytes());
     instance.seen(probe::GOING.as_bytes())?;
     let (yes, seen) = match (line, instance.seen(probe::ALIVE.as_bytes())) {
@@ -162,7 +163,8 @@ struct Outside {
 /// Looks at an idle instance's processes on the host.
 fn outside(stage: &Stage, entry: &Entry) -> anyhow::Result<Outside> {
     let id = format!("{}-idle", stage.id());
-    let mut instance = Instance::start(stage, entry, &Order { id: &id, task: &Task::idle(), link: None })?;
+    let mut instance =
+        Instance::start(stage, entry, &Order { id: &id, task: &Task::idle(), link: None, data: None })?;
     instance.line(MARKER)?;
     let processes = tree::descendants();
     ensure!(!processes.is_empty(), "it has none");

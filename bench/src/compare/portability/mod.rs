@@ -57,7 +57,8 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry]) -> anyhow::Result<()
 /// What the processes of an idle instance use.
 fn idle(stage: &Stage, entry: &Entry) -> anyhow::Result<Vec<String>> {
     let id = format!("{}-features", stage.id());
-    let mut instance = Instance::start(stage, entry, &Order { id: &id, task: &Task::idle(), link: None })?;
+    let mut instance =
+        Instance::start(stage, entry, &Order { id: &id, task: &Task::idle(), link: None, data: None })?;
     instance.line(MARKER)?;
     features::used(&tree::descendants())
 }

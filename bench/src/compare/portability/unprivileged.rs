@@ -30,7 +30,8 @@ const SET_ID: u32 = 0o6000;
 /// The stage could not be made ready for that user.
 pub(super) fn start(stage: &Stage, entry: &Entry) -> anyhow::Result<Option<String>> {
     let id = format!("{}-nobody", stage.id());
-    let launch = entry.contender.launch(stage, &Order { id: &id, task: &Task::start(), link: None });
+    let launch =
+        entry.contender.launch(stage, &Order { id: &id, task: &Task::start(), link: None, data: None });
     let mut launch = match launch {
         Ok(launch) => launch,
         Err(error) => return Ok(Some(format!("{error:#}"))),

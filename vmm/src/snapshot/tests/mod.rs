@@ -68,7 +68,7 @@ fn diff(dir: &Path, base: &Path, memory: &GuestMemory, pages: &[u64]) -> Manifes
 /// The guest's memory as a snapshot has it.
 fn restored(dir: &Path) -> GuestMemory {
     let chain = Chain::open(dir).unwrap();
-    memory::restore(MIB, &chain.source().unwrap(), HugePages::None, false).unwrap()
+    memory::restore(MIB, &chain.source(), HugePages::None, false).unwrap()
 }
 
 /// The byte of a guest at an address.

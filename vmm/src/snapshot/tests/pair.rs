@@ -13,7 +13,7 @@ fn write(state_path: &Path, memory_path: &Path, memory: &GuestMemory) -> Result<
 
 fn first_byte(state: &Path, memory: &Path) -> u8 {
     let chain = Chain::of(Folder::open_files(state, memory).unwrap()).unwrap();
-    byte(&memory::restore(MIB, &chain.source().unwrap(), HugePages::None, false).unwrap(), 0)
+    byte(&memory::restore(MIB, &chain.source(), HugePages::None, false).unwrap(), 0)
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_diff_of_two_files_finds_its_base_of_two_files() {
     memory_file::write(partial.memory(), &memory(&[(0, 2)]), &pages).unwrap();
     partial.commit(&state).unwrap();
     let chain = Chain::of(Folder::open_files(&at("b.state"), &at("b.mem")).unwrap()).unwrap();
-    let memory = memory::restore(MIB, &chain.source().unwrap(), HugePages::None, false).unwrap();
+    let memory = memory::restore(MIB, &chain.source(), HugePages::None, false).unwrap();
     assert_eq!([0, 0x1000].map(|address| byte(&memory, address)), [2, 1]);
 }
 
