@@ -59,6 +59,8 @@ pub(crate) struct Sight {
     pub(crate) host_name: String,
     /// When the kernel was started by its own account, in seconds since 1970; 0 where it doesn't say.
     pub(crate) booted: f64,
+    /// The time by its clock, in seconds since 1970.
+    pub(crate) now: f64,
     /// The beginnings of files, by path. Those that can't be read aren't there.
     pub(crate) files: BTreeMap<String, String>,
     /// Programs that run: process id, start time, name.
@@ -80,6 +82,7 @@ pub(crate) struct Sight {
 impl Sight {
     /// Looks around.
     pub(crate) fn look() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let names = uname().ok();
         let name = |of: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
             names.as_ref().map(|names| of(names).to_string_lossy().into_owned()).unwrap_or_default()
@@ -92,7 +95,8 @@ impl Sight {
             release: name(|names| names.release()),
             version: name(|names| names.version()),
             host_name: name(|names| names.nodename()),
-            booted: booted().unwrap_or(0.0),
+            booted: uptime().map_or(0.0, |uptime| now - uptime),
+            now,
             files: files.collect(),
             processes: processes(),
             interfaces: interfaces(),
@@ -118,9 +122,8 @@ fn head(path: &str, most: u64) -> Option<String> {
     Some(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
-fn booted() -> Option<f64> {
-    let uptime: f64 = head("/proc/uptime", 64)?.split(' ').next()?.parse().ok()?;
-    Some(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64() - uptime)
+fn uptime() -> Option<f64> {
+    head("/proc/uptime", 64)?.split(' ').next()?.parse().ok()
 }
 
 /// Kernel threads are left out: the first ones are alike on all kernels.

@@ -11,6 +11,9 @@ const SAME_BOOT: f64 = 2.0;
 /// How far the load of 15 minutes may be apart if it is that of one kernel: it was read some seconds later.
 const SAME_LOAD: f64 = 0.1;
 
+/// Types of file systems that have files, and no device of this kernel.
+const FILES: [&str; 9] = ["9p", "bcachefs", "btrfs", "ceph", "cifs", "nfs4", "overlay", "virtiofs", "zfs"];
+
 /// How long an excerpt may be, in characters.
 const EXCERPT: usize = 120;
 
@@ -33,13 +36,10 @@ pub(super) fn host_kernel(host: &Sight, seen: &Sight) -> Answer {
 /// Which facts of the host show in `seen`; `shared` is whether both have one kernel.
 pub(super) fn compare(host: &Sight, seen: &Sight, shared: bool) -> Vec<Leak> {
     let boots = (host.booted - seen.booted).abs() <= SAME_BOOT && seen.booted > 0.0;
-    let booted = if seen.booted > 0.0 {
-        format!("up since {:.0} (seconds of 1970)", seen.booted)
-    } else {
-        String::new()
-    };
+    let up =
+        if seen.booted > 0.0 { format!("up for {:.0} s", seen.now - seen.booted) } else { String::new() };
     vec![
-        leak("time since boot", boots, &booted),
+        leak("time since boot", boots, &up),
         equal(
             "boot id",
             file(host, "/proc/sys/kernel/random/boot_id"),
@@ -57,7 +57,7 @@ pub(super) fn compare(host: &Sight, seen: &Sight, shared: bool) -> Vec<Leak> {
             value(host, "/proc/meminfo", "MemTotal"),
             value(seen, "/proc/meminfo", "MemTotal"),
         ),
-        load(host, seen),
+        load(host, seen, shared),
         equal("kernel command line", file(host, "/proc/cmdline"), file(seen, "/proc/cmdline")),
         of_kernel("kernel log", seen.log.as_deref(), shared),
         of_kernel("kernel addresses", seen.symbol.as_deref(), shared),
@@ -69,7 +69,7 @@ pub(super) fn compare(host: &Sight, seen: &Sight, shared: bool) -> Vec<Leak> {
             file(seen, "/proc/sys/kernel/threads-max"),
         ),
         common("other processes", "programs seen", &host.processes, &seen.processes),
-        common("mounts", "from devices", &mounts(host), &mounts(seen)),
+        common("mounts", "file systems", &mounts(host, shared), &mounts(seen, shared)),
         common("disks and their sizes", "seen", &partitions(host), &partitions(seen)),
         common("PCI devices", "seen", &host.pci, &seen.pci),
         common("addresses of network interfaces", "seen", &host.interfaces, &seen.interfaces),
@@ -136,13 +136,13 @@ fn common(fact: &str, what: &str, host: &[String], seen: &[String]) -> Leak {
     leak(fact, !shared.is_empty(), &words)
 }
 
-/// The load of the last 15 minutes changes slowly. One near 0 tells nothing.
-fn load(host: &Sight, seen: &Sight) -> Leak {
+/// The load of the last 15 minutes changes slowly. One near 0 tells nothing of another kernel's.
+fn load(host: &Sight, seen: &Sight, shared: bool) -> Leak {
     let quarter =
         |sight| file(sight, "/proc/loadavg").split(' ').nth(2).and_then(|word| word.parse::<f64>().ok());
-    let same = quarter(host)
-        .zip(quarter(seen))
-        .is_some_and(|(host, seen)| host > SAME_LOAD && seen > SAME_LOAD && (host - seen).abs() <= SAME_LOAD);
+    let same = quarter(host).zip(quarter(seen)).is_some_and(|(host, seen)| {
+        (host - seen).abs() <= SAME_LOAD && (shared || (host > SAME_LOAD && seen > SAME_LOAD))
+    });
     leak("load", same, file(seen, "/proc/loadavg"))
 }
 
@@ -156,19 +156,22 @@ fn partitions(sight: &Sight) -> Vec<String> {
     lines.collect()
 }
 
-/// Devices that are mounted, with their size where it is known.
-fn mounts(sight: &Sight) -> Vec<String> {
+/// File systems that are mounted from a device, with its size where it is known; if both sights are of one kernel, also those
+/// that have files without a device.
+fn mounts(sight: &Sight, shared: bool) -> Vec<String> {
     let disks = partitions(sight);
-    // 22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+    let disk =
+        |name: &str| disks.iter().find(|disk| disk.split_once(',').is_some_and(|(disk, _)| disk == name));
+    // 22 1 254:1 /inner /mnt rw,relatime shared:1 - ext4 /dev/vda1 rw
     let sources = file(sight, "/proc/self/mountinfo").lines().filter_map(|line| {
-        let source = line.split_once(" - ")?.1.split(' ').nth(1)?;
-        let name = source.strip_prefix("/dev/")?;
-        Some(
-            disks
-                .iter()
-                .find(|disk| disk.split_once(',').is_some_and(|(disk, _)| disk == name))
-                .map_or_else(|| source.to_owned(), |disk| format!("/dev/{disk}")),
-        )
+        let (mount, source) = line.split_once(" - ")?;
+        let mut source = source.split(' ');
+        let (kind, source) = (source.next()?, source.next()?);
+        match source.strip_prefix("/dev/") {
+            Some(name) => Some(disk(name).map_or_else(|| source.to_owned(), |disk| format!("/dev/{disk}"))),
+            None if shared && FILES.contains(&kind) => Some(format!("{kind} {}", mount.split(' ').nth(2)?)),
+            None => None,
+        }
     });
     sources.collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -145,7 +145,7 @@ fn panics(stage: &Stage, entry: &Entry, boot_id: &str) -> Option<Answer> {
     let line = instance.line(PANIC.as_bytes());
     instance.seen(probe::GOING.as_bytes())?;
     let (yes, seen) = match (line, instance.seen(probe::ALIVE.as_bytes())) {
-        (Ok((_, rest)), _) => (true, format!("{PANIC}{rest}")),
+        (Ok((_, rest)), _) => (true, format!("{PANIC} {rest}")),
         (Err(_), Some((_, why))) => (false, why),
         (Err(_), None) => (true, "the guest was gone, without a word on its console".to_owned()),
     };
