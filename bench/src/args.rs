@@ -18,7 +18,13 @@ Exit codes:
 
 /// Measures microVMs and containers side by side, and rvmm itself.
 #[derive(Debug, Parser)]
-#[command(name = "rvmm bench", bin_name = "rvmm bench", version, disable_help_subcommand = true, max_term_width = 110)]
+#[command(
+    name = "rvmm bench",
+    bin_name = "rvmm bench",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
 struct CommandLine {
     #[command(subcommand)]
     verb: Verb,
@@ -29,7 +35,27 @@ struct CommandLine {
 pub(crate) enum Verb {
     /// Compare a process, containers and microVMs on this host: start, memory, density, work, isolation.
     #[command(after_help = COMPARE_EXAMPLES)]
-    Compare(CompareArgs),
+    Compare(Box<CompareArgs>),
+    /// Draw the report of a comparison again, from what --json wrote; without options, the tables.
+    Report(ReportArgs),
+    /// Print the JSON schema of what --json writes.
+    Schema,
+}
+
+/// `rvmm bench report`
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// What rvmm bench compare --json has written.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+
+    /// Write the report to this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Write a line for each sample to this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) csv: Option<PathBuf>,
 }
 
 /// `rvmm bench compare`

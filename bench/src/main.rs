@@ -4,6 +4,7 @@
 
 mod args;
 mod compare;
+mod report;
 mod results;
 
 use std::process::ExitCode;
@@ -13,6 +14,8 @@ use args::Verb;
 fn main() -> ExitCode {
     let outcome = match args::parse() {
         Verb::Compare(args) => compare::run(&args),
+        Verb::Report(args) => report::run(&args),
+        Verb::Schema => report::print_schema(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("rvmm bench: error: {error:#}");

@@ -1,5 +1,6 @@
 //! How long a start takes, and what it costs.
 
+use crate::report::Progress;
 use crate::results::{Parts, Start};
 
 use super::contender::{Entry, Order};
@@ -18,9 +19,17 @@ const KERNEL: &[u8] = b"rvmm-bench: kernel ";
 ///
 /// # Errors
 /// A signal wants the benchmark to end.
-pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], warm_up: usize, runs: usize) -> anyhow::Result<()> {
-    for turn in 0..warm_up + runs {
+pub(crate) fn measure(
+    stage: &Stage,
+    entries: &mut [Entry],
+    warm_up: usize,
+    runs: usize,
+) -> anyhow::Result<()> {
+    let turns = warm_up + runs;
+    let progress = Progress::phase("start", turns * entries.iter().filter(|entry| entry.takes_part).count());
+    for turn in 0..turns {
         for entry in entries.iter_mut().filter(|entry| entry.takes_part) {
+            progress.tick(&entry.result.title);
             let sample = once(stage, entry, turn);
             let left = tree::clear();
             interrupt::check()?;
@@ -30,7 +39,10 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], warm_up: usize, runs
             match sample {
                 Ok(sample) if turn >= warm_up => entry.result.start.push(sample),
                 Ok(_) => {}
-                Err(error) => entry.give_up("start", &error),
+                Err(error) => {
+                    entry.give_up("start", &error);
+                    progress.shorten(turns - turn - 1);
+                }
             }
         }
     }
@@ -40,9 +52,11 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], warm_up: usize, runs
 fn once(stage: &Stage, entry: &Entry, turn: usize) -> anyhow::Result<Start> {
     let id = format!("{}-start-{turn}", stage.id());
     let cpu = cpu_of_children();
-    let mut instance = Instance::start(stage, entry, &Order { id: &id, task: &Task::start(), link: None })?;
+    let mut instance = Instance::start(stage, entry, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
     let (marker, _) = instance.line(MARKER)?;
-    let end = instance.end()?.ms;
+    instance.end()?;
+    tree::settle();
+    let end = instance.age();
     let cpu = cpu_of_children() - cpu;
     let parts = instance.seen(INIT).zip(instance.seen(KERNEL)).and_then(|((init, _), (_, clock))| {
         let kernel = clock.parse::<f64>().ok().filter(|&ns| ns > 0.0)? / 1e6;
