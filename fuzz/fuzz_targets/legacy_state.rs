@@ -5,6 +5,8 @@
 //! by another.
 #![no_main]
 
+mod in_file;
+
 use std::io::Write;
 use std::sync::Arc;
 
@@ -20,9 +22,7 @@ use libfuzzer_sys::fuzz_target;
 struct Input {
     /// What the driver does before.
     before: Vec<Access>,
-    /// The states as a file has them; the saved ones, patched, if there are none.
-    raw: Option<Vec<u8>>,
-    patches: Vec<(u16, u8)>,
+    file: in_file::InFile,
     after: Vec<Access>,
 }
 
@@ -109,14 +109,7 @@ fuzz_target!(|input: Input| {
     let saved = Devices::new();
     input.before.iter().take(64).for_each(|access| saved.access(access));
     let state = saved.save();
-    let bytes = input.raw.unwrap_or_else(|| {
-        let mut bytes = postcard::to_stdvec(&state).unwrap();
-        for (at, value) in &input.patches {
-            let at = usize::from(*at) % bytes.len();
-            bytes[at] = *value;
-        }
-        bytes
-    });
+    let bytes = input.file.changed(postcard::to_stdvec(&state).unwrap());
     let Ok(changed) = postcard::from_bytes::<States>(&bytes) else { return };
     let restored = Devices::new();
     let taken = restored.restore(&changed);

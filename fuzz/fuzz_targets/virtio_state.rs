@@ -6,6 +6,7 @@
 #![no_main]
 
 mod driver;
+mod in_file;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -36,9 +37,7 @@ struct Input {
     event_idx: bool,
     /// What the driver does before.
     before: Vec<driver::Step>,
-    /// The state as a file has it; the saved one, patched, if there is none.
-    raw: Option<Vec<u8>>,
-    patches: Vec<(u16, u8)>,
+    file: in_file::InFile,
     /// What the driver does afterwards.
     accesses: Vec<Access>,
     after: Vec<driver::Step>,
@@ -159,14 +158,7 @@ fuzz_target!(|input: Input| {
         step.take(&mut harness, queues);
     }
     let state = harness.save();
-    let bytes = input.raw.unwrap_or_else(|| {
-        let mut bytes = postcard::to_stdvec(&state).unwrap();
-        for (at, value) in &input.patches {
-            let at = usize::from(*at) % bytes.len();
-            bytes[at] = *value;
-        }
-        bytes
-    });
+    let bytes = input.file.changed(postcard::to_stdvec(&state).unwrap());
     let Ok(changed) = postcard::from_bytes::<VirtioStateV1>(&bytes) else { return };
     let restored = harness.restored(device(kind, 1), &changed);
     if changed == state {

@@ -12,6 +12,7 @@ mod fit;
 pub(crate) mod inspect;
 pub(crate) mod kill;
 mod launch;
+mod lines;
 pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod metrics;

@@ -7,6 +7,7 @@ use vmm::config::LoggerConfig;
 use vmm::memory_server::{self, Image, Options, Report, WORKING_SET, WorkingSet};
 use vmm::snapshot::Chain;
 
+use super::lines::Lines;
 use super::{Outcome, print};
 use crate::args::ServeMemoryArgs;
 use crate::escape::Escape;
@@ -16,27 +17,42 @@ use crate::logging;
 pub(crate) fn run(args: &ServeMemoryArgs) -> Outcome {
     logging::start(&LoggerConfig::default(), "serve-memory", None)?;
     let chain = Chain::open(&args.dir)?;
-    let (Some(top), Some(source)) = (chain.top(), chain.source()) else {
-        return Err(format!("{} has no memory", args.dir.display()).into());
-    };
-    let image = Image::new(source, top.state.memory.len())
+    let image = Image::new(chain.source(), chain.top().state.memory.len())
         .map_err(|error| format!("cannot serve {}: {error}", args.dir.display()))?;
     let path = args.dir.join(WORKING_SET);
     let working_set = if args.record { WorkingSet::Record(path) } else { WorkingSet::Send(path) };
     let options = Options { socket: args.socket.clone(), once: args.once, working_set };
-    memory_server::serve(image, &options, |report| tell(report, args.json))?;
+    let mut lines = None;
+    let served = memory_server::serve(image, &options, |report| {
+        // Begun with the first, for by now the signals that end this process are not delivered to any thread.
+        lines.get_or_insert_with(|| begin(args.json)).say(text(report, args.json) + "\n");
+    });
+    if let Some(lines) = lines {
+        lines.finish();
+    }
+    served?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints what became of a VM. That nobody reads it is no reason to let the others down.
-fn tell(report: &Report, json: bool) {
-    let mut text = String::new();
+/// Where it is said what became of VMs. That nobody reads it is no reason to let the others down.
+fn begin(json: bool) -> Lines {
+    let write = |line: &str| drop(print(line.as_bytes()));
+    Lines::to(write, if json { |lost| format!("{{\"lost\":{lost}}}\n") } else { note })
+}
+
+/// In place of lines that nobody read.
+fn note(lost: u64) -> String {
+    format!("{lost} lines were lost here\n")
+}
+
+/// What became of a VM.
+fn text(report: &Report, json: bool) -> String {
     if json {
-        text = serde_json::to_string(report).unwrap_or_default();
-    } else {
-        let _ = Escape(&mut text).write_str(&line(report));
+        return serde_json::to_string(report).unwrap_or_default();
     }
-    let _ = print((text + "\n").as_bytes());
+    let mut text = String::new();
+    let _ = Escape(&mut text).write_str(&line(report));
+    text
 }
 
 fn line(report: &Report) -> String {

@@ -5,7 +5,9 @@ use std::process::Stdio;
 use serde_json::json;
 
 use super::verbs::Saved;
+use crate::support::Rvmm;
 use crate::support::api::ApiSocket;
+use crate::support::disk::Disk;
 use crate::support::kvm::require_kvm;
 
 #[test]
@@ -71,11 +73,31 @@ fn a_restored_vm_listens_and_writes_its_console_where_it_is_told() {
 }
 
 #[test]
+fn a_disk_that_was_written_to_since_can_be_accepted_and_one_of_another_size_cannot() {
+    require_kvm!();
+    let saved = Saved::echo();
+    let disk = Disk::new(2048, "original");
+    let guest = saved.host.of(Rvmm::guest("serial-echo")).disk(&disk.path(), ",id=data");
+    guest.args(["--id", "disk", "--detach"]).run().assert_clean();
+    saved.host.wait_for_output("disk", "ready");
+    let dir = saved.text("one");
+    saved.host.ask(["snapshot", "disk", &dir, "--stop"]);
+    let file = std::fs::File::options().write(true).open(disk.path()).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    let written = ["drive \"data\"", "was written to since", "--disk id=data", "--accept-changed-disks"];
+    saved.host.refused(["restore", &dir], &written);
+    file.set_len(2 << 20).unwrap();
+    let resized = saved.host.refused(["restore", &dir], &["drive \"data\"", "instead of", "--disk id=data"]);
+    assert!(!resized.stderr.contains("accept"), "{}", resized.stderr);
+    saved.host.refused(["restore", &dir, "--accept-changed-disks"], &["data"]);
+}
+
+#[test]
 fn a_snapshot_is_loaded_over_rest_into_a_process_without_a_guest() {
     require_kvm!();
     let saved = Saved::stopped("one");
     let socket = ApiSocket::new();
-    let _running = crate::support::Rvmm::new().arg("--api-sock").arg(socket.path()).launch();
+    let _running = Rvmm::new().arg("--api-sock").arg(socket.path()).launch();
     socket.put("/logger", &json!({"level": "Info"})).assert_done();
     socket.put("/snapshot/load", &json!({"snapshot_path": saved.text("none")})).assert_refused("none");
     let load = json!({"snapshot_path": saved.text("one"), "resume_vm": true});

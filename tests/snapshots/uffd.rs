@@ -1,5 +1,6 @@
 //! Memory that another process gives, page by page: `rvmm serve-memory`, and what a VM does without it.
 
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -8,6 +9,7 @@ use tempfile::TempDir;
 
 use super::{Asked, Snapshot};
 use crate::support::kvm::require_kvm;
+use crate::support::process::shrink_pipe;
 use crate::support::{Running, Rvmm};
 
 /// A snapshot of a guest that adds up 16 MiB when it is asked to, what it finds there, and a place for a socket.
@@ -32,9 +34,13 @@ impl Summed {
 
     /// The process that has the memory.
     fn serve(&self, options: &[&str]) -> Running {
+        self.serve_to(options, Stdio::piped())
+    }
+
+    fn serve_to(&self, options: &[&str], stdout: Stdio) -> Running {
         let serve =
             Rvmm::new().arg("serve-memory").arg(self.snapshot.path()).arg("--socket").arg(self.socket());
-        let serving = serve.args(["--json"]).args(options).launch();
+        let serving = serve.args(["--json"]).args(options).stdout(stdout).launch();
         assert!(crate::support::poll(|| self.socket().exists()));
         serving
     }
@@ -101,6 +107,38 @@ fn what_one_vm_asked_for_is_sent_to_the_next_before_it_asks() {
     assert_eq!(recorded["ahead_bytes"], 0, "{recorded}");
     assert!(sent["ahead_bytes"].as_u64().unwrap() > 0, "{sent}");
     assert!(sent["faults"].as_u64().unwrap() < recorded["faults"].as_u64().unwrap(), "{sent} {recorded}");
+}
+
+#[test]
+fn vms_are_served_although_nobody_reads_what_became_of_those_before() {
+    require_kvm!();
+    let summed = Summed::new();
+    for reads_later in [false, true] {
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        shrink_pipe(&writer);
+        writer.write_all(&[b' '; 4096]).unwrap();
+        let mut serving = summed.serve_to(&[], writer.into());
+        for _ in 0..3 {
+            let mut running = summed.restore();
+            summed.assert_sums(&mut running);
+            running.send("q");
+            assert_eq!(running.end().code(), 0);
+        }
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let reading = std::thread::spawn(move || {
+            let mut text = String::new();
+            if reads_later {
+                reader.read_to_string(&mut text).unwrap();
+            } else {
+                let _ = ended.recv();
+            }
+            text
+        });
+        serving.signal(libc::SIGTERM);
+        assert_eq!(serving.end().code(), 0);
+        drop(end);
+        assert_eq!(reading.join().unwrap().lines().count(), if reads_later { 3 } else { 0 });
+    }
 }
 
 #[test]

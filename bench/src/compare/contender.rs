@@ -1,6 +1,7 @@
 //! What takes part: how it is found, set up, and started.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 
 use crate::results::{self, Kind};
@@ -68,6 +69,9 @@ pub(crate) struct Order<'a> {
     pub(crate) task: &'a Task,
     /// The network that it is on; none for none but its own loopback.
     pub(crate) link: Option<&'a Link>,
+    /// What it finds at [`DATA`](super::task::DATA) to write to, outside of its root file system. For a container a folder of the host; for a
+    /// VM an ext4 image, which is its second disk (`/dev/vdb`) and which the built-in program mounts when the task's words say so.
+    pub(crate) data: Option<&'a Path>,
 }
 
 /// A network that the benchmark has made for one instance.
@@ -148,7 +152,7 @@ impl Entry {
             Ok(found) => {
                 result.version.clone_from(&found.version);
                 prepared = found;
-                let order = Order { id: "ID", task: &Task::start(), link: None };
+                let order = Order { id: "ID", task: &Task::start(), link: None, data: None };
                 match contender.launch(stage, &order) {
                     Ok(launch) => {
                         result.command = words(&launch.command);

@@ -1,14 +1,19 @@
 //! `rvmm bench compare`: contenders take turns on one host, with one program and one root file system.
 
 mod contender;
-mod contenders;
-mod host;
-mod instance;
-mod interrupt;
-mod stage;
+pub(crate) mod contenders;
+mod density;
+mod helper;
+pub(crate) mod host;
+pub(crate) mod instance;
+pub(crate) mod interrupt;
+pub(crate) mod keeper;
+mod memory;
+mod remains;
+pub(crate) mod stage;
 mod start;
 mod task;
-mod tree;
+pub(crate) mod tree;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -39,9 +44,9 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     interrupt::catch()?;
-    tree::adopt_orphans()?;
     let began = Instant::now();
     let stage = Stage::new(args)?;
+    tree::adopt_orphans()?;
     let load = host::load();
     let mut entries = contenders::prepared(args, &stage)?;
     let mut results = Results {
@@ -86,6 +91,12 @@ fn measure(
 ) -> anyhow::Result<()> {
     if args.wants(Measure::Start) {
         start::measure(stage, entries, WARM_UP, args.runs as usize)?;
+    }
+    if args.wants(Measure::Memory) {
+        memory::measure(stage, entries)?;
+    }
+    if args.wants(Measure::Density) {
+        density::measure(stage, entries, args.max_instances as usize)?;
     }
     Ok(())
 }

@@ -15,8 +15,14 @@ pub(crate) const BUILT_IN: &str = "/bench";
 /// The workload's.
 pub(crate) const WORKLOAD: &str = "/workload";
 
+/// Where an instance finds what it may write to, if it has been given something.
+pub(crate) const DATA: &str = "/data";
+
 /// The first bytes of the line that says that the program runs.
 pub(crate) const MARKER: &[u8] = b"rvmm-bench: started";
+
+/// The line of the built-in program that waits to be told what to do.
+pub(crate) const WAITING: &[u8] = b"rvmm-bench: waiting";
 
 impl Task {
     /// The built-in program with `words`.

@@ -10,6 +10,8 @@
     reason = "what cannot be ends the test that uses this"
 )]
 
+mod restored;
+
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,14 +29,12 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::device::{DeviceEvent, SharedDevice, Trigger, VirtioDevice};
 use super::pci_harness::PciRegisters;
-use super::state::VirtioStateV1;
-use super::transport::Transport;
+use super::transport::Transport as _;
 use super::transport::core::TransportCore;
 use super::transport::mmio::MmioTransport;
 use crate::GuestMemory;
 use crate::bus::{BusAction, BusDevice};
 use crate::interrupt::FakeInterrupt;
-use crate::state::StateError;
 
 /// Bytes of guest memory.
 pub const MEMORY_SIZE: u64 = 8 << 20;
@@ -46,7 +46,6 @@ pub const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
 const RING_STRIDE: u64 = 0x20000;
 const AVAIL_OFFSET: u64 = 0x8000;
 const USED_OFFSET: u64 = 0x10000;
-const PAGE_LEN: usize = 4096;
 const FIRST_BUFFER: u64 = 1 << 20;
 /// How long a device may take to use a buffer before the test fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -175,57 +174,6 @@ impl Harness {
         let mut harness = Self::behind(transport, Arc::new(Mutex::new(device)));
         harness.start(features, queue_size);
         harness
-    }
-
-    fn saved_transport(&self) -> &dyn Transport {
-        match &self.registers {
-            Registers::Mmio { transport, .. } => transport,
-            Registers::Pci(registers) => registers.function(),
-        }
-    }
-
-    /// What a snapshot keeps of the device, which goes on.
-    pub fn save(&self) -> VirtioStateV1 {
-        self.core.drain();
-        let state = self.save_stopped();
-        self.core.go_on();
-        state
-    }
-
-    /// What a snapshot keeps of the device, which was drained.
-    pub fn save_stopped(&self) -> VirtioStateV1 {
-        self.saved_transport().save().unwrap()
-    }
-
-    /// The guest once more, as it is restored from `state`: a copy of its memory, the same driver, and `device` in the
-    /// place of the saved one. It has not been kicked yet.
-    ///
-    /// # Errors
-    /// When the device refuses the state.
-    pub fn restored(&self, device: SharedDevice, state: &VirtioStateV1) -> Result<Self, StateError> {
-        let transport = match &self.registers {
-            Registers::Mmio { .. } => TransportKind::Mmio,
-            Registers::Pci(_) => TransportKind::Pci,
-        };
-        let mut restored = Self::behind(transport, device);
-        let mut page = [0; PAGE_LEN];
-        for address in (0..MEMORY_SIZE).step_by(PAGE_LEN).map(GuestAddress) {
-            self.memory.read_slice(&mut page, address).unwrap();
-            // What was never touched, most of it, stays so.
-            if page != [0; PAGE_LEN] {
-                restored.memory.write_slice(&page, address).unwrap();
-            }
-        }
-        restored.queues.clone_from(&self.queues);
-        restored.next_buffer = self.next_buffer;
-        restored.saved_transport().restore(state)?;
-        Ok(restored)
-    }
-
-    /// Has the restored device, and its driver, look at its queues, and lets it do what it can do at once.
-    pub fn resume(&mut self) {
-        self.core.kick();
-        while self.run_once(Duration::ZERO) {}
     }
 
     /// Resets the device and initializes it (virtio 1.3, 3.1.1).

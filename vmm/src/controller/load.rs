@@ -23,7 +23,7 @@ pub enum LoadError {
     State(#[from] StateError),
     /// A drive is not what it was.
     #[error(
-        "drive \"{id}\": {} {difference}: its file system would be damaged. Give a copy from the time of the snapshot (--disk id={id},path=FILE, drive_overrides), or accept it (--accept-changed-disks, accept_changed_drives)", path.display()
+        "drive \"{id}\": {} {difference}: its file system would be damaged. Give a copy from the time of the snapshot (--disk id={id},path=FILE, drive_overrides){accept}", path.display()
     )]
     ChangedDrive {
         /// Its id.
@@ -32,6 +32,8 @@ pub enum LoadError {
         path: std::path::PathBuf,
         /// How it differs.
         difference: String,
+        /// How to take it as it is, or nothing where that cannot be.
+        accept: &'static str,
     },
     /// A drive's file.
     #[error("drive \"{id}\": cannot look at {}", path.display())]
@@ -55,10 +57,10 @@ pub enum LoadError {
         /// The state.
         path: std::path::PathBuf,
     },
-    /// There is nothing to load.
-    #[error("the snapshot has no files")]
-    Empty,
 }
+
+/// The other way out for a drive that was written to.
+const ACCEPT: &str = ", or accept it (--accept-changed-disks, accept_changed_drives)";
 
 impl Controller {
     /// Makes the VM of a snapshot. It is paused, or runs if that was asked for.
@@ -111,24 +113,25 @@ impl Controller {
 /// A file by the path that the snapshot knows has to be what it was. One that was given in its place is somebody's copy:
 /// its size has to fit, which the device looks at.
 fn check_drives(config: &VmConfig, state: &StateV1, request: &LoadSnapshot) -> Result<(), LoadError> {
-    let overridden = |id: &str| request.drive_overrides.iter().any(|drive| drive.drive_id == id);
-    for drive in config.drives.iter().filter(|drive| !overridden(&drive.drive_id)) {
-        if !state.disks.iter().any(|disk| disk.drive_id == drive.drive_id) {
-            let why = format!("it does not say how drive \"{}\" was", drive.drive_id);
-            return Err(StateError::Inconsistent(why).into());
+    for drive in &config.drives {
+        let id = &drive.drive_id;
+        if request.drive_overrides.iter().any(|other| other.drive_id == *id) {
+            continue;
         }
-    }
-    for disk in state.disks.iter().filter(|disk| !overridden(&disk.drive_id)) {
-        let drive = config.drives.iter().find(|drive| drive.drive_id == disk.drive_id);
-        let Some(path) = drive.and_then(|drive| drive.path_on_host.clone()) else { continue };
-        let id = disk.drive_id.clone();
-        let now = DiskV1::look(&id, &path, disk.is_read_only).map_err(|source| LoadError::Drive {
-            id: id.clone(),
-            path: path.clone(),
-            source,
-        })?;
-        if let Some(difference) = disk.difference(&now) {
-            return Err(LoadError::ChangedDrive { id, path, difference });
+        let was = state
+            .disks
+            .iter()
+            .find(|disk| disk.drive_id == *id)
+            .ok_or_else(|| StateError::Inconsistent(format!("it does not say how drive \"{id}\" was")))?;
+        let Some(path) = drive.path_on_host.clone() else { continue };
+        let now = match DiskV1::look(id, &path, was.is_read_only) {
+            Ok(now) => now,
+            Err(source) => return Err(LoadError::Drive { id: id.clone(), path, source }),
+        };
+        if let Some(difference) = was.difference(&now) {
+            // No guest can be restored with a disk of another size.
+            let accept = if now.size == was.size { ACCEPT } else { "" };
+            return Err(LoadError::ChangedDrive { id: id.clone(), path, difference, accept });
         }
     }
     Ok(())

@@ -46,11 +46,10 @@ impl Opened {
             None => Folder::open(snapshot_path)?,
         };
         let chain = Chain::of(folder)?;
-        let source = chain.source().ok_or(LoadError::Empty)?;
-        let Folder { state, config, .. } = chain.top().ok_or(LoadError::Empty)?;
-        let last = chain.top().map(Folder::as_base).transpose()?;
-        let (state, config) = (state.clone(), config.clone());
-        Ok(Self { state, config, last, backend: Backend::Files(source) })
+        let source = chain.source();
+        let top = chain.into_top();
+        let last = Some(top.as_base()?);
+        Ok(Self { state: top.state, config: top.config, last, backend: Backend::Files(source) })
     }
 
     fn served(state: &Path, folder: &Path, socket: &Path) -> Result<Self, SnapshotError> {

@@ -12,6 +12,10 @@ use devices::virtio::state::VirtioStateV1;
 use serde::{Deserialize, Serialize};
 
 use super::DeviceSet;
+use crate::snapshot::bounded;
+
+/// Virtio devices that are read from a file: twice as many as a VM has at most.
+const MAX_VIRTIO: usize = 64;
 
 /// What a snapshot keeps of a VM's devices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +29,7 @@ pub struct DevicesStateV1 {
     /// The boot timer, of a VM that has one.
     pub boot_timer: Option<BootTimerStateV1>,
     /// The virtio devices, in the order of their addresses.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_VIRTIO>")]
     pub virtio: Vec<SlotStateV1>,
 }
 
@@ -107,7 +112,7 @@ impl DeviceSet {
     }
 }
 
-/// The names of devices, of which a hostile snapshot can have any number, of any length.
+/// The names of devices, of which a hostile snapshot can have [`MAX_VIRTIO`], of any length.
 fn list(slots: &mut dyn ExactSizeIterator<Item = &String>) -> String {
     const MOST: usize = 40;
     const LONGEST: usize = 100;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::error::SnapshotError;
 use super::regular;
-use super::seal::Seal;
-use super::state::{BaseV1, Id, StateV1};
+use super::seal::{MAX_STATE_SIZE, Seal};
+use super::state::{BaseV1, StateV1};
 use crate::config::VmConfig;
 use crate::memory::{Overlay, Source};
 
@@ -62,7 +62,7 @@ impl StateFile {
     /// # Errors
     /// [`SnapshotError`] when it cannot be read, or is no state of this format.
     pub fn read(path: &Path) -> Result<Self, SnapshotError> {
-        let bytes = regular::read(path)?;
+        let bytes = regular::read(path, MAX_STATE_SIZE)?;
         let (state, config, seal) =
             StateV1::decode(&bytes).map_err(|error| SnapshotError::broken(path, error.to_string()))?;
         Ok(Self { state, config, seal })
@@ -159,8 +159,10 @@ fn is_base(folder: &Folder, base: &BaseV1) -> bool {
 /// A snapshot with all that it is on top of.
 #[derive(Debug)]
 pub struct Chain {
-    /// The snapshot that was asked for, and what is below it; the last one has all of memory.
-    folders: Vec<Folder>,
+    /// The snapshot that was asked for.
+    top: Folder,
+    /// What is below it, the next one first; the last of all has all of memory.
+    below: Vec<Folder>,
 }
 
 impl Chain {
@@ -177,55 +179,64 @@ impl Chain {
     /// # Errors
     /// As [`Self::open`].
     pub fn of(folder: Folder) -> Result<Self, SnapshotError> {
-        let mut folders = Vec::new();
-        let mut next = Some(folder);
-        while let Some(mut folder) = next {
-            if !folders.is_empty() {
-                // Of those below, memory is all that is wanted.
-                folder.state.sections = Vec::new();
-            }
-            let path = folder.path.clone();
-            let base = folder.state.base.clone();
-            folders.push(folder);
-            let seen = |id: &Id| folders.iter().any(|folder| folder.state.id == *id);
-            next = match base {
-                Some(base) if seen(&base.id) => return Err(SnapshotError::Loop { path }),
-                Some(_) if folders.len() > MAX_DEPTH => {
-                    let path = folders.swap_remove(0).path;
-                    return Err(SnapshotError::TooDeep { path, limit: MAX_DEPTH });
-                }
-                Some(base) => folders.last().map(|folder| folder.open_base(&base)).transpose()?,
-                None => None,
-            };
-            if let Some(below) = next.as_ref().filter(|below| !same_layout(below, folders.last())) {
-                let message = format!("has another size of memory than its base {}", below.path.display());
-                return Err(SnapshotError::broken(&path, message));
-            }
+        let mut chain = Self { top: folder, below: Vec::new() };
+        while let Some(mut base) = chain.open_next()? {
+            // Of those below, memory is all that is wanted.
+            base.state.sections = Vec::new();
+            chain.below.push(base);
         }
-        Ok(Self { folders })
+        Ok(chain)
+    }
+
+    /// The snapshot that the lowest one so far is on top of, if there is one.
+    fn open_next(&self) -> Result<Option<Folder>, SnapshotError> {
+        let lowest = self.lowest();
+        let Some(base) = &lowest.state.base else { return Ok(None) };
+        if self.folders().any(|folder| folder.state.id == base.id) {
+            return Err(SnapshotError::Loop { path: lowest.path.clone() });
+        }
+        if self.below.len() >= MAX_DEPTH {
+            return Err(SnapshotError::TooDeep { path: self.top.path.clone(), limit: MAX_DEPTH });
+        }
+        let below = lowest.open_base(base)?;
+        if below.state.memory.regions != lowest.state.memory.regions {
+            let message = format!("has another size of memory than its base {}", below.path.display());
+            return Err(SnapshotError::broken(&lowest.path, message));
+        }
+        Ok(Some(below))
     }
 
     /// The snapshot that was asked for.
-    pub fn top(&self) -> Option<&Folder> {
-        self.folders.first()
+    pub fn top(&self) -> &Folder {
+        &self.top
+    }
+
+    /// The snapshot that was asked for, to keep.
+    pub fn into_top(self) -> Folder {
+        self.top
+    }
+
+    /// The snapshots that it is on top of, the next one first.
+    pub fn below(&self) -> &[Folder] {
+        &self.below
     }
 
     /// All of them, the one that was asked for first.
-    pub fn folders(&self) -> &[Folder] {
-        &self.folders
+    pub fn folders(&self) -> impl DoubleEndedIterator<Item = &Folder> {
+        std::iter::once(&self.top).chain(&self.below)
+    }
+
+    /// The one that all others are on top of.
+    fn lowest(&self) -> &Folder {
+        self.below.last().unwrap_or(&self.top)
     }
 
     /// The files that memory comes from.
-    pub fn source(&self) -> Option<Source> {
-        let (base, diffs) = self.folders.split_last()?;
-        let overlays = diffs.iter().rev().map(|diff| Overlay {
+    pub fn source(&self) -> Source {
+        let overlays = self.folders().rev().skip(1).map(|diff| Overlay {
             file: diff.memory.clone(),
             pages: diff.state.memory.pages().into_ranges(),
         });
-        Some(Source { base: base.memory.clone(), overlays: overlays.collect() })
+        Source { base: self.lowest().memory.clone(), overlays: overlays.collect() }
     }
-}
-
-fn same_layout(below: &Folder, above: Option<&Folder>) -> bool {
-    above.is_some_and(|above| above.state.memory.regions == below.state.memory.regions)
 }

@@ -16,6 +16,9 @@ use crate::config::VmConfig;
 use crate::json;
 use crate::timestamp::Timestamp;
 
+/// The longest that is read, in bytes: thirty devices, each with the longest path that there can be, take about an eighth.
+const MAX_SIZE: u64 = 1 << 20;
+
 /// The processor that a snapshot was made on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
@@ -124,7 +127,7 @@ impl Manifest {
     /// [`SnapshotError`] when it cannot be read, or is not JSON of this form.
     pub fn read(dir: &Path) -> Result<Self, SnapshotError> {
         let path = dir.join("manifest.json");
-        let text = regular::read(&path)?;
+        let text = regular::read(&path, MAX_SIZE)?;
         json::read(&text).map_err(|error| SnapshotError::broken(&path, error.to_string()))
     }
 

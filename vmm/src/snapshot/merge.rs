@@ -19,7 +19,7 @@ use super::partial::Partial;
 pub fn merge(dir: &Path, out: &Path) -> Result<Manifest, SnapshotError> {
     let chain = Chain::open(dir)?;
     let partial = Partial::begin(out)?;
-    let Some(top) = chain.top() else { return Err(SnapshotError::broken(dir, "is no snapshot")) };
+    let top = chain.top();
     let mut state = top.state.clone();
     random::fill(&mut state.id).map_err(|error| SnapshotError::io("make an id for", out, error))?;
     state.base = None;

@@ -10,6 +10,7 @@ use super::beside::{self, PrivateFolder};
 use super::digest;
 use super::error::SnapshotError;
 use super::manifest::{Base, Cpu, Manifest, Memory, State};
+use super::seal::MAX_STATE_SIZE;
 use super::state::StateV1;
 use crate::config::VmConfig;
 
@@ -123,7 +124,8 @@ impl Partial {
         let base = manifest.base.map(|base| {
             let path = state.base.as_ref().map(|base| state_file(base.absolute())).unwrap_or_default();
             // The base was read when the VM was made, and is compared by its seal when the diff is.
-            let digest = super::regular::read(&path).map(|bytes| digest::hex(&digest::of_bytes(&bytes)));
+            let digest = super::regular::read(&path, MAX_STATE_SIZE)
+                .map(|bytes| digest::hex(&digest::of_bytes(&bytes)));
             Base { state_sha256: digest.unwrap_or_default(), ..base }
         });
         let pause_us = self.pause.map(|pause| u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));

@@ -6,7 +6,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::error::SnapshotError;
-use super::seal::MAX_STATE_SIZE;
 
 /// Opens the regular file `path`, or what it links to.
 pub(super) fn open(path: &Path) -> Result<File, SnapshotError> {
@@ -32,18 +31,16 @@ fn open_with(path: &Path, flags: libc::c_int) -> Result<File, SnapshotError> {
     if file.metadata().map_err(failed)?.is_file() { Ok(file) } else { Err(refused()) }
 }
 
-/// All of the regular file `path`, of at most [`MAX_STATE_SIZE`] bytes.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, SnapshotError> {
+/// All of the regular file `path`, of at most `most` bytes.
+pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, SnapshotError> {
     let file = open(path)?;
     let failed = |source| SnapshotError::io("read", path, source);
     let size = file.metadata().map_err(failed)?.len();
-    let mut bytes = Vec::with_capacity(size.min(MAX_STATE_SIZE) as usize + 1);
-    (&file).take(MAX_STATE_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_STATE_SIZE {
-        return Err(SnapshotError::broken(
-            path,
-            format!("longer than {MAX_STATE_SIZE} bytes, which no state is"),
-        ));
+    let mut bytes = Vec::with_capacity(size.min(most) as usize + 1);
+    (&file).take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > most {
+        let message = format!("longer than {most} bytes, which that of a snapshot never is");
+        return Err(SnapshotError::broken(path, message));
     }
     Ok(bytes)
 }

@@ -1,4 +1,4 @@
-//! The header of a `state` file, which says what it is, and that it is whole. A `working-set` has the same.
+//! The header of a `state` file, which says what it is, and that it is whole.
 //!
 //! | offset | bytes | little-endian |
 //! | --- | --- | --- |
@@ -22,10 +22,8 @@ pub const MAX_STATE_SIZE: u64 = 64 << 20;
 /// Bytes of the header.
 pub const HEADER_SIZE: usize = 56;
 
-/// What a file begins with.
-pub type Magic = [u8; 8];
-/// What a `state` file begins with.
-pub const STATE: Magic = *b"RVMMSNAP";
+/// What the file begins with.
+const MAGIC: [u8; 8] = *b"RVMMSNAP";
 /// Where the digest is.
 const DIGEST_AT: usize = 24;
 /// `EM_X86_64` of the ELF specification.
@@ -82,14 +80,14 @@ fn name(machine: u16) -> String {
 }
 
 /// The bytes of a file with `body`, and its seal.
-pub fn seal(magic: Magic, body: &[u8]) -> (Vec<u8>, Seal) {
-    seal_as(magic, FORMAT_VERSION, X86_64, body)
+pub fn seal(body: &[u8]) -> (Vec<u8>, Seal) {
+    seal_as(FORMAT_VERSION, X86_64, body)
 }
 
 /// A file of any version and machine, with a right checksum, as someone hostile makes it.
-pub fn seal_as(magic: Magic, version: u16, machine: u16, body: &[u8]) -> (Vec<u8>, Seal) {
+pub fn seal_as(version: u16, machine: u16, body: &[u8]) -> (Vec<u8>, Seal) {
     let mut bytes = Vec::with_capacity(HEADER_SIZE.saturating_add(body.len()));
-    bytes.extend(magic);
+    bytes.extend(MAGIC);
     bytes.extend(version.to_le_bytes());
     bytes.extend(machine.to_le_bytes());
     bytes.extend([0; 4]);
@@ -104,9 +102,9 @@ pub fn seal_as(magic: Magic, version: u16, machine: u16, body: &[u8]) -> (Vec<u8
 ///
 /// # Errors
 /// See [`SealError`]. Of a file from the future nothing but its version is looked at.
-pub fn open(magic: Magic, bytes: &[u8]) -> Result<(&[u8], Seal), SealError> {
-    let start = magic.len().min(bytes.len());
-    if bytes.is_empty() || !magic.starts_with(bytes.get(..start).unwrap_or_default()) {
+pub fn open(bytes: &[u8]) -> Result<(&[u8], Seal), SealError> {
+    let start = MAGIC.len().min(bytes.len());
+    if bytes.is_empty() || !MAGIC.starts_with(bytes.get(..start).unwrap_or_default()) {
         return Err(SealError::Magic);
     }
     let length = |wanted| SealError::Length { found: bytes.len() as u64, wanted };
@@ -144,27 +142,26 @@ mod tests {
     #[test]
     fn a_body_comes_back_as_it_was() {
         for body in [&b""[..], b"x", &[7; 5000]] {
-            let (bytes, seal) = seal(STATE, body);
-            assert_eq!(open(STATE, &bytes), Ok((body, seal)));
+            let (bytes, seal) = seal(body);
+            assert_eq!(open(&bytes), Ok((body, seal)));
             assert_eq!(bytes.len(), HEADER_SIZE + body.len());
         }
     }
 
     #[test]
     fn a_header_from_the_future_names_both_versions() {
-        let error = open(STATE, &seal_as(STATE, FORMAT_VERSION + 6, X86_64, b"x").0).unwrap_err().to_string();
+        let error = open(&seal_as(FORMAT_VERSION + 6, X86_64, b"x").0).unwrap_err().to_string();
         assert!(
             error.contains("format 7") && error.contains("knows 1") && error.contains("later"),
             "{error}"
         );
-        assert_eq!(open(STATE, &seal_as(STATE, 0, X86_64, b"x").0), Err(SealError::Past { found: 0 }));
+        assert_eq!(open(&seal_as(0, X86_64, b"x").0), Err(SealError::Past { found: 0 }));
     }
 
     #[test]
     fn a_guest_of_another_architecture_is_named() {
         for (machine, name) in [(183, "arm64"), (243, "riscv64"), (9999, "machine 9999")] {
-            let error =
-                open(STATE, &seal_as(STATE, FORMAT_VERSION, machine, b"x").0).unwrap_err().to_string();
+            let error = open(&seal_as(FORMAT_VERSION, machine, b"x").0).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains("x86-64"), "{error}");
         }
     }
@@ -172,21 +169,21 @@ mod tests {
     #[test]
     fn other_files_are_said_to_be_none() {
         for other in [&b""[..], b"{\"id\": 1}", b"RVMMSNAQ", &[0; 4096]] {
-            assert_eq!(open(STATE, other), Err(SealError::Magic));
+            assert_eq!(open(other), Err(SealError::Magic));
         }
     }
 
     #[test]
     fn every_cut_and_every_flipped_bit_is_found() {
-        let (bytes, _) = seal(STATE, b"the state of a VM");
+        let (bytes, _) = seal(b"the state of a VM");
         for len in 0..bytes.len() {
-            assert!(open(STATE, &bytes[..len]).is_err(), "{len}");
+            assert!(open(&bytes[..len]).is_err(), "{len}");
         }
         for bit in 0..bytes.len() * 8 {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(open(STATE, &bytes).is_err(), "bit {bit}");
+            assert!(open(&bytes).is_err(), "bit {bit}");
         }
-        assert!(matches!(open(STATE, &[&bytes[..], b"x"].concat()), Err(SealError::Length { .. })));
+        assert!(matches!(open(&[&bytes[..], b"x"].concat()), Err(SealError::Length { .. })));
     }
 }

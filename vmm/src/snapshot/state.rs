@@ -24,9 +24,9 @@ pub const MAX_RANGES: usize = 1 << 20;
 /// Drives, sections, or parts of memory that are read from a file: many more than there are.
 const MAX_LISTED: usize = 256;
 
-/// Bytes of a section: the largest, 32 vCPUs with all that there is of each, has a quarter of that. What is made of it has
-/// some ten times its length.
-const MAX_SECTION: usize = 16 << 20;
+/// Bytes of a section: the largest, 32 vCPUs with all that there is of each, has half of that. What is made of it has some ten
+/// times its length.
+pub(super) const MAX_SECTION: usize = 8 << 20;
 
 /// Tells a snapshot from every other.
 pub type Id = [u8; 16];
@@ -148,6 +148,14 @@ pub enum StateError {
         /// Version that is known.
         known: u16,
     },
+    /// A part that takes more than any does.
+    #[error("has a section \"{name}\" of {len} bytes, and {MAX_SECTION} is the most")]
+    LongSection {
+        /// Which part.
+        name: String,
+        /// Its bytes.
+        len: usize,
+    },
     /// A part whose bytes are none of its type.
     #[error("has a section \"{name}\" that cannot be read: {source}")]
     Section {
@@ -162,11 +170,24 @@ impl SectionV1 {
     /// The section `name` with `value`, a type of version `version`.
     ///
     /// # Errors
-    /// [`StateError::Section`] for a value that postcard does not take.
+    /// [`StateError::Section`] for a value that postcard does not take, [`StateError::LongSection`] for one that would not be
+    /// read again.
     pub fn of<T: Serialize>(name: &str, version: u16, value: &T) -> Result<Self, StateError> {
         match postcard::to_stdvec(value) {
-            Ok(bytes) => Ok(Self { name: name.to_owned(), version, bytes }),
+            Ok(bytes) => {
+                let section = Self { name: name.to_owned(), version, bytes };
+                section.check_length()?;
+                Ok(section)
+            }
             Err(source) => Err(StateError::Section { name: name.to_owned(), source }),
+        }
+    }
+
+    /// Refuses one that is longer than any is.
+    fn check_length(&self) -> Result<(), StateError> {
+        match self.bytes.len() {
+            0..=MAX_SECTION => Ok(()),
+            len => Err(StateError::LongSection { name: self.name.clone(), len }),
         }
     }
 }
@@ -201,7 +222,7 @@ impl StateV1 {
     /// # Errors
     /// [`StateError::Body`] for what postcard does not take.
     pub fn encode(&self) -> Result<(Vec<u8>, Seal), StateError> {
-        postcard::to_stdvec(self).map(|body| seal::seal(seal::STATE, &body)).map_err(StateError::Body)
+        postcard::to_stdvec(self).map(|body| seal::seal(&body)).map_err(StateError::Body)
     }
 
     /// The state in the bytes of a `state` file, its configuration, and the seal.
@@ -209,7 +230,7 @@ impl StateV1 {
     /// # Errors
     /// [`StateError`] when it is damaged, from another rvmm, or contradicts itself. What is in the sections is not looked at.
     pub fn decode(bytes: &[u8]) -> Result<(Self, VmConfig, Seal), StateError> {
-        let (body, seal) = seal::open(seal::STATE, bytes)?;
+        let (body, seal) = seal::open(bytes)?;
         let (state, rest) = postcard::take_from_bytes::<Self>(body).map_err(StateError::Body)?;
         if !rest.is_empty() {
             return Err(StateError::Inconsistent(format!("{} bytes follow its end", rest.len())));
@@ -232,11 +253,7 @@ impl StateV1 {
         if found != known {
             return Err(StateError::SectionVersion { name: owned(), found, known });
         }
-        if section.bytes.len() > MAX_SECTION {
-            return Err(StateError::Inconsistent(format!(
-                "section \"{name}\" is longer than {MAX_SECTION} bytes"
-            )));
-        }
+        section.check_length()?;
         match postcard::take_from_bytes(&section.bytes) {
             Ok((value, [])) => Ok(value),
             Ok(_) => Err(StateError::Inconsistent(format!("bytes follow the end of section \"{name}\""))),

@@ -5,18 +5,9 @@ use std::io;
 use devices::GuestMemory;
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
-use super::pagemap::{self, OF_FILE, PRESENT, SWAPPED, ZERO};
+use super::pagemap::{self, ZERO};
 use super::pages::Pages;
 use crate::memory::data_extents;
-
-/// The pages of `memory`, as offsets in a memory file, that somebody used since it was mapped, and the few that the host
-/// mapped along with them.
-///
-/// # Errors
-/// What the host said.
-pub fn resident(memory: &GuestMemory) -> io::Result<Pages> {
-    matching(memory, |page| page & (PRESENT | SWAPPED) != 0)
-}
 
 /// The pages of `memory`, as offsets in a memory file, that are not zeroes for sure: what the guest or rvmm touched, and
 /// where the file that it is mapped from has data. Not for memory whose pages come by userfaultfd: what nobody asked for
@@ -25,44 +16,24 @@ pub fn resident(memory: &GuestMemory) -> io::Result<Pages> {
 /// # Errors
 /// What the host said.
 pub fn touched(memory: &GuestMemory) -> io::Result<Pages> {
-    let mut pages = matching(memory, |page| page & (PRESENT | SWAPPED) != 0 && page & ZERO == 0)?;
-    let mut first = 0;
-    for region in memory.iter() {
-        if let Some(backing) = region.file_offset() {
-            let data = data_extents(backing.file(), backing.start() + region.len()).into_iter();
-            let within = data.map(|data| {
-                let from = |offset: u64| first + offset.saturating_sub(backing.start());
-                from(data.start)..from(data.end)
-            });
-            pages = pages.union(&Pages::of(within.collect()));
-        }
-        first += region.len();
-    }
-    Ok(pages)
-}
-
-/// The pages of `memory`, a private mapping of files, that are no longer those of the files: what was written to since.
-///
-/// # Errors
-/// What the host said.
-pub fn written(memory: &GuestMemory) -> io::Result<Pages> {
-    matching(memory, |page| page & SWAPPED != 0 || page & (PRESENT | OF_FILE | ZERO) == PRESENT)
-}
-
-/// The pages that `wanted` takes, by what is known of them.
-fn matching(memory: &GuestMemory, wanted: impl Fn(u64) -> bool) -> io::Result<Pages> {
-    let mut pages = Pages::default();
+    let mut used = Pages::default();
+    let mut in_files = Vec::new();
     let mut first = 0;
     for region in memory.iter() {
         let start = region.as_ptr().addr() as u64;
         pagemap::each(start..start + region.len(), &mut |range, page| {
-            if wanted(page) {
-                pages.push(first + (range.start - start)..first + (range.end - start));
+            if page & ZERO == 0 {
+                used.push(first + (range.start - start)..first + (range.end - start));
             }
         })?;
+        if let Some(backing) = region.file_offset() {
+            let from = |offset: u64| first + offset.saturating_sub(backing.start());
+            let data = data_extents(backing.file(), backing.start() + region.len()).into_iter();
+            in_files.extend(data.map(|data| from(data.start)..from(data.end)));
+        }
         first += region.len();
     }
-    Ok(pages)
+    Ok(if in_files.is_empty() { used } else { used.union(&Pages::of(in_files)) })
 }
 
 #[cfg(test)]
@@ -94,24 +65,21 @@ mod tests {
     }
 
     #[test]
-    fn of_a_mapped_file_what_has_data_is_touched_and_what_changed_is_written() {
+    fn of_a_mapped_file_what_has_data_is_touched_and_what_was_written_since() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(8 * MIB).unwrap();
         file.write_all_at(&[1; 8192], MIB).unwrap();
         let source = Source { base: Arc::new(file), overlays: Vec::new() };
         let memory = memory::restore(8, &source, HugePages::None, false).unwrap();
         assert!(memory.read_obj::<u8>(GuestAddress(MIB)).unwrap() == 1);
-        assert!(written(&memory).unwrap().is_empty());
         let in_file = touched(&memory).unwrap();
         assert!(in_file.without(&Pages::of(vec![MIB - 65536..MIB + 65536, 0..0])).is_empty(), "{in_file:?}");
         assert!(in_file.bytes() >= 8192);
         write(&memory, MIB + 4096);
         write(&memory, 5 * MIB);
-        let changed = written(&memory).unwrap();
-        for offset in [MIB + 4096, 5 * MIB] {
-            assert!(changed.ranges().iter().any(|range| range.contains(&offset)), "{changed:?}");
+        let now = touched(&memory).unwrap();
+        for offset in [MIB, MIB + 4096, 5 * MIB] {
+            assert!(now.ranges().iter().any(|range| range.contains(&offset)), "{now:?}");
         }
-        assert!(!changed.ranges().iter().any(|range| range.contains(&MIB)), "{changed:?}");
-        assert!(changed.without(&touched(&memory).unwrap()).is_empty());
     }
 }

@@ -7,6 +7,7 @@ use super::error::SnapshotError;
 use super::folder::{Chain, Folder};
 use super::manifest::Manifest;
 use super::regular;
+use super::seal::MAX_STATE_SIZE;
 
 /// A snapshot whose files are what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Verified {
 /// # Errors
 /// [`SnapshotError`] names the first file that is missing, broken, or not what was written.
 pub fn verify(dir: &Path) -> Result<Vec<Verified>, SnapshotError> {
-    Chain::open(dir)?.folders().iter().map(verify_folder).collect()
+    Chain::open(dir)?.folders().map(verify_folder).collect()
 }
 
 fn verify_folder(folder: &Folder) -> Result<Verified, SnapshotError> {
@@ -43,7 +44,7 @@ fn verify_folder(folder: &Folder) -> Result<Verified, SnapshotError> {
         let message = "is of another snapshot than the state beside it; take another copy of both";
         return Err(SnapshotError::broken(&path.join("manifest.json"), message));
     }
-    if manifest.state.sha256 != hex(&digest::of_bytes(&regular::read(&state)?)) {
+    if manifest.state.sha256 != hex(&digest::of_bytes(&regular::read(&state, MAX_STATE_SIZE)?)) {
         return Err(differs(state));
     }
     let contents = digest::of_memory(&folder.memory, folder.state.memory.len())

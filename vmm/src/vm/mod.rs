@@ -2,6 +2,7 @@
 
 mod cpu_template;
 mod saved;
+mod shell;
 pub mod state;
 mod teardown;
 
@@ -15,9 +16,8 @@ use std::sync::Arc;
 use devices::GuestMemory;
 use devices::legacy::boot_timer::Moment;
 use devices::mmds::MmdsStore;
-use kvm_bindings::{CpuId, KVM_IRQCHIP_PIC_MASTER, Msrs, kvm_irqchip, kvm_userspace_memory_region};
+use kvm_bindings::{CpuId, KVM_IRQCHIP_PIC_MASTER, Msrs, kvm_irqchip};
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
-use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::acpi::{self, AcpiError};
 use crate::boot::{self, BootError, BootRegisters, BootSource};
@@ -27,13 +27,13 @@ use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
 use crate::cpu::{self, CpuError, CpuMismatch, Topology, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
-use crate::layout;
 use crate::memory::{self, MemoryError, Pager};
 use crate::seccomp::Filter;
-use crate::vcpu::{Begin, Buses, ExitCounters, GuestEvents, RestoreError, Vcpu, VcpuHandle};
+use crate::vcpu::{Begin, ExitCounters, GuestEvents, RestoreError, Vcpu, VcpuHandle};
 use crate::vmgenid::{self, GenerationError};
 
 pub use saved::{SaveError, Saved};
+use shell::{Devices, Shell};
 
 /// Why a VM could not be made or started.
 #[derive(Debug, thiserror::Error)]
@@ -116,64 +116,27 @@ impl Vm {
     /// # Errors
     /// [`VmError`]; nothing is left behind.
     pub fn create(config: &VmConfig, console: &Output, metadata: &Arc<MmdsStore>) -> Result<Self, VmError> {
-        let start = config.boot_timer.then(Moment::now);
+        let start = Moment::now();
         config.validate()?;
         let source = config.boot_source.as_ref().ok_or(ConfigError::NoKernel)?;
         let machine = &config.machine_config;
         let template = config.cpu_config.as_ref().map(CpuConfig::template).transpose()?;
         let host = Host::open()?;
-        let fd = Arc::new(host.create_vm()?);
         let memory = memory::create(machine.mem_size_mib, machine.huge_pages, machine.track_dirty_pages)?;
-        register_memory(&fd, &memory, machine.track_dirty_pages)?;
-        fd.set_tss_address(layout::KVM_TSS_ADDRESS as usize).map_err(kvm::failed("KVM_SET_TSS_ADDR"))?;
-        fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
-        mask_pic(&fd)?;
-
-        let mut buses = Buses::default();
-        let mut devices = DeviceSet::create(config, &fd, &memory, console, metadata, &mut buses)?;
-        if let Some(start) = start {
-            devices.add_boot_timer(&mut buses, start)?;
-        }
-        let registers = load(config, source, &memory, &devices)?;
-
-        let events =
-            GuestEvents::new().map_err(|source| VmError::Host { what: "make an eventfd", source })?;
-        let (events, buses, counters) =
-            (Arc::new(events), Arc::new(buses), Arc::new(ExitCounters::default()));
-        devices.metrics.add("vcpu", counters.clone());
+        let shell = Shell::create(&host, config, console, metadata, memory, start)?;
+        mask_pic(&shell.fd)?;
+        let registers = load(config, source, &shell.memory, &shell.devices)?;
         let vcpus = VcpuPlan {
             host: &host,
-            fd: &fd,
+            fd: &shell.fd,
             count: machine.vcpu_count,
             smt: machine.smt,
             registers: &registers,
             template: template.as_deref(),
         };
-        let ready = vcpus
-            .create()?
-            .into_iter()
-            .zip(0..)
-            .map(|((fd, cpuid), id)| Vcpu {
-                id,
-                fd,
-                cpuid,
-                buses: Arc::clone(&buses),
-                events: Arc::clone(&events),
-                counters: Arc::clone(&counters),
-                filter: None,
-            })
-            .collect();
-        Ok(Self {
-            running: Vec::new(),
-            ready,
-            devices,
-            events,
-            counters,
-            memory,
-            pager: None,
-            kick_is_due: Cell::new(false),
-            fd,
-        })
+        let made = vcpus.create()?.into_iter().zip(0..);
+        let ready = made.map(|((fd, cpuid), id)| shell.vcpu(id, fd, cpuid)).collect();
+        Ok(shell.with_vcpus(ready, Devices::New))
     }
 
     /// Has `filter` on every vCPU's thread when it starts.
@@ -265,24 +228,6 @@ fn mask_pic(vm: &VmFd) -> Result<(), KvmError> {
     vm.get_irqchip(&mut master).map_err(kvm::failed("KVM_GET_IRQCHIP"))?;
     master.chip.pic.imr = u8::MAX;
     vm.set_irqchip(&master).map_err(kvm::failed("KVM_SET_IRQCHIP"))
-}
-
-/// Gives KVM each part of guest memory as a slot of its own.
-#[expect(unsafe_code, reason = "KVM_SET_USER_MEMORY_REGION takes a host address")]
-fn register_memory(vm: &VmFd, memory: &GuestMemory, track_dirty: bool) -> Result<(), KvmError> {
-    for (slot, region) in (0..).zip(memory.iter()) {
-        let kvm_region = kvm_userspace_memory_region {
-            slot,
-            flags: if track_dirty { kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES } else { 0 },
-            guest_phys_addr: region.start_addr().raw_value(),
-            memory_size: region.len(),
-            userspace_addr: region.as_ptr() as u64,
-        };
-        // SAFETY: the address and size are those of a mapping that `Vm` keeps for as long as it keeps `vm`.
-        unsafe { vm.set_user_memory_region(kvm_region) }
-            .map_err(kvm::failed("KVM_SET_USER_MEMORY_REGION"))?;
-    }
-    Ok(())
 }
 
 /// Writes the ACPI tables and loads the kernel; where the boot vCPU starts.

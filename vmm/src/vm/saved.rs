@@ -1,6 +1,5 @@
 //! What a snapshot keeps of a VM beside its memory, and making a VM from that.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
@@ -10,20 +9,17 @@ use devices::legacy::boot_timer::Moment;
 use devices::mmds::MmdsStore;
 use devices::state::StateError as DeviceStateError;
 
+use super::shell::{Devices, Shell};
 use super::state::MachineStateV1;
-use super::{Vm, VmError, register_memory};
+use super::{Vm, VmError};
 use crate::config::{MAX_VCPUS, VmConfig};
 use crate::console::Output;
 use crate::cpu::{self, CpuDescription};
-use crate::device_set::DeviceSet;
 use crate::device_set::state::DevicesStateV1;
 use crate::kvm::{self, Elapsed, Host, KvmError};
-use crate::layout;
 use crate::memory::{DirtyPages, Pager};
 use crate::snapshot::{SectionV1, StateError, StateV1, bounded};
-use crate::vcpu::{
-    self, Buses, ExitCounters, GuestEvents, SaveError as VcpuSaveError, Vcpu, VcpuHandle, VcpuStateV1,
-};
+use crate::vcpu::{self, SaveError as VcpuSaveError, VcpuHandle, VcpuStateV1};
 use crate::vmgenid;
 use kvm_bindings::kvm_cpuid_entry2;
 use serde::Deserialize;
@@ -176,49 +172,19 @@ impl Vm {
         elapsed: Elapsed,
     ) -> Result<Self, VmError> {
         let Saved { machine, vcpus: states, devices: device_states } = saved;
-        let fd = Arc::new(host.create_vm()?);
-        register_memory(&fd, &memory, config.machine_config.track_dirty_pages)?;
-        fd.set_tss_address(layout::KVM_TSS_ADDRESS as usize).map_err(kvm::failed("KVM_SET_TSS_ADDR"))?;
-        fd.create_irq_chip().map_err(kvm::failed("KVM_CREATE_IRQCHIP"))?;
-        let mut buses = Buses::default();
-        let mut devices = DeviceSet::create(config, &fd, &memory, console, metadata, &mut buses)?;
-        if config.boot_timer {
-            devices.add_boot_timer(&mut buses, Moment::now())?;
-        }
-        let events =
-            GuestEvents::new().map_err(|source| VmError::Host { what: "make an eventfd", source })?;
-        let (events, buses, counters) =
-            (Arc::new(events), Arc::new(buses), Arc::new(ExitCounters::default()));
-        devices.metrics.add("vcpu", counters.clone());
+        let shell = Shell::create(host, config, console, metadata, memory, Moment::now())?;
         let mut ready = Vec::with_capacity(states.len());
         for (id, state) in (0..).zip(states) {
-            ready.push(Vcpu {
-                id,
-                fd: fd.create_vcpu(u64::from(id)).map_err(kvm::failed("KVM_CREATE_VCPU"))?,
-                cpuid: state.cpuid()?,
-                buses: Arc::clone(&buses),
-                events: Arc::clone(&events),
-                counters: Arc::clone(&counters),
-                filter: None,
-            });
+            let fd = shell.fd.create_vcpu(u64::from(id)).map_err(kvm::failed("KVM_CREATE_VCPU"))?;
+            ready.push(shell.vcpu(id, fd, state.cpuid()?));
         }
         let fds: Vec<_> = ready.iter().map(|vcpu| &vcpu.fd).collect();
-        vcpu::restore(&fd, &fds, states, elapsed)?;
-        devices.restore(device_states).map_err(VmError::DeviceState)?;
-        vmgenid::renew(&memory)?;
+        vcpu::restore(&shell.fd, &fds, states, elapsed)?;
+        shell.devices.restore(device_states).map_err(VmError::DeviceState)?;
+        vmgenid::renew(&shell.memory)?;
         // What the devices' and the generation's interrupts are delivered by comes before them.
-        machine.restore(&fd, elapsed)?;
-        vmgenid::notify(&fd)?;
-        Ok(Self {
-            running: Vec::new(),
-            ready,
-            devices,
-            events,
-            counters,
-            memory,
-            pager: None,
-            kick_is_due: Cell::new(true),
-            fd,
-        })
+        machine.restore(&shell.fd, elapsed)?;
+        vmgenid::notify(&shell.fd)?;
+        Ok(shell.with_vcpus(ready, Devices::Restored))
     }
 }

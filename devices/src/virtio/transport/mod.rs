@@ -7,6 +7,8 @@ mod notifier;
 pub mod pci;
 mod queue_config;
 #[cfg(test)]
+mod test_device;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

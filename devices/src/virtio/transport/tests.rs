@@ -1,17 +1,12 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use virtio_bindings::virtio_mmio as mmio;
-use virtio_queue::{Queue, QueueT};
 
+use super::test_device::{EVENT_IDX, Seen, TestDevice};
 use crate::bus::BusDevice;
-use crate::state::StateError;
-use crate::virtio::device::{
-    Activation, DeviceError, DeviceEvent, DeviceInterrupt, QueuePosition, VirtioDevice,
-};
+use crate::virtio::device::DeviceEvent;
 use crate::virtio::queue_harness::{Buffer, Harness, MEMORY_SIZE, VERSION_1};
-use crate::virtio::rng::RngStateV1;
-use crate::virtio::state::DeviceState;
 
 const ACKNOWLEDGE: u32 = 1;
 const DRIVER: u32 = 2;
@@ -19,78 +14,10 @@ const DRIVER_OK: u32 = 4;
 const FEATURES_OK: u32 = 8;
 const NEEDS_RESET: u32 = 64;
 const FAILED: u32 = 128;
-const EVENT_IDX: u64 = 1 << 29;
-
-/// What the device below saw, for the test that holds the other end.
-#[derive(Default)]
-struct Seen {
-    activations: AtomicUsize,
-    deactivations: AtomicUsize,
-    processed: Mutex<Vec<DeviceEvent>>,
-    queues: Mutex<Vec<(bool, u16, bool)>>,
-    config_writes: AtomicUsize,
-    interrupt: Mutex<Option<Arc<dyn DeviceInterrupt>>>,
-}
-
-/// Two queues, four bytes of configuration, and an error whenever queue 1 is notified.
-struct TestDevice(Arc<Seen>);
-
-impl VirtioDevice for TestDevice {
-    fn device_type(&self) -> u32 {
-        42
-    }
-    fn features(&self) -> u64 {
-        VERSION_1 | EVENT_IDX | 1
-    }
-    fn queue_max_sizes(&self) -> &[u16] {
-        &[256, 64]
-    }
-    fn read_config(&self, offset: u64, data: &mut [u8]) {
-        for (byte, offset) in data.iter_mut().zip(offset..) {
-            *byte = if offset < 4 { 0xa0 + offset as u8 } else { 0 };
-        }
-    }
-    fn write_config(&mut self, _: u64, _: &[u8]) {
-        self.0.config_writes.fetch_add(1, Ordering::SeqCst);
-    }
-    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
-        self.0.activations.fetch_add(1, Ordering::SeqCst);
-        *self.0.queues.lock().unwrap() = activation
-            .queues
-            .iter()
-            .map(|queue| (queue.ready(), queue.size(), queue.event_idx_enabled()))
-            .collect();
-        *self.0.interrupt.lock().unwrap() = Some(activation.interrupt);
-        Ok(())
-    }
-    fn process(&mut self, event: DeviceEvent) -> Result<(), DeviceError> {
-        self.0.processed.lock().unwrap().push(event);
-        match event {
-            DeviceEvent::Queue(1) => Err(DeviceError::Queue { queue: 1, message: "broken".into() }),
-            _ => Ok(()),
-        }
-    }
-    fn deactivate(&mut self) -> Vec<Queue> {
-        self.0.deactivations.fetch_add(1, Ordering::SeqCst);
-        Vec::new()
-    }
-    fn drain(&mut self) -> Result<(), DeviceError> {
-        Ok(())
-    }
-    fn queue_positions(&self) -> Vec<QueuePosition> {
-        Vec::new()
-    }
-    fn save(&self) -> DeviceState {
-        DeviceState::RngV1(RngStateV1 {})
-    }
-    fn restore(&mut self, _: &DeviceState) -> Result<(), StateError> {
-        Ok(())
-    }
-}
 
 fn device() -> (Harness, Arc<Seen>) {
-    let seen = Arc::new(Seen::default());
-    (Harness::new(TestDevice(seen.clone())), seen)
+    let (device, seen) = TestDevice::new(42, &[256, 64]);
+    (Harness::new(device), seen)
 }
 
 fn started() -> (Harness, Arc<Seen>) {

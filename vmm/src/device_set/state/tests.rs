@@ -99,7 +99,7 @@ fn a_state_that_does_not_go_with_the_configuration_is_refused_with_the_device_s_
     refused(&|state| state.virtio.truncate(5), "console, and this one has");
     refused(&|state| state.virtio[1].name = "drive \"c\"".to_owned(), "drive \"a\", drive \"c\", entropy");
     refused(&|state| state.virtio.swap(0, 1), "drive \"b\", drive \"a\", entropy");
-    refused(&|state| state.virtio.resize(1000, state.virtio[0].clone()), "a VM with 1000 virtio devices");
+    refused(&|state| state.virtio.resize(MAX_VIRTIO, state.virtio[0].clone()), "a VM with 64 virtio devices");
     refused(
         &|state| {
             let [first, .., last] = &mut state.virtio[..] else { return };
@@ -114,4 +114,16 @@ fn a_state_that_does_not_go_with_the_configuration_is_refused_with_the_device_s_
         },
         "drive \"b\": the disk had 33280 bytes when it was saved, and the file has 32768",
     );
+}
+
+#[test]
+fn more_virtio_devices_than_any_vm_has_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(made) = make(&config(folder.path(), "pci")) else { return };
+    let mut state = made.set.save().unwrap();
+    for (count, is_read) in [(MAX_VIRTIO, true), (MAX_VIRTIO + 1, false)] {
+        state.virtio.resize(count, state.virtio[0].clone());
+        let bytes = postcard::to_stdvec(&state).unwrap();
+        assert_eq!(postcard::from_bytes::<DevicesStateV1>(&bytes).is_ok(), is_read, "{count}");
+    }
 }

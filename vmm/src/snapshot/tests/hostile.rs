@@ -1,6 +1,7 @@
 //! State files that someone damaged, or made to do harm: the checksum is no protection from them.
 
 use super::seal::HEADER_SIZE;
+use super::state::MAX_SECTION;
 use super::*;
 
 type Change = fn(&mut StateV1);
@@ -39,11 +40,11 @@ fn every_flipped_byte_and_every_cut_under_a_right_checksum_is_no_panic() {
             let mut body = body.to_vec();
             body[at] ^= flip;
             // It may well be another state that holds together; a name is as good as another.
-            let _ = StateV1::decode(&seal::seal(seal::STATE, &body).0);
+            let _ = StateV1::decode(&seal::seal(&body).0);
         }
-        assert!(StateV1::decode(&seal::seal(seal::STATE, &body[..at]).0).is_err(), "cut at {at}");
+        assert!(StateV1::decode(&seal::seal(&body[..at]).0).is_err(), "cut at {at}");
     }
-    assert!(refusal(&seal::seal(seal::STATE, &[body, b"x"].concat()).0).contains("1 bytes follow"));
+    assert!(refusal(&seal::seal(&[body, b"x"].concat()).0).contains("1 bytes follow"));
 }
 
 #[test]
@@ -107,11 +108,32 @@ fn sections_are_what_was_asked_for_or_an_error() {
 }
 
 #[test]
+fn a_section_that_is_too_long_is_neither_written_nor_read() {
+    // Its length takes four bytes more.
+    let longest = vec![1_u8; MAX_SECTION - 4];
+    let mut state = state();
+    state.sections = vec![SectionV1::of("devices", 1, &longest).unwrap()];
+    assert_eq!(state.section::<Vec<u8>>("devices", 1).unwrap(), longest);
+    let longer = [&longest[..], &[1]].concat();
+    let written = SectionV1::of("devices", 1, &longer).unwrap_err();
+    assert!(written.to_string().contains("section \"devices\" of 8388609 bytes"), "{written}");
+    state.sections[0].bytes = postcard::to_stdvec(&longer).unwrap();
+    assert_eq!(state.section::<Vec<u8>>("devices", 1).unwrap_err(), written);
+}
+
+#[test]
 fn a_file_that_is_too_long_is_not_read() {
     let (_outer, dir) = place();
     full(&dir, &memory(&[]));
-    let file = fs::File::options().write(true).open(dir.join("state")).unwrap();
-    file.set_len(4 << 30).unwrap();
+    let lengthen = |name: &str, len| {
+        fs::File::options().write(true).open(dir.join(name)).unwrap().set_len(len).unwrap();
+    };
+    lengthen("manifest.json", (1 << 20) + 1);
+    let error = Manifest::read(&dir).unwrap_err().to_string();
+    assert!(error.contains("manifest.json: longer than 1048576 bytes"), "{error}");
+    // Restoring does not need it.
+    Folder::open(&dir).unwrap();
+    lengthen("state", 4 << 30);
     let error = Folder::open(&dir).unwrap_err().to_string();
-    assert!(error.contains("longer than 67108864 bytes"), "{error}");
+    assert!(error.contains("state: longer than 67108864 bytes"), "{error}");
 }

@@ -4,7 +4,11 @@ use super::*;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::process::Command;
 
-fn write(state_path: &Path, memory_path: &Path, memory: &GuestMemory) -> Result<(), SnapshotError> {
+pub(super) fn write(
+    state_path: &Path,
+    memory_path: &Path,
+    memory: &GuestMemory,
+) -> Result<(), SnapshotError> {
     let partial = PartialPair::begin(state_path, memory_path)?;
     let state = state();
     memory_file::write(partial.memory(), memory, &touched(memory).unwrap()).unwrap();
@@ -13,7 +17,7 @@ fn write(state_path: &Path, memory_path: &Path, memory: &GuestMemory) -> Result<
 
 fn first_byte(state: &Path, memory: &Path) -> u8 {
     let chain = Chain::of(Folder::open_files(state, memory).unwrap()).unwrap();
-    byte(&memory::restore(MIB, &chain.source().unwrap(), HugePages::None, false).unwrap(), 0)
+    byte(&memory::restore(MIB, &chain.source(), HugePages::None, false).unwrap(), 0)
 }
 
 #[test]
@@ -70,7 +74,7 @@ fn a_diff_of_two_files_finds_its_base_of_two_files() {
     memory_file::write(partial.memory(), &memory(&[(0, 2)]), &pages).unwrap();
     partial.commit(&state).unwrap();
     let chain = Chain::of(Folder::open_files(&at("b.state"), &at("b.mem")).unwrap()).unwrap();
-    let memory = memory::restore(MIB, &chain.source().unwrap(), HugePages::None, false).unwrap();
+    let memory = memory::restore(MIB, &chain.source(), HugePages::None, false).unwrap();
     assert_eq!([0, 0x1000].map(|address| byte(&memory, address)), [2, 1]);
 }
 

@@ -1,74 +1,24 @@
 use std::sync::{Arc, Mutex};
 
-use virtio_queue::Queue;
-
 use super::*;
-use crate::state::StateError;
-use crate::virtio::device::{
-    Activation, DeviceError, DeviceEvent, DeviceInterrupt, QueuePosition, VirtioDevice,
-};
+use crate::virtio::device::DeviceInterrupt;
 use crate::virtio::pci_harness::{IO_BASE, MEMORY_BASE, MSI_ADDRESS, PciRegisters};
-use crate::virtio::queue_harness::{VERSION_1, guest_memory};
-use crate::virtio::rng::RngStateV1;
-use crate::virtio::state::DeviceState;
+use crate::virtio::queue_harness::guest_memory;
 use crate::virtio::transport::Transport as _;
+use crate::virtio::transport::test_device::{EVENT_IDX, Seen, TestDevice};
 
 const VENDOR_SPECIFIC: u8 = 9;
 const NO_VECTOR: u16 = 0xffff;
 
-/// Two queues, four bytes of configuration, and its interrupt for the test to raise.
-#[derive(Default)]
-struct TestDevice(DeviceSide);
-
-impl VirtioDevice for TestDevice {
-    fn device_type(&self) -> u32 {
-        VIRTIO_ID_NET
-    }
-    fn features(&self) -> u64 {
-        VERSION_1 | 1
-    }
-    fn queue_max_sizes(&self) -> &[u16] {
-        &[256, 64]
-    }
-    fn read_config(&self, offset: u64, data: &mut [u8]) {
-        data.iter_mut().zip(offset..).for_each(|(byte, offset)| *byte = 0xa0 + offset as u8);
-    }
-    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
-        *self.0.lock().unwrap() = Some(activation.interrupt);
-        Ok(())
-    }
-    fn process(&mut self, _: DeviceEvent) -> Result<(), DeviceError> {
-        Ok(())
-    }
-    fn deactivate(&mut self) -> Vec<Queue> {
-        Vec::new()
-    }
-    fn drain(&mut self) -> Result<(), DeviceError> {
-        Ok(())
-    }
-    fn queue_positions(&self) -> Vec<QueuePosition> {
-        Vec::new()
-    }
-    fn save(&self) -> DeviceState {
-        DeviceState::RngV1(RngStateV1 {})
-    }
-    fn restore(&mut self, _: &DeviceState) -> Result<(), StateError> {
-        Ok(())
-    }
-}
-
-type DeviceSide = Arc<Mutex<Option<Arc<dyn DeviceInterrupt>>>>;
-
-/// The function, switched on with MSI-X, and the interrupt that its device has once it is started.
-fn function() -> (PciRegisters, DeviceSide) {
-    let interrupt = Arc::default();
-    let device = TestDevice(Arc::clone(&interrupt));
-    (PciRegisters::new(guest_memory(&[(0, 1 << 20)]), Arc::new(Mutex::new(device))), interrupt)
+/// The function, switched on with MSI-X, and what its device sees.
+fn function() -> (PciRegisters, Arc<Seen>) {
+    let (device, seen) = TestDevice::new(VIRTIO_ID_NET, &[256, 64]);
+    (PciRegisters::new(guest_memory(&[(0, 1 << 20)]), Arc::new(Mutex::new(device))), seen)
 }
 
 /// The function after DRIVER_OK with no queue, and its device's interrupt.
 fn started() -> (PciRegisters, Arc<dyn DeviceInterrupt>) {
-    let (registers, interrupt) = function();
+    let (registers, seen) = function();
     for status in [1, 3] {
         registers.write_memory(0x14, &[status]);
     }
@@ -78,7 +28,7 @@ fn started() -> (PciRegisters, Arc<dyn DeviceInterrupt>) {
         registers.write_memory(0x14, &[status]);
     }
     assert_eq!(memory::<1>(&registers, 0x14), [0xf]);
-    let interrupt = interrupt.lock().unwrap().clone().unwrap();
+    let interrupt = seen.interrupt.lock().unwrap().clone().unwrap();
     (registers, interrupt)
 }
 
@@ -139,7 +89,7 @@ fn a_driver_that_walks_the_capabilities_finds_every_structure_within_its_bar() {
 fn the_common_structure_reads_back_what_was_written() {
     let (registers, _) = function();
     assert_eq!(memory(&registers, 0x12), [2, 0], "queues");
-    for (select, half) in [(0, 1), (1, 1), (2, 0)] {
+    for (select, half) in [(0, EVENT_IDX as u32 | 1), (1, 1), (2, 0)] {
         registers.write_memory(0, &u32::to_le_bytes(select));
         assert_eq!(
             (memory(&registers, 0), memory(&registers, 4)),
@@ -320,48 +270,12 @@ fn any_access_of_any_width_anywhere_is_harmless() {
     }
 }
 
-/// More queues than a function has room for.
-struct ManyQueues;
-
-impl VirtioDevice for ManyQueues {
-    fn device_type(&self) -> u32 {
-        42
-    }
-    fn features(&self) -> u64 {
-        VERSION_1
-    }
-    fn queue_max_sizes(&self) -> &[u16] {
-        &[16; MAX_QUEUES + 1]
-    }
-    fn read_config(&self, _: u64, _: &mut [u8]) {}
-    fn activate(&mut self, _: Activation) -> Result<(), DeviceError> {
-        Ok(())
-    }
-    fn process(&mut self, _: DeviceEvent) -> Result<(), DeviceError> {
-        Ok(())
-    }
-    fn deactivate(&mut self) -> Vec<Queue> {
-        Vec::new()
-    }
-    fn drain(&mut self) -> Result<(), DeviceError> {
-        Ok(())
-    }
-    fn queue_positions(&self) -> Vec<QueuePosition> {
-        Vec::new()
-    }
-    fn save(&self) -> DeviceState {
-        DeviceState::RngV1(RngStateV1 {})
-    }
-    fn restore(&mut self, _: &DeviceState) -> Result<(), StateError> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_device_with_too_many_queues_is_refused() {
     let msi = Arc::new(crate::interrupt::FakeMsi::default());
     let doorbells = Arc::new(crate::virtio::pci_harness::FakeDoorbells::default());
     let place = PciPlace { memory: MEMORY_BASE, io: IO_BASE, msi, doorbells };
-    let error = PciTransport::new(guest_memory(&[(0, 4096)]), Arc::new(Mutex::new(ManyQueues)), place).err();
+    let (device, _) = TestDevice::new(VIRTIO_ID_NET, &[16; MAX_QUEUES + 1]);
+    let error = PciTransport::new(guest_memory(&[(0, 4096)]), Arc::new(Mutex::new(device)), place).err();
     assert!(error.unwrap().to_string().contains("65 virtqueues"));
 }
