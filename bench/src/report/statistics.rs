@@ -10,6 +10,8 @@ pub(crate) struct Summary {
     pub(crate) n: usize,
     /// The smallest.
     pub(crate) min: f64,
+    /// One of ten is below this.
+    pub(crate) p10: f64,
     /// A quarter is below this.
     pub(crate) q1: f64,
     /// Half is below this.
@@ -32,6 +34,7 @@ impl Summary {
         Some(Self {
             n: sorted.len(),
             min: *sorted.first()?,
+            p10: quantile(&sorted, 0.1)?,
             q1: quantile(&sorted, 0.25)?,
             median: quantile(&sorted, 0.5)?,
             q3: quantile(&sorted, 0.75)?,
@@ -76,7 +79,7 @@ pub(crate) fn ratios(samples: &[f64], of: &[f64]) -> Vec<f64> {
 pub(crate) enum Verdict {
     /// There are fewer than [`FEWEST`].
     TooFew,
-    /// The middle half of them has 1 in it: the two are not told apart.
+    /// They lie on both sides of 1: the two are not told apart.
     Alike,
     /// The first is smaller.
     Less,
@@ -85,13 +88,14 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// Of a summary of ratios.
+    /// Of a summary of ratios: nine of ten have to agree, or all where there are fewer than ten.
     pub(crate) fn of(ratios: &Summary) -> Self {
-        match ratios {
-            _ if ratios.n < FEWEST => Self::TooFew,
-            _ if ratios.q3 < 1.0 => Self::Less,
-            _ if ratios.q1 > 1.0 => Self::More,
-            _ => Self::Alike,
+        let (low, high) = if ratios.n < 10 { (ratios.min, ratios.max) } else { (ratios.p10, ratios.p90) };
+        match () {
+            () if ratios.n < FEWEST => Self::TooFew,
+            () if high < 1.0 => Self::Less,
+            () if low > 1.0 => Self::More,
+            () => Self::Alike,
         }
     }
 }
@@ -121,10 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_whose_middle_half_has_one_in_it_tells_nothing() {
+    fn ratios_on_both_sides_of_one_tell_nothing() {
         let verdict = |ratios: &[f64]| Verdict::of(&Summary::of(ratios.iter().copied()).unwrap());
         assert_eq!(verdict(&[0.9, 0.95, 1.0, 1.05, 1.1]), Verdict::Alike);
+        assert_eq!(verdict(&[1.2, 1.3, 0.9, 1.2, 1.2]), Verdict::Alike);
         assert_eq!(verdict(&[1.2, 1.3, 1.1, 1.2, 1.2]), Verdict::More);
+        assert_eq!(verdict(&[[1.2; 19].as_slice(), &[0.9]].concat()), Verdict::More);
         assert_eq!(verdict(&[0.2, 0.3, 0.1, 0.2, 0.2]), Verdict::Less);
         assert_eq!(verdict(&[5.0, 5.0]), Verdict::TooFew);
     }

@@ -11,8 +11,8 @@ const NOISY: f64 = 0.25;
 
 /// How "told apart" is to be understood.
 pub(crate) const METHOD: &str = "Contenders took turns, so that what else the host did met them all. A ratio is the median of the ratios \
-    run by run; behind it, in brackets, is the middle half of them. Where that has 1 in it, the two are not told apart. \
-    p99 of fewer than 100 runs is close to the largest value seen.";
+    run by run; behind it, in brackets, is the middle half of them. Two are told apart where nine of ten runs agree on which of them is \
+    faster, or all where there are fewer than ten runs. p99 of fewer than 100 runs is close to the largest value seen.";
 
 /// A heading and its sentences.
 pub(crate) struct Paragraph {
@@ -43,8 +43,8 @@ fn start(figures: &Figures<'_>) -> Vec<String> {
     let mut sentences = Vec::new();
     if let [(first, low), .., (last, high)] = started.as_slice() {
         sentences.push(format!(
-            "{} started in the shortest time, {} at the median of {}, and {} took the longest, {}.",
-            capital(&first.title),
+            "Fastest to start: {}, {} at the median of {}; slowest: {}, {}.",
+            first.title,
             words::time(low.median),
             words::count(low.n, "run"),
             last.title,
@@ -73,10 +73,10 @@ fn start(figures: &Figures<'_>) -> Vec<String> {
         );
         let title = &yardstick.title;
         if !less.is_empty() {
-            sentences.push(format!("Faster than {title}, in times of its time: {}.", words::list(&less)));
+            sentences.push(format!("Faster than {title}, as a part of its time: {}.", words::list(&less)));
         }
         if !more.is_empty() {
-            sentences.push(format!("Slower than {title}: {}.", words::list(&more)));
+            sentences.push(format!("Slower than {title}, in times of its time: {}.", words::list(&more)));
         }
         sentences.extend(not_told(
             &with(Verdict::Alike).map(|(contender, _)| *contender).collect::<Vec<_>>(),
@@ -221,9 +221,9 @@ fn work(figures: &Figures<'_>) -> Vec<String> {
             compared.iter().filter(|(_, speed)| Verdict::of(speed) == verdict).map(told).collect::<Vec<_>>()
         };
         let parts = [
-            ("slower ", with(Verdict::Less)),
-            ("faster ", with(Verdict::More)),
-            ("not told apart ", with(Verdict::Alike)),
+            ("slower in ", with(Verdict::Less)),
+            ("faster in ", with(Verdict::More)),
+            ("not told apart in ", with(Verdict::Alike)),
         ];
         let parts: Vec<_> = parts
             .into_iter()
@@ -260,10 +260,14 @@ fn isolation(figures: &Figures<'_>) -> Vec<String> {
             sentences.push(format!("{before}{}{after}.", words::list(titles)));
         }
     };
-    say("The program sees the host's kernel in ", &titles(&|_, isolation| isolation.host_kernel.yes), "");
-    say("It sees another one in ", &titles(&|_, isolation| !isolation.host_kernel.yes), "");
+    say(
+        "The program inside sees the host's kernel: ",
+        &titles(&|_, isolation| isolation.host_kernel.yes),
+        "",
+    );
+    say("It sees another one: ", &titles(&|_, isolation| !isolation.host_kernel.yes), "");
     let panics = titles(&|_, isolation| isolation.panic.yes && !isolation.host_kernel.yes);
-    say("It can bring its own kernel down, and no other, in ", &panics, "");
+    say("It can bring down its own kernel, and no other: ", &panics, "");
     let calls = |(contender, isolation): &(&Contender, &Isolation)| {
         Some((isolation.host_syscalls.as_ref()?.len(), contender.title.clone()))
     };
@@ -315,10 +319,10 @@ fn portability(figures: &Figures<'_>) -> Vec<String> {
             .collect::<Vec<_>>()
     };
     for (before, titles) in [
-        ("Without root rights started", titles(|portability| portability.without_root == Some(true))),
-        ("Only with root rights started", titles(|portability| portability.without_root == Some(false))),
+        ("Started without root rights:", titles(|portability| portability.without_root == Some(true))),
+        ("Did not start without root rights:", titles(|portability| portability.without_root == Some(false))),
         (
-            "Another kernel or system than the host's is possible in",
+            "Another kernel or system than the host's is possible:",
             titles(|portability| portability.other_kernel),
         ),
     ] {
