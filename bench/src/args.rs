@@ -45,7 +45,11 @@ struct CommandLine {
 pub(crate) enum Verb {
     /// Compare a process, containers and microVMs on this host: start, memory, density, work, isolation.
     #[command(after_help = COMPARE_EXAMPLES)]
-    Compare(CompareArgs),
+    Compare(Box<CompareArgs>),
+    /// Draw the report of a comparison again, from what --json wrote; without options, the tables.
+    Report(ReportArgs),
+    /// Print the JSON schema of what --json writes.
+    Schema,
     /// Removes what is left of a comparison when its standard input ends; `compare` starts it.
     #[command(hide = true)]
     Keep {
@@ -67,6 +71,22 @@ pub(crate) enum Verb {
     /// How fast the REST socket is and how little it needs, against Firecracker.
     #[command(after_help = api::EXAMPLES)]
     Api(ApiArgs),
+}
+
+/// `rvmm bench report`
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// What rvmm bench compare --json has written.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+
+    /// Write the report to this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Write a line for each sample to this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) csv: Option<PathBuf>,
 }
 
 /// `rvmm bench compare`

@@ -6,6 +6,7 @@ mod args;
 mod compare;
 mod own;
 mod probe;
+mod report;
 mod results;
 
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ fn main() -> ExitCode {
     }
     let outcome = match args::parse() {
         Verb::Compare(args) => compare::run(&args),
+        Verb::Report(args) => report::run(&args),
+        Verb::Schema => report::print_schema(),
         Verb::Keep { folder, detach } => compare::keeper::run(&folder, detach).map(|()| ExitCode::SUCCESS),
         Verb::Startup(args) => own::startup::run(&args),
         Verb::Restore(args) => own::restore::run(&args),

@@ -20,14 +20,17 @@ mod trace;
 pub(crate) mod tree;
 mod work;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::args::{CompareArgs, Measure};
+use crate::report;
 use crate::results::{self, Results, Settings};
 
 use contender::Entry;
 use stage::Stage;
+pub(crate) use stage::write;
 
 /// What "started" means, for all contenders alike.
 const DEFINITION: &str = "started: from just before the process is created to the first byte of the marker that the program \
@@ -56,7 +59,7 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         began: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()),
         seconds: 0.0,
-        command: std::iter::once("rvmm bench".to_owned()).chain(std::env::args().skip(1)).collect(),
+        command: ["rvmm", "bench"].map(str::to_owned).into_iter().chain(std::env::args().skip(1)).collect(),
         definition: DEFINITION.to_owned(),
         host: host::describe(load),
         settings: settings(args, &stage),
@@ -70,12 +73,18 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     results.host.load[1] = host::load();
     results.seconds = began.elapsed().as_secs_f64();
     drop(stage);
-    if let Some(path) = &args.json {
-        let mut text = serde_json::to_vec_pretty(&results)?;
-        text.push(b'\n');
-        stage::write(path, &text)?;
-    }
+    report::print(&results)?;
+    // One file that cannot be written does not keep the others from it.
+    let json = args.json.as_deref().map_or(Ok(()), |path| save(&results, path));
+    let drawn = report::draw(&results, args.html.as_deref(), args.csv.as_deref());
+    json.and(drawn)?;
     Ok(interrupt::exit_code())
+}
+
+fn save(results: &Results, path: &Path) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec_pretty(results)?;
+    text.push(b'\n');
+    write(path, &text)
 }
 
 /// Takes all measurements, one after the other. What a contender does wrong is its own matter; an error ends them all.

@@ -1,5 +1,6 @@
 //! How long a start takes, and what it costs.
 
+use crate::report::Progress;
 use crate::results::{Parts, Start};
 
 use super::contender::{Entry, Order};
@@ -24,8 +25,11 @@ pub(crate) fn measure(
     warm_up: usize,
     runs: usize,
 ) -> anyhow::Result<()> {
-    for turn in 0..warm_up + runs {
+    let turns = warm_up + runs;
+    let progress = Progress::phase("start", turns * entries.iter().filter(|entry| entry.takes_part).count());
+    for turn in 0..turns {
         for entry in entries.iter_mut().filter(|entry| entry.takes_part) {
+            progress.tick(&entry.result.title);
             let sample = once(stage, entry, turn);
             let left = tree::clear();
             interrupt::check()?;
@@ -35,7 +39,10 @@ pub(crate) fn measure(
             match sample {
                 Ok(sample) if turn >= warm_up => entry.result.start.push(sample),
                 Ok(_) => {}
-                Err(error) => entry.give_up("start", &error),
+                Err(error) => {
+                    entry.give_up("start", &error);
+                    progress.shorten(turns - turn - 1);
+                }
             }
         }
     }

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::number;
+
 /// The host.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +32,8 @@ pub(crate) struct Host {
     /// `always`, `madvise` or `never`.
     pub(crate) transparent_hugepage: Option<String>,
     /// Load of the last minute, before and after.
+    #[serde(deserialize_with = "number::two")]
+    #[schemars(with = "[Option<f64>; 2]")]
     pub(crate) load: [f64; 2],
 }
 

@@ -4,6 +4,7 @@
 
 mod host;
 mod isolation;
+mod number;
 mod portability;
 
 use std::fs;
@@ -34,6 +35,8 @@ pub(crate) struct Results {
     /// When it began, as seconds since 1970 (UTC).
     pub(crate) began: u64,
     /// How long it took, in seconds.
+    #[serde(deserialize_with = "number::one")]
+    #[schemars(with = "Option<f64>")]
     pub(crate) seconds: f64,
     /// The command that repeats it.
     pub(crate) command: Vec<String>,
@@ -64,6 +67,8 @@ pub(crate) struct Settings {
     /// Virtual CPUs of a guest.
     pub(crate) guest_cpus: u32,
     /// After how long an instance is given up, in seconds.
+    #[serde(deserialize_with = "number::one")]
+    #[schemars(with = "Option<f64>")]
     pub(crate) timeout: f64,
     /// The most memory that the instances may take together, in bytes.
     pub(crate) memory_budget: u64,
@@ -146,10 +151,16 @@ pub(crate) struct Missing {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Start {
     /// To the first byte of the marker.
+    #[serde(deserialize_with = "number::one")]
+    #[schemars(with = "Option<f64>")]
     pub(crate) marker: f64,
     /// To the end of the process, everything it has started included.
+    #[serde(deserialize_with = "number::one")]
+    #[schemars(with = "Option<f64>")]
     pub(crate) end: f64,
     /// Processor time of all of it, user and system.
+    #[serde(deserialize_with = "number::one")]
+    #[schemars(with = "Option<f64>")]
     pub(crate) cpu: f64,
     /// Of a VM that boots: where the time to the marker went.
     pub(crate) parts: Option<Parts>,
@@ -160,10 +171,16 @@ pub(crate) struct Start {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Parts {
     /// To the begin of the kernel's log clock: the VMM, a compressed kernel that unpacks itself, and the kernel's very first steps.
+    #[serde(deserialize_with = "number::one")]
+    #[schemars(with = "Option<f64>")]
     pub(crate) vmm: f64,
     /// From there to the guest's first process.
+    #[serde(deserialize_with = "number::one")]
+    #[schemars(with = "Option<f64>")]
     pub(crate) kernel: f64,
     /// From there to the marker.
+    #[serde(deserialize_with = "number::one")]
+    #[schemars(with = "Option<f64>")]
     pub(crate) init: f64,
 }
 
@@ -210,8 +227,12 @@ pub(crate) struct Step {
     /// By how much the host's available memory fell. It may be negative where the host was busy.
     pub(crate) host_memory: i64,
     /// From the first process to the last marker, one after another, in ms.
+    #[serde(deserialize_with = "number::one")]
+    #[schemars(with = "Option<f64>")]
     pub(crate) sequential: f64,
     /// The same, all at once, in ms.
+    #[serde(deserialize_with = "number::one")]
+    #[schemars(with = "Option<f64>")]
     pub(crate) parallel: f64,
 }
 
@@ -226,6 +247,8 @@ pub(crate) struct Work {
     /// Whether more is better.
     pub(crate) more_is_better: bool,
     /// One for each round.
+    #[serde(deserialize_with = "number::many")]
+    #[schemars(with = "Vec<Option<f64>>")]
     pub(crate) samples: Vec<f64>,
     /// Why there is none, or less.
     pub(crate) error: Option<String>,
@@ -237,6 +260,10 @@ impl Results {
     /// # Errors
     /// The file cannot be read, is larger than 64 MiB, is no such file, or of another version.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
         let name = path.display();
         let size = fs::metadata(path).with_context(|| name.to_string())?.len();
         ensure!(
@@ -244,10 +271,6 @@ impl Results {
             "{name}: {size} bytes are too many for results of a comparison; at most {MOST_BYTES} are read"
         );
         let text = fs::read(path).with_context(|| name.to_string())?;
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
         let version: Version = serde_json::from_slice(&text)
             .with_context(|| format!("{name} has no results of rvmm bench compare"))?;
         ensure!(
