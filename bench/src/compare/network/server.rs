@@ -14,7 +14,8 @@ use anyhow::{Context as _, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 
-use super::name;
+/// Where `ip` keeps network namespaces.
+const NAMESPACES: &str = "/run/netns";
 
 /// RFC 862.
 const ECHO: u16 = 7;
@@ -46,7 +47,7 @@ impl Server {
     /// # Errors
     /// The namespace cannot be entered, or the address not be had.
     pub(super) fn start(space: &str, address: Ipv4Addr) -> anyhow::Result<Self> {
-        let path = Path::new(name::NAMESPACES).join(space);
+        let path = Path::new(NAMESPACES).join(space);
         let space = File::open(&path).with_context(|| path.display().to_string())?;
         // Only this thread enters the namespace; its sockets stay there, whoever uses them.
         let listeners = thread::spawn(move || {

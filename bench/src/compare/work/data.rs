@@ -87,7 +87,9 @@ pub(super) fn caution(stage: &Stage) -> Option<String> {
     let folder = stage.path("");
     let caution = match statfs(&folder).ok()?.filesystem_type() {
         TMPFS_MAGIC => "which is in memory, where fsync costs nothing",
-        OVERLAYFS_SUPER_MAGIC => "which is an overlay, where fsync costs nothing if its upper layer is in memory",
+        OVERLAYFS_SUPER_MAGIC => {
+            "which is an overlay, where fsync costs nothing if its upper layer is in memory"
+        }
         _ => return None,
     };
     Some(format!("Files were written to {}, {caution}; --folder names another place.", folder.display()))

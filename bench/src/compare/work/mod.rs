@@ -39,7 +39,7 @@ pub(crate) fn measure(
     runs: usize,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
-    let network = Network::new();
+    let network = Network::new(stage);
     if let Err(error) = &network {
         notes.push(format!("The outside network was left out: {error:#}."));
     }
@@ -99,7 +99,7 @@ impl<'a> Works<'a> {
         let mute = outcome.as_ref().map_or(true, |outcome| outcome.said.is_empty());
         match sources.as_slice() {
             // It may be what it writes to that it cannot start with.
-            [rest @ .., Source::Files] if mute && !rest.is_empty() && !interrupt::came() => {
+            [rest @ .., Source::Files] if mute && !rest.is_empty() && interrupt::check().is_ok() => {
                 self.keep(&[Source::Files], outcome);
                 let outcome = self.run_inside(&format!("{id}-again"), rest);
                 self.keep(rest, outcome);
@@ -150,6 +150,7 @@ impl<'a> Works<'a> {
             .end()
             .err()
             .unwrap_or_else(|| anyhow!("it ended without this figure{}", instance.last_words()));
+        tree::settle();
         let said = figure::said(instance.output());
         drop(instance);
         tree::clear();
@@ -171,7 +172,7 @@ impl<'a> Works<'a> {
     /// Puts what was found where it belongs. A figure of `sources` that is not there has failed.
     fn keep(&mut self, sources: &[Source], outcome: anyhow::Result<Outcome>) {
         // What a signal has cut off is nobody's failure.
-        if interrupt::came() {
+        if interrupt::check().is_err() {
             return;
         }
         let Outcome { said, error } = outcome.unwrap_or_else(|error| Outcome { said: Vec::new(), error });
