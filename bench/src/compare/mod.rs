@@ -7,13 +7,16 @@ mod helper;
 pub(crate) mod host;
 pub(crate) mod instance;
 pub(crate) mod interrupt;
+mod isolation;
 pub(crate) mod keeper;
 mod memory;
 mod network;
+mod portability;
 mod remains;
 pub(crate) mod stage;
 mod start;
 mod task;
+mod trace;
 pub(crate) mod tree;
 mod work;
 
@@ -93,6 +96,12 @@ fn measure(
     }
     if args.wants(Measure::Work) {
         work::measure(stage, entries, args.runs as usize, notes)?;
+    }
+    if args.wants(Measure::Isolation) {
+        isolation::measure(stage, entries, notes)?;
+    }
+    if args.wants(Measure::Portability) {
+        portability::measure(stage, entries)?;
     }
     Ok(())
 }

@@ -172,6 +172,7 @@ impl Stage {
         symlink("/proc/mounts", root.join("etc/mtab"))?;
         put(&root, task::BUILT_IN, BUILT_IN)?;
         put(&root, task::WORKLOAD, workload)?;
+        put(&root, task::PROBE, &fs::read("/proc/self/exe").context("/proc/self/exe")?)?;
         Ok(())
     }
 }
