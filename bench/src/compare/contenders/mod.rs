@@ -69,10 +69,6 @@ pub(crate) fn prepared(args: &CompareArgs, stage: &Stage) -> anyhow::Result<Vec<
     let wanted = all
         .into_iter()
         .filter(|contender| args.only.is_empty() || args.only.iter().any(|name| name == contender.name()));
-    wanted
-        .map(|contender| {
-            interrupt::check()?;
-            Ok(Entry::new(contender, stage))
-        })
-        .collect()
+    // A signal is for who measures: those that were set up until then are listed.
+    Ok(wanted.map_while(|contender| (!interrupt::came()).then(|| Entry::new(contender, stage))).collect())
 }
