@@ -9,11 +9,13 @@ pub(crate) mod instance;
 pub(crate) mod interrupt;
 pub(crate) mod keeper;
 mod memory;
+mod network;
 mod remains;
 pub(crate) mod stage;
 mod start;
 mod task;
 pub(crate) mod tree;
+mod work;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -78,7 +80,7 @@ fn measure(
     args: &CompareArgs,
     stage: &Stage,
     entries: &mut [Entry],
-    _notes: &mut Vec<String>,
+    notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     interrupt::check()?;
     if args.wants(Measure::Start) {
@@ -89,6 +91,9 @@ fn measure(
     }
     if args.wants(Measure::Density) {
         density::measure(stage, entries, args.max_instances as usize)?;
+    }
+    if args.wants(Measure::Work) {
+        work::measure(stage, entries, args.runs as usize, notes)?;
     }
     Ok(())
 }

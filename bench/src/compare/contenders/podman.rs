@@ -134,6 +134,9 @@ impl Contender for Podman {
             let limit = getrlimit(resource).map_or(most, |(_, hard)| hard.min(most));
             command.arg(format!("--ulimit={name}={limit}:{limit}"));
         }
+        if let Some(data) = order.data {
+            command.args(["--mount", &format!("type=bind,source={},destination={DATA}", data.display())]);
+        }
         if !self.groups {
             command.arg("--cgroups=disabled");
         } else if nix::unistd::geteuid().is_root() {
