@@ -145,7 +145,7 @@ mod tests {
 
     /// Mappings as the kernel lists them, with their proportional set size in KiB.
     fn maps(list: &[(&str, u64)]) -> MemoryMaps {
-        let text: String = list.iter().map(|(line, pss)| format!("{line}\nPss: {pss} kB\n")).collect();
+        let text: String = list.iter().map(|(line, pss)| format!("{line} \nPss: {pss} kB\n")).collect();
         MemoryMaps::from_read(text.as_bytes()).unwrap()
     }
 
