@@ -231,7 +231,7 @@ enum Layout {
 /// A table that is opened by who wants it.
 fn folded(content: &Table) -> Markup {
     let layout = if content.figures { Layout::Scroll } else { Layout::Cards };
-    html! { @if !content.is_empty() { details { summary { (content.title) } (table(content, layout)) } } }
+    html! { @if !content.is_empty() { details { summary { "Table: " (content.title) } (table(content, layout)) } } }
 }
 
 fn table(content: &Table, layout: Layout) -> Markup {
