@@ -8,8 +8,12 @@ use std::{env, io};
 #[path = "../tests/support/assemble.rs"]
 mod assemble;
 
-/// Programs, each of one C file.
-const PROGRAMS: [&str; 3] = ["guest/bench.c", "yardsticks/floor.c", "yardsticks/minimal_kvm.c"];
+/// The sources of the programs; each has the name of its first.
+const PROGRAMS: [&[&str]; 3] = [
+    &["guest/bench.c", "guest/work.c", "guest/tcp.c"],
+    &["yardsticks/floor.c"],
+    &["yardsticks/minimal_kvm.c"],
+];
 
 /// Where the bare guests are, which the tests have as well.
 const GUESTS: &str = "../tests/guests";
@@ -18,17 +22,19 @@ const GUESTS: &str = "../tests/guests";
 const BARE: [&str; 4] = ["count-forever", "hlt-forever", "one-byte", "write-on-demand"];
 
 fn main() {
-    for file in PROGRAMS.iter().chain(&[GUESTS, "../tests/support/assemble.rs"]) {
+    for file in PROGRAMS.iter().flat_map(|sources| *sources).chain(&[GUESTS, "../tests/support/assemble.rs"]) {
         println!("cargo::rerun-if-changed={file}");
     }
+    println!("cargo::rerun-if-changed=guest/bench.h");
     println!("cargo::rerun-if-env-changed=CC");
     let cc = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let folder = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    for source in PROGRAMS {
+    for sources in PROGRAMS {
+        let name = sources.first().copied().unwrap_or_default();
         let mut command = Command::new(&cc);
         command.args(["-static", "-O2", "-s", "-Wall", "-Wextra", "-Werror", "-o"]);
-        command.arg(folder.join(Path::new(source).file_stem().unwrap_or_default())).arg(source);
-        check(&cc, source, command.status());
+        command.arg(folder.join(Path::new(name).file_stem().unwrap_or_default())).args(sources);
+        check(&cc, name, command.status());
     }
     let guests = env::current_dir().unwrap_or_default().join(GUESTS);
     for name in BARE {

@@ -5,6 +5,7 @@
 mod args;
 mod compare;
 mod own;
+mod probe;
 mod report;
 mod results;
 
@@ -13,6 +14,10 @@ use std::process::ExitCode;
 use args::Verb;
 
 fn main() -> ExitCode {
+    // A contender's root file system has this program too, and nothing else that it could need.
+    if let Some(words) = probe::asked() {
+        return probe::run(&words);
+    }
     let outcome = match args::parse() {
         Verb::Compare(args) => compare::run(&args),
         Verb::Report(args) => report::run(&args),

@@ -3,6 +3,7 @@
 pub(crate) mod api;
 mod assemble;
 pub(crate) mod bare;
+pub(crate) mod bench;
 pub(crate) mod disk;
 mod ended;
 pub(crate) mod kvm;

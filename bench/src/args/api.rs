@@ -9,8 +9,8 @@ pub(crate) const EXAMPLES: &str = "Examples:
   rvmm bench api
   FIRECRACKER=/path/to/firecracker rvmm bench api --runs 100 --json result.json
 
-FIRECRACKER names Firecracker, where it is not on PATH; RVMM_PROGRAM names the rvmm to measure, where it is not the one that
-`rvmm bench` was asked of.";
+FIRECRACKER names Firecracker, where it is not on PATH; RVMM_PROGRAM names the rvmm to measure, where it \
+is not the one that `rvmm bench` was asked of.";
 
 /// `rvmm bench api`
 #[derive(Debug, Args)]

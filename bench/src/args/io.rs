@@ -11,10 +11,10 @@ pub(crate) const EXAMPLES: &str = "Examples:
   rvmm bench io --only block --rounds 9 --json result.json
   rvmm bench io --counted --vmm pci
 
-Without --kernel, --initrd and --rootfs, RVMM_KERNEL_6_12, RVMM_INITRD_6_12 and RVMM_TOOLS_ROOTFS in the environment name
-them, or, in rvmm's source tree, resources/debian-kernel, resources/initramfs and resources/tools-rootfs make them.
-FIRECRACKER names Firecracker, where it is not on PATH; RVMM_PROGRAM names the rvmm to measure, where it is not the one that
-`rvmm bench` was asked of.";
+Without --kernel, --initrd and --rootfs, RVMM_KERNEL_6_12, RVMM_INITRD_6_12 and RVMM_TOOLS_ROOTFS in the \
+environment name them, or, in rvmm's source tree, resources/debian-kernel, resources/initramfs and \
+resources/tools-rootfs make them. FIRECRACKER names Firecracker, where it is not on PATH; RVMM_PROGRAM \
+names the rvmm to measure, where it is not the one that `rvmm bench` was asked of.";
 
 /// `rvmm bench io`
 #[derive(Debug, Args)]

@@ -11,9 +11,10 @@ pub(crate) const EXAMPLES: &str = "Examples:
   rvmm bench restore --linux --kernel vmlinux --rootfs disk.ext4
   rvmm bench restore --linux --counted --runs 9
 
-Without --kernel and --rootfs, RVMM_KERNEL_SMALL and RVMM_ROOTFS in the environment name them, or, in rvmm's source tree,
-resources/small-kernel and resources/busybox-rootfs make them. FIRECRACKER names Firecracker, where it is not on PATH;
-RVMM_PROGRAM names the rvmm to measure, where it is not the one that `rvmm bench` was asked of.";
+Without --kernel and --rootfs, RVMM_KERNEL_SMALL and RVMM_ROOTFS in the environment name them, or, in \
+rvmm's source tree, resources/small-kernel and resources/busybox-rootfs make them. FIRECRACKER names \
+Firecracker, where it is not on PATH; RVMM_PROGRAM names the rvmm to measure, where it is not the one \
+that `rvmm bench` was asked of.";
 
 /// `rvmm bench restore`
 #[derive(Debug, Args)]

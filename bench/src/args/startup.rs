@@ -10,8 +10,8 @@ pub(crate) const EXAMPLES: &str = "Examples:
   rvmm bench startup --runs 200 --only rvmm --json result.json
   rvmm bench startup --devices --runs 200
 
-FIRECRACKER=PROGRAM in the environment names Firecracker, where it is not on PATH; RVMM_PROGRAM names the rvmm to measure,
-where it is not the one that `rvmm bench` was asked of.";
+FIRECRACKER=PROGRAM in the environment names Firecracker, where it is not on PATH; RVMM_PROGRAM names \
+the rvmm to measure, where it is not the one that `rvmm bench` was asked of.";
 
 /// `rvmm bench startup`
 #[derive(Debug, Args)]

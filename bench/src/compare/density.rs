@@ -125,7 +125,7 @@ impl Running {
         let name = if pace == Pace::AtOnce { "parallel" } else { "sequential" };
         let launches = (0..count).map(|number| {
             let id = format!("{}-{name}-{count}-{number}", stage.id());
-            entry.contender.launch(stage, &Order { id: &id, task: &task, link: None, data: None })
+            entry.contender.launch(stage, &Order::new(&id, &task))
         });
         let launches: Vec<_> = launches.collect::<anyhow::Result<_>>()?;
         let available = available_memory();

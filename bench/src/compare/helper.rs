@@ -91,3 +91,44 @@ fn content(file: &mut File) -> anyhow::Result<Vec<u8>> {
     file.read_to_end(&mut content)?;
     Ok(content)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn what_it_prints_comes_back() {
+        assert_eq!(output(shell("echo one; echo two"), LIMIT).unwrap(), b"one\ntwo\n");
+    }
+
+    #[test]
+    fn an_error_says_what_was_run_and_what_it_said() {
+        let error = output(shell("echo no such thing >&2; exit 4"), LIMIT).unwrap_err().to_string();
+        assert!(error.contains("exit 4") && error.contains("exit status: 4: no such thing"), "{error}");
+    }
+
+    #[test]
+    fn one_that_takes_too_long_is_given_up_with_its_children() {
+        let line = format!("sleep {}.25", 20_000_000 + std::process::id());
+        let began = Instant::now();
+        let error =
+            output(shell(&format!("{line}; true")), Duration::from_millis(300)).unwrap_err().to_string();
+        assert!(error.contains("given up") && began.elapsed() < Duration::from_secs(20), "{error}");
+        let gone = || {
+            let processes = procfs::process::all_processes().unwrap().flatten();
+            !processes.filter_map(|process| process.cmdline().ok()).any(|words| words.join(" ") == line)
+        };
+        while !gone() {
+            assert!(began.elapsed() < Duration::from_secs(20), "{line} goes on");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

@@ -167,7 +167,7 @@ impl Instance {
     }
 
     /// The end of what it said, for an error.
-    fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         use std::os::unix::fs::FileExt as _;
         let mut complaints = vec![0; SHOWN];
         let size = self.complaints.metadata().map_or(0, |file| file.len());
@@ -211,7 +211,7 @@ fn millis(time: Duration) -> f64 {
 
 /// Starts an instance that does `task` and ends, for what it prints.
 pub(crate) fn complete(stage: &Stage, entry: &Entry, id: &str, task: &Task) -> anyhow::Result<Vec<u8>> {
-    let mut instance = Instance::start(stage, entry, &Order { id, task, link: None, data: None })?;
+    let mut instance = Instance::start(stage, entry, &Order::new(id, task))?;
     instance.end()?;
     tree::settle();
     let output = instance.output().to_vec();

@@ -20,12 +20,7 @@ static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 /// # Errors
 /// The kernel refuses.
 pub(crate) fn catch() -> anyhow::Result<()> {
-    let ignored =
-        procfs::process::Process::myself().and_then(|own| own.status()).map_or(0, |status| status.sigign);
-    for signal in [SIGINT, SIGQUIT, SIGTERM, SIGHUP] {
-        if signal == SIGHUP && ignored & (1 << (SIGHUP - 1)) != 0 {
-            continue;
-        }
+    for signal in caught() {
         let number = usize::try_from(signal).unwrap_or_default();
         signal_hook::flag::register_usize(signal, Arc::clone(&SIGNAL), number)
             .context("signals cannot be caught")?;
@@ -33,13 +28,24 @@ pub(crate) fn catch() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The signals that are to be noted.
+fn caught() -> Vec<i32> {
+    let own = procfs::process::Process::myself().and_then(|own| own.status());
+    let hangup_is_ignored = own.is_ok_and(|status| status.sigign & (1 << (SIGHUP - 1)) != 0);
+    let mut signals = vec![SIGINT, SIGQUIT, SIGTERM, SIGHUP];
+    signals.retain(|&signal| signal != SIGHUP || !hangup_is_ignored);
+    signals
+}
+
 /// The same, and has the first of these signals do `also`, on a thread of its own.
 ///
 /// # Errors
 /// The kernel refuses.
 pub(crate) fn catch_and(also: fn()) -> anyhow::Result<()> {
+    // Asked for first: a signal that is caught is not ignored any more.
+    let caught = caught();
     catch()?;
-    let mut signals = Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP]).context("signals cannot be caught")?;
+    let mut signals = Signals::new(caught).context("signals cannot be caught")?;
     thread::spawn(move || {
         if signals.forever().next().is_some() {
             also();

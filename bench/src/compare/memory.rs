@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps, Process};
 
 use crate::results::{Kind, Memory, ProcessMemory};
 
@@ -40,8 +40,7 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry]) -> anyhow::Result<()
 
 fn once(stage: &Stage, entry: &Entry) -> anyhow::Result<Memory> {
     let id = format!("{}-memory", stage.id());
-    let mut instance =
-        Instance::start(stage, entry, &Order { id: &id, task: &Task::idle(), link: None, data: None })?;
+    let mut instance = Instance::start(stage, entry, &Order::new(&id, &Task::idle()))?;
     instance.line(MARKER)?;
     rest(IDLE)?;
     let guest = (entry.result.kind == Kind::MicroVm).then(|| stage.guest_memory());
@@ -100,13 +99,15 @@ fn proportional(map: &MemoryMap) -> u64 {
 /// What a process has of guests of `size` bytes each: its mappings of so much memory, or several that follow one another and are
 /// of one kind.
 fn of_guest(process: &Process, size: u64) -> anyhow::Result<u64> {
-    // None of a process that is no VMM, or has ended just now.
-    let maps = process.smaps()?;
-    Ok(regions(&maps)
+    Ok(guest_part(&process.smaps()?, size))
+}
+
+fn guest_part(maps: &MemoryMaps, size: u64) -> u64 {
+    regions(maps)
         .into_iter()
         .filter(|region| region.size >= size / 100 * MOST_OF_IT)
         .map(|region| region.pss)
-        .sum())
+        .sum()
 }
 
 /// Mappings without a gap between them.
@@ -119,7 +120,7 @@ struct Region {
 }
 
 /// Mappings that can be read and written, those in one that follow one another and have the same file, or none.
-fn regions(maps: &procfs::process::MemoryMaps) -> Vec<Region> {
+fn regions(maps: &MemoryMaps) -> Vec<Region> {
     let mut regions: Vec<Region> = Vec::new();
     for map in maps {
         if !map.perms.contains(MMPermissions::READ | MMPermissions::WRITE) {
@@ -141,4 +142,52 @@ fn regions(maps: &procfs::process::MemoryMaps) -> Vec<Region> {
         }
     }
     regions
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+    use procfs::FromRead as _;
+
+    use super::*;
+
+    /// Mappings as the kernel lists them, with their proportional set size in KiB.
+    fn maps(list: &[(&str, u64)]) -> MemoryMaps {
+        let text: String = list.iter().map(|(line, pss)| format!("{line}\nPss: {pss} kB\n")).collect();
+        MemoryMaps::from_read(text.as_bytes()).unwrap()
+    }
+
+    fn guests(list: &[(&str, u64)], size: u64) -> u64 {
+        guest_part(&maps(list), size)
+    }
+
+    #[test]
+    fn the_mapping_of_a_guests_size_is_its_memory() {
+        let list = [
+            ("400000-500000 rw-p 00000000 00:00 0", 7),
+            ("7f0000000000-7f0008000000 rw-p 00000000 00:00 0", 1000),
+            ("7f0009000000-7f0009800000 rw-p 00000000 00:00 0", 9),
+        ];
+        assert_eq!(guests(&list, 128 << 20), 1000 << 10);
+    }
+
+    #[test]
+    fn mappings_that_follow_one_another_make_it_up() {
+        let list = [
+            ("7f0000000000-7f0004000000 rw-s 00000000 00:01 42 /memfd:guest (deleted)", 600),
+            ("7f0004000000-7f0008000000 rw-s 04000000 00:01 42 /memfd:guest (deleted)", 500),
+            ("7f0008000000-7f0009000000 r--p 00000000 00:00 0", 3),
+        ];
+        assert_eq!(guests(&list, 128 << 20), 1100 << 10);
+    }
+
+    #[test]
+    fn what_cannot_be_written_or_is_smaller_is_no_guest() {
+        let list = [
+            ("7f0000000000-7f0010000000 ---p 00000000 00:00 0", 0),
+            ("7f0020000000-7f0024000000 rw-p 00000000 00:00 0", 70),
+        ];
+        assert_eq!(guests(&list, 128 << 20), 0);
+    }
 }

@@ -7,13 +7,18 @@ mod helper;
 pub(crate) mod host;
 pub(crate) mod instance;
 pub(crate) mod interrupt;
+mod isolation;
 pub(crate) mod keeper;
 mod memory;
+mod network;
+mod portability;
 mod remains;
 pub(crate) mod stage;
 mod start;
 mod task;
+mod trace;
 pub(crate) mod tree;
+mod work;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -87,7 +92,7 @@ fn measure(
     args: &CompareArgs,
     stage: &Stage,
     entries: &mut [Entry],
-    _notes: &mut Vec<String>,
+    notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     if args.wants(Measure::Start) {
         start::measure(stage, entries, WARM_UP, args.runs as usize)?;
@@ -97,6 +102,15 @@ fn measure(
     }
     if args.wants(Measure::Density) {
         density::measure(stage, entries, args.max_instances as usize)?;
+    }
+    if args.wants(Measure::Work) {
+        work::measure(stage, entries, args.runs as usize, notes)?;
+    }
+    if args.wants(Measure::Isolation) {
+        isolation::measure(stage, entries, notes)?;
+    }
+    if args.wants(Measure::Portability) {
+        portability::measure(stage, entries)?;
     }
     Ok(())
 }

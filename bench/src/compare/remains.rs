@@ -188,7 +188,7 @@ fn remove_group(group: &Path) {
 }
 
 /// Deletes network namespaces and devices that have the comparison's prefix.
-fn remove_networks(folder: &Path) {
+pub(crate) fn remove_networks(folder: &Path) {
     let Some(prefix) = network_prefix(folder) else { return };
     for (place, kind) in [("/run/netns", ["netns", "delete"]), ("/sys/class/net", ["link", "delete"])] {
         for entry in fs::read_dir(place).into_iter().flatten().flatten() {
@@ -198,5 +198,34 @@ fn remove_networks(folder: &Path) {
                 helper::tidy(command);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_on_the_network_are_the_folders_and_leave_room_for_a_device() {
+        let prefix = network_prefix(Path::new("/tmp/rvmm-bench-a1B2c3"));
+        assert_eq!(prefix.as_deref(), Some("rba1B2c3"));
+        assert_eq!(network_prefix(Path::new("/tmp/rvmm-bench-")), None, "everybody's devices begin so");
+    }
+
+    #[test]
+    fn a_folder_that_is_locked_or_new_is_left_alone() -> anyhow::Result<()> {
+        let parent = tempfile::tempdir()?;
+        let [live, new, dead] =
+            ["live00", "new000", "dead00"].map(|name| parent.path().join(format!("{PREFIX}{name}")));
+        for folder in [&live, &new, &dead] {
+            fs::create_dir(folder)?;
+        }
+        fs::write(dead.join(LOCK), "")?;
+        let lock = Flock::lock(File::create(live.join(LOCK))?, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, error)| error)?;
+        sweep(parent.path());
+        assert_eq!([live.exists(), new.exists(), dead.exists()], [true, true, false]);
+        drop(lock);
+        Ok(())
     }
 }

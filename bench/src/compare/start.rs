@@ -52,8 +52,7 @@ pub(crate) fn measure(
 fn once(stage: &Stage, entry: &Entry, turn: usize) -> anyhow::Result<Start> {
     let id = format!("{}-start-{turn}", stage.id());
     let cpu = cpu_of_children();
-    let mut instance =
-        Instance::start(stage, entry, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
+    let mut instance = Instance::start(stage, entry, &Order::new(&id, &Task::start()))?;
     let (marker, _) = instance.line(MARKER)?;
     instance.end()?;
     tree::settle();

@@ -1,5 +1,7 @@
 //! What an instance is to do.
 
+use crate::probe;
+
 /// Words of which the first is a program in the root file system, or a verb of the built-in one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Task {
@@ -14,6 +16,9 @@ pub(crate) const BUILT_IN: &str = "/bench";
 
 /// The workload's.
 pub(crate) const WORKLOAD: &str = "/workload";
+
+/// This program's, as the probe that looks around in there.
+pub(crate) const PROBE: &str = "/probe";
 
 /// Where an instance finds what it may write to, if it has been given something.
 pub(crate) const DATA: &str = "/data";
@@ -43,6 +48,12 @@ impl Task {
     /// The marker, and sleep.
     pub(crate) fn idle() -> Self {
         Self::built_in(&["idle"])
+    }
+
+    /// The probe, told `words`.
+    pub(crate) fn probe(words: &[&str]) -> Self {
+        let words: Vec<_> = std::iter::once(probe::VERB).chain(words.iter().copied()).collect();
+        Self::of(PROBE, &words)
     }
 
     /// As a command with arguments, paths being those of the root file system.

@@ -2,12 +2,15 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 use vmm::kvm::host::served_by;
+
+use super::progress;
 
 /// How the host is to be.
 pub(crate) struct How<'a> {
@@ -61,6 +64,9 @@ pub(crate) fn enter<const N: usize>(needs: [Need; N], how: &How) -> anyhow::Resu
         command.arg("--rw").arg(folder.unwrap_or(Path::new(".")));
     }
     command.arg("--").arg(env::current_exe()?).args(env::args_os().skip(1));
+    if io::stderr().is_terminal() {
+        command.env(progress::AFAR, "1");
+    }
     command.envs(variables.into_iter().zip(found));
     let error = command.stdin(Stdio::null()).exec();
     Err(error).context("resources/emulated-host")

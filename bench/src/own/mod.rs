@@ -11,6 +11,7 @@ mod emulated;
 mod footprint;
 mod host;
 pub(crate) mod io;
+mod measured;
 mod output;
 mod programs;
 mod progress;
@@ -50,6 +51,16 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("standard output"),
         _ => Ok(()),
     }
+}
+
+/// Looks whether the file of `--json` can be written, before anything is measured.
+///
+/// # Errors
+/// Its folder is not there, or is not for us to write to.
+fn check_json(path: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::tempfile_in(folder).map(|_| ()).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Writes what `--json` wants, if it does.

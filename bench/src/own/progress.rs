@@ -1,6 +1,11 @@
 //! How far a benchmark is, on a terminal.
 
+use std::env;
+
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Set where the terminal is that of another program, which waits for this one on the emulated host.
+pub(crate) const AFAR: &str = "RVMM_BENCH_TERMINAL_AFAR";
 
 /// A bar of `steps`, on standard error if that is a terminal. It is drawn between runs only, so that no run pays for it.
 pub(crate) fn bar(what: &str, steps: usize) -> ProgressBar {
@@ -10,4 +15,13 @@ pub(crate) fn bar(what: &str, steps: usize) -> ProgressBar {
     }
     bar.set_message(what.to_owned());
     bar
+}
+
+/// Says `line` above the bar, to those who watch.
+pub(crate) fn say(bar: &ProgressBar, line: &str) {
+    if env::var_os(AFAR).is_some() {
+        eprintln!("{line}");
+    } else {
+        bar.println(line);
+    }
 }

@@ -15,7 +15,9 @@ pub(crate) struct Isolation {
     pub(crate) host_syscalls: Option<Vec<String>>,
     /// Mode of seccomp of the program: 0 off, 1 strict, 2 a filter.
     pub(crate) seccomp: Option<u32>,
-    /// How many of the instance's processes on the host have a filter, and how many there are.
+    /// Whether no program that it starts can gain rights.
+    pub(crate) no_new_privileges: Option<bool>,
+    /// How many of the instance's processes on the host have a filter in each of their threads, and how many there are.
     pub(crate) host_processes_filtered: Option<[usize; 2]>,
     /// User ids, on the host, of the instance's processes there.
     pub(crate) host_users: Vec<u32>,
@@ -23,6 +25,8 @@ pub(crate) struct Isolation {
     pub(crate) capabilities: Vec<String>,
     /// The program's user-id map, as `/proc/self/uid_map` has it.
     pub(crate) uid_map: String,
+    /// Its group-id map, as `/proc/self/gid_map` has it.
+    pub(crate) gid_map: String,
     /// Facts of the host that the program was looking for.
     pub(crate) leaks: Vec<Leak>,
     /// Device nodes that the program sees, outside of terminals.

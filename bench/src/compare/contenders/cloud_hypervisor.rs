@@ -54,6 +54,9 @@ impl Contender for CloudHypervisor {
         command.args(["--cpus", &format!("boot={}", stage::GUEST_CPUS)]);
         command.args(["--memory", &format!("size={}M", stage.guest_mib)]);
         command.arg("--disk").arg(format!("path={},readonly=on", stage.image()?.display()));
+        if let Some(data) = order.data {
+            command.arg(format!("path={},image_type=raw", data.display()));
+        }
         command.args(["--serial", "tty", "--console", "off"]);
         if let Some(tap) = guest::tap(order)? {
             command.args(["--net", &format!("tap={tap},mac={}", guest::mac())]);

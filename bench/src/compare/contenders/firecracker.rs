@@ -59,19 +59,34 @@ impl Contender for Firecracker {
     }
 
     fn launch(&self, stage: &Stage, order: &Order) -> anyhow::Result<Launch> {
+        let mut drives = vec![json!({
+            "drive_id": "root",
+            "path_on_host": stage.image()?,
+            "is_root_device": true,
+            "is_read_only": true,
+        })];
+        drives.extend(
+            order
+                .data
+                .map(|data| json!({ "drive_id": "data", "path_on_host": data, "is_root_device": false })),
+        );
         let mut config = json!({
             "boot-source": {
                 "kernel_image_path": stage.kernel,
                 "boot_args": guest::whole_command_line(order, "reboot=k pci=off i8042.noaux i8042.nomux i8042.dumbkbd", "reboot"),
             },
-            "drives": [{
-                "drive_id": "root",
-                "path_on_host": stage.image()?,
-                "is_root_device": true,
-                "is_read_only": true,
-            }],
+            "drives": drives,
             "machine-config": { "vcpu_count": stage::GUEST_CPUS, "mem_size_mib": stage.guest_mib },
         });
+        if let (Some(data), Some(drives)) = (order.data, config["drives"].as_array_mut()) {
+            drives.push(json!({
+                "drive_id": "data",
+                "path_on_host": data,
+                "is_root_device": false,
+                "is_read_only": false,
+                "cache_type": "Writeback",
+            }));
+        }
         if let Some(tap) = guest::tap(order)? {
             config["network-interfaces"] =
                 json!([{ "iface_id": "net0", "host_dev_name": tap, "guest_mac": guest::mac() }]);

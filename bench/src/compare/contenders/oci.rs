@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::compare::contender::{Attachment, Contender, Launch, Link, Order, Prepared, Unfit};
 use crate::compare::stage::{self, Stage};
-use crate::compare::task::Task;
+use crate::compare::task::{DATA, Task};
 use crate::compare::{helper, remains};
 use crate::results::Kind;
 
@@ -125,6 +125,9 @@ impl Oci {
                 json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": options }),
             );
         }
+        if let (Some(data), Some(mounts)) = (order.data, config["mounts"].as_array_mut()) {
+            mounts.push(json!({ "destination": DATA, "type": "bind", "source": data, "options": ["bind", "rw"] }));
+        }
         let linux = &mut config["linux"];
         if geteuid().is_root() && self.groups {
             linux["cgroupsPath"] = json!(format!("{}/{}", remains::control_group(stage.folder()), order.id));
@@ -159,7 +162,7 @@ impl Oci {
     /// Starts one instance, to see whether it does.
     fn attempt(&self, stage: &Stage) -> anyhow::Result<()> {
         let id = format!("{}-try", stage.id());
-        let launch = self.launch(stage, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
+        let launch = self.launch(stage, &Order::new(&id, &Task::start()))?;
         let outcome = helper::output(launch.command, stage.timeout);
         launch.tidy.into_iter().for_each(helper::tidy);
         outcome.map(drop)

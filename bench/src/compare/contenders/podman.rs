@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::compare::contender::{Attachment, Contender, Launch, Order, Prepared, Unfit};
 use crate::compare::stage::{self, Stage};
-use crate::compare::task::Task;
+use crate::compare::task::{DATA, Task};
 use crate::compare::{helper, remains};
 use crate::results::Kind;
 
@@ -35,7 +35,7 @@ impl Podman {
 
     fn attempt(&self, stage: &Stage) -> anyhow::Result<()> {
         let id = format!("{}-try", stage.id());
-        let launch = self.launch(stage, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
+        let launch = self.launch(stage, &Order::new(&id, &Task::start()))?;
         let outcome = helper::output(launch.command, stage.timeout);
         if outcome.is_err() {
             launch.tidy.into_iter().for_each(helper::tidy);
@@ -125,9 +125,15 @@ impl Contender for Podman {
         command.args(["run", "--rm", "--name", order.id, "--network", &network, "--no-hosts"]);
         command.args(["--read-only", "--read-only-tmpfs=false", "--tmpfs"]);
         command.arg(format!("/tmp:size={}", super::oci::TMP));
+        if let Some(data) = order.data {
+            command.arg("--mount").arg(format!("type=bind,source={},destination={DATA}", data.display()));
+        }
         for (name, resource, most) in LIMITS {
             let limit = getrlimit(resource).map_or(most, |(_, hard)| hard.min(most));
             command.arg(format!("--ulimit={name}={limit}:{limit}"));
+        }
+        if let Some(data) = order.data {
+            command.args(["--mount", &format!("type=bind,source={},destination={DATA}", data.display())]);
         }
         if !self.groups {
             command.arg("--cgroups=disabled");

@@ -1,6 +1,6 @@
 //! QEMU with its machine for microVMs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::compare::contender::{Contender, Launch, Order, Prepared, Unfit};
@@ -21,6 +21,12 @@ impl Qemu {
     pub(crate) fn new() -> Self {
         Self { program: PathBuf::new() }
     }
+}
+
+fn disk(command: &mut Command, name: &str, image: &Path, options: &str) {
+    let image = image.display().to_string().replace(',', ",,");
+    command.args(["-drive", &format!("id={name},file={image},format=raw,if=none{options}")]);
+    command.args(["-device", &format!("virtio-blk-device,drive={name}")]);
 }
 
 impl Contender for Qemu {
@@ -64,9 +70,10 @@ impl Contender for Qemu {
         // A reset ends it. microvm has no keyboard controller to ask for one; a triple fault is one on any machine.
         let words = "root=/dev/vda ro reboot=t";
         command.args(["-append", &guest::whole_command_line(order, words, "reboot")]);
-        let image = stage.image()?.display().to_string().replace(',', ",,");
-        command.args(["-drive", &format!("id=root,file={image},format=raw,if=none,readonly=on")]);
-        command.args(["-device", "virtio-blk-device,drive=root"]);
+        disk(&mut command, "root", &stage.image()?, ",readonly=on");
+        if let Some(data) = order.data {
+            disk(&mut command, "data", data, "");
+        }
         if let Some(tap) = guest::tap(order)? {
             command.args(["-netdev", &format!("tap,id=net0,ifname={tap},script=no,downscript=no")]);
             command.args(["-device", &format!("virtio-net-device,netdev=net0,mac={}", guest::mac())]);

@@ -69,6 +69,9 @@ impl Rvmm {
             command.arg("--initrd").arg(initrd);
         }
         command.arg("--rootfs").arg(format!("{},readonly", stage.image()?.display()));
+        if let Some(data) = order.data {
+            command.arg("--disk").arg(format!("path={}", data.display().to_string().replace(',', ",,")));
+        }
         if let Some(tap) = guest::tap(order)? {
             command.args(["--net", &format!("tap={tap},mac={}", guest::mac())]);
         }
@@ -79,7 +82,8 @@ impl Rvmm {
     /// Boots a guest that waits for its task, and saves it.
     fn save(&self, stage: &Stage) -> anyhow::Result<()> {
         let id = format!("{}-snapshot", stage.id());
-        let order = Order { id: &id, task: &Task::built_in(&["wait"]), link: None, data: None };
+        let task = Task::built_in(&["wait"]);
+        let order = Order::new(&id, &task);
         let mut guest = Instance::spawn(Launch::new(self.boot(stage, &order)?), stage.timeout)?;
         guest.line(WAITING)?;
         let mut command = self.rvmm(stage);
@@ -151,8 +155,10 @@ impl Contender for Rvmm {
         if self.way != Way::Restored {
             return Ok(Launch::new(self.boot(stage, order)?));
         }
-        if order.link.is_some() {
-            bail!("a guest that was saved without a network device has none when it goes on");
+        if order.link.is_some() || order.data.is_some() {
+            bail!(
+                "a guest that was saved without a network device and a second disk has none when it goes on"
+            );
         }
         let mut command = self.rvmm(stage);
         command.arg("restore").arg(Self::snapshot(stage)).args(["--id", order.id]);

@@ -11,7 +11,6 @@
 
 mod vmms;
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -20,27 +19,21 @@ use serde_json::{Value, json};
 
 use super::client::{self, Client};
 use super::footprint::{self, Footprint};
+use super::measured::{self, Measured};
 use super::summary::Summary;
-use super::{WARM_UP_RUNS, guarded, host, print, progress, write_json};
+use super::{WARM_UP_RUNS, check_json, guarded, host, print, progress, write_json};
 use crate::args::ApiArgs;
 use vmms::Vmm;
 
 /// Requests of one VMM before it is the other's turn.
 const REQUESTS_IN_A_ROW: usize = 250;
 
-/// One thing that was measured, in milliseconds or microseconds.
-struct Measured {
-    what: &'static str,
-    unit: &'static str,
-    vmm: &'static str,
-    summary: Summary,
-}
-
 /// Measures, prints what was found, and writes what was asked for.
 ///
 /// # Errors
 /// A VMM cannot be measured, or a file cannot be written.
 pub(crate) fn run(args: &ApiArgs) -> anyhow::Result<ExitCode> {
+    check_json(args.json.as_deref())?;
     guarded(|| measure(args))
 }
 
@@ -60,7 +53,7 @@ fn measure(args: &ApiArgs) -> anyhow::Result<()> {
     all.extend(in_turns("start to an answer", &vmms, runs, |vmm| vmm.time_to_answer(folder))?);
     all.extend(in_turns("InstanceStart to the byte", &vmms, runs, |vmm| vmm.time_to_byte(folder))?);
     all.extend(latencies(&vmms, folder, requests)?);
-    print(&table(&all))?;
+    print(&format!("{}{}", measured::table(&all), beyond_start(&all)))?;
 
     let [without, with] = memory(folder)?;
     print(&format!(
@@ -141,38 +134,22 @@ fn memory(folder: &Path) -> anyhow::Result<[Footprint; 2]> {
     Ok([without, with])
 }
 
-fn table(all: &[Measured]) -> String {
-    let mut text =
-        format!("{:<28} {:<12} {:>10} {:>9} {:>9}   {:>7}\n", "", "", "median", "p90", "min", "ratio");
-    for Measured { what, unit, vmm, summary } in all {
-        let base = all.iter().find(|other| other.what == *what).map_or(1.0, |base| base.summary.median);
-        let _ = writeln!(
-            text,
-            "{what:<28} {vmm:<12} {:>7.2} {unit} {:>9.2} {:>9.2}   {:>7.2}",
-            summary.median,
-            summary.p90,
-            summary.min,
-            summary.median / base
-        );
-    }
+/// What the socket takes beyond rvmm's own start, for reading.
+fn beyond_start(all: &[Measured]) -> String {
     let of_rvmm = |what| all.iter().find(|one| one.what == what && one.vmm == "rvmm");
-    if let (Some(answer), Some(alone)) = (of_rvmm("start to an answer"), of_rvmm("start without a socket")) {
-        let more = answer.summary.median - alone.summary.median;
-        let _ = writeln!(text, "\nrvmm's socket answers {more:.2} ms beyond rvmm's own start");
+    match (of_rvmm("start to an answer"), of_rvmm("start without a socket")) {
+        (Some(answer), Some(alone)) => {
+            let more = answer.summary.median - alone.summary.median;
+            format!("\nrvmm's socket answers {more:.2} ms beyond rvmm's own start\n")
+        }
+        _ => String::new(),
     }
-    text
 }
 
 fn report(all: &[Measured], without: &Footprint, with: &Footprint) -> Value {
-    let measured: Vec<Value> = all
-        .iter()
-        .map(|Measured { what, unit, vmm, summary }| {
-            json!({"what": what, "unit": unit, "vmm": vmm, "summary": summary.json()})
-        })
-        .collect();
     json!({
         "host": host::describe(),
-        "measured": measured,
+        "measured": measured::json(all),
         "memory_without": without,
         "memory_with": with,
     })

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 
-use super::{guarded, host, print, progress, write_json};
+use super::{check_json, guarded, host, print, progress, write_json};
 use crate::args::{Group, IoArgs};
 use crate::compare::interrupt;
 use place::Resources;
@@ -41,6 +41,7 @@ use vmms::{Devices, Machine, Vmm};
 /// # Errors
 /// What guests need is not there, nothing could be measured, or a file cannot be written.
 pub(crate) fn run(args: &IoArgs) -> anyhow::Result<ExitCode> {
+    check_json(args.json.as_deref())?;
     // Before there is anything to tidy: this process may become another.
     let resources = place::enter(args)?;
     guarded(|| measure(args, &resources))
@@ -66,7 +67,7 @@ fn measure(args: &IoArgs, resources: &Resources) -> anyhow::Result<()> {
                 match samples {
                     Ok(samples) => {
                         for sample in samples {
-                            bar.println(sample.line(round, group, &vmm.name));
+                            progress::say(&bar, &sample.line(round, group, &vmm.name));
                             results.add(group, vmm, sample);
                         }
                     }

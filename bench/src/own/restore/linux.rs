@@ -100,7 +100,7 @@ pub(crate) fn compare(needed: &Needed, args: &RestoreArgs) -> anyhow::Result<()>
     bar.finish_and_clear();
     let mut text = String::new();
     for (column, name) in COLUMNS.iter().skip(if args.counted { 2 } else { 0 }) {
-        let _ = writeln!(text, "{name}: {:>22} {:>8} {:>8}", "median", "min", "ratio");
+        let _ = writeln!(text, "{name}\n  {:<18} {:>10} {:>8} {:>8}", "", "median", "min", "ratio");
         let of_column = |samples: &Vec<Sample>| {
             Summary::of(samples.iter().filter_map(|sample| sample.get(*column).copied()))
         };

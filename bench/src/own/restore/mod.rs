@@ -14,7 +14,6 @@ mod clones;
 mod linux;
 mod vmms;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,17 +23,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::bare::Guest;
+use super::measured::{self, Measured};
 use super::summary::Summary;
-use super::{WARM_UP_RUNS, guarded, host, print, progress, write_json};
+use super::{WARM_UP_RUNS, check_json, guarded, host, print, progress, write_json};
 use crate::args::RestoreArgs;
 use vmms::Vmm;
-
-/// One thing that was measured, in milliseconds.
-struct Measured {
-    what: &'static str,
-    vmm: &'static str,
-    summary: Summary,
-}
 
 /// What is timed, by its name.
 struct Times(Vec<(&'static str, Vmm, Vec<f64>)>);
@@ -54,6 +47,7 @@ impl Times {
 /// # Errors
 /// A VMM cannot be measured, a file cannot be written, or what a Linux guest needs is not there.
 pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
+    check_json(args.json.as_deref())?;
     if args.linux {
         // Before there is anything to tidy: this process may become another.
         let needed = linux::enter(args)?;
@@ -89,15 +83,15 @@ fn measure(args: &RestoreArgs) -> anyhow::Result<()> {
     restores(&vmms, folder, runs, &mut times)?;
     creations(&vmms, folder, runs, &mut times)?;
     pauses(folder, runs, &mut times)?;
-    let measured: Vec<Measured> = times
+    let all: Vec<Measured> = times
         .0
         .into_iter()
-        .map(|(what, vmm, times)| Measured { what, vmm: vmm.name(), summary: Summary::of(times) })
+        .map(|(what, vmm, times)| Measured { what, unit: "ms", vmm: vmm.name(), summary: Summary::of(times) })
         .collect();
-    print(&table(&measured))?;
+    print(&measured::table(&all))?;
     let clones = clones::measure(folder, args.clones)?;
     print(&format!("\n{clones}\n"))?;
-    write_json(args.json.as_deref(), &report(&measured, &clones))
+    write_json(args.json.as_deref(), &report(&all, &clones))
 }
 
 /// A folder of a snapshot that is not there yet.
@@ -184,27 +178,6 @@ fn pauses(folder: &Path, runs: usize, times: &mut Times) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn table(all: &[Measured]) -> String {
-    let mut text =
-        format!("{:<28} {:<12} {:>10} {:>9} {:>9}   {:>7}\n", "", "", "median", "p90", "min", "ratio");
-    for Measured { what, vmm, summary } in all {
-        let base = all.iter().find(|other| other.what == *what).map_or(1.0, |base| base.summary.median);
-        let _ = writeln!(
-            text,
-            "{what:<28} {vmm:<12} {:>7.2} ms {:>9.2} {:>9.2}   {:>7.2}",
-            summary.median,
-            summary.p90,
-            summary.min,
-            summary.median / base
-        );
-    }
-    text
-}
-
 fn report(all: &[Measured], clones: &clones::Clones) -> Value {
-    let measured: Vec<Value> = all
-        .iter()
-        .map(|Measured { what, vmm, summary }| json!({"what": what, "vmm": vmm, "summary": summary.json()}))
-        .collect();
-    json!({"host": host::describe(), "measured": measured, "clones": clones.json()})
+    json!({"host": host::describe(), "measured": measured::json(all), "clones": clones.json()})
 }

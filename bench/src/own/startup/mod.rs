@@ -21,7 +21,9 @@ mod run;
 
 use std::process::ExitCode;
 
-use super::{WARM_UP_RUNS, footprint, guarded, host, print, progress, write_json};
+use anyhow::ensure;
+
+use super::{WARM_UP_RUNS, check_json, footprint, guarded, host, print, progress, write_json};
 use crate::args::StartupArgs;
 use crate::compare::interrupt;
 use contenders::{Contender, YARDSTICK};
@@ -38,6 +40,7 @@ struct Series {
 /// # Errors
 /// rvmm or the minimal C program cannot be measured, or a file cannot be written.
 pub(crate) fn run(args: &StartupArgs) -> anyhow::Result<ExitCode> {
+    check_json(args.json.as_deref())?;
     guarded(|| measure(args))
 }
 
@@ -60,6 +63,8 @@ fn measure(args: &StartupArgs) -> anyhow::Result<()> {
         |name: &str| args.only.is_empty() || args.only.iter().any(|text| name.contains(text.as_str()));
     // The yardstick takes part always.
     contenders.retain(|contender| contender.name == YARDSTICK || wanted(contender.name));
+    let found = contenders.iter().any(|contender| wanted(contender.name));
+    ensure!(found, "no contender on this host has {} in its name", args.only.join(" or "));
     let mut all = Vec::new();
     for contender in contenders {
         match run::once(&contender, Try::First) {

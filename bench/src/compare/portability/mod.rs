@@ -1,0 +1,118 @@
+//! What an instance takes along, and what its host must have.
+
+mod features;
+mod unprivileged;
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use crate::results::{Kind, Portability, Shipped};
+
+use super::contender::{Entry, Order};
+use super::instance::Instance;
+use super::stage::Stage;
+use super::task::{MARKER, PROBE, Task};
+use super::{interrupt, tree};
+
+/// Bytes of a block, as stat(2) counts them.
+const BLOCK: u64 = 512;
+
+/// Finds out for each contender.
+///
+/// # Errors
+/// A signal wants the benchmark to end.
+pub(crate) fn measure(stage: &Stage, entries: &mut [Entry]) -> anyhow::Result<()> {
+    for entry in entries.iter_mut().filter(|entry| entry.takes_part) {
+        let seen = idle(stage, entry);
+        tree::clear();
+        interrupt::check()?;
+        let tried = unprivileged::start(stage, entry);
+        tree::clear();
+        interrupt::check()?;
+        let (without_root, without_root_error) = match tried {
+            Ok(None) => (Some(true), None),
+            Ok(Some(error)) => (Some(false), Some(error)),
+            Err(error) => {
+                entry.fail("portability, as a user without rights", &error);
+                (None, None)
+            }
+        };
+        let host_features = seen.unwrap_or_else(|error| {
+            entry.fail("portability, features of the host", &error);
+            Vec::new()
+        });
+        entry.result.portability = Some(Portability {
+            shipped: shipped(stage, entry),
+            steps: entry.prepared.steps.clone(),
+            without_root,
+            without_root_error,
+            host_features,
+            other_kernel: entry.result.kind == Kind::MicroVm,
+        });
+    }
+    Ok(())
+}
+
+/// What the processes of an idle instance use.
+fn idle(stage: &Stage, entry: &Entry) -> anyhow::Result<Vec<String>> {
+    let id = format!("{}-features", stage.id());
+    let mut instance =
+        Instance::start(stage, entry, &Order { id: &id, task: &Task::idle(), link: None, data: None })?;
+    instance.line(MARKER)?;
+    features::used(&tree::descendants())
+}
+
+/// What it takes along, without the probe, which only this benchmark needs.
+fn shipped(stage: &Stage, entry: &Entry) -> Vec<Shipped> {
+    let probe = fs::metadata(stage.rootfs().join(PROBE.trim_start_matches('/'))).ok();
+    let ours = stage.path("");
+    let sizes = entry.prepared.ships.iter().map(|(what, path)| {
+        let image = path.starts_with(&ours) && path.extension().is_some_and(|extension| extension == "ext4");
+        let within = if image { probe.as_ref().map_or(0, bytes) } else { 0 };
+        Shipped { what: what.clone(), size: on_disk(path, probe.as_ref()).saturating_sub(within) }
+    });
+    sizes.collect()
+}
+
+/// Bytes on disk of a file or of all below a folder, `but` for one file.
+fn on_disk(path: &Path, but: Option<&Metadata>) -> u64 {
+    // What is named may be a link; what a folder holds is not followed.
+    let Ok(file) = fs::metadata(path) else { return 0 };
+    if !file.is_dir() {
+        return bytes(&file);
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(file) if file.is_dir() => on_disk(&entry.path(), but),
+            Ok(file) if but.is_none_or(|but| (but.dev(), but.ino()) != (file.dev(), file.ino())) => {
+                bytes(&file)
+            }
+            _ => 0,
+        })
+        .sum()
+}
+
+fn bytes(file: &Metadata) -> u64 {
+    file.blocks() * BLOCK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_take_no_room_and_links_are_not_followed() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        fs::create_dir(folder.path().join("inner"))?;
+        fs::write(folder.path().join("inner/full"), vec![1; 64 << 10])?;
+        fs::File::create(folder.path().join("hole"))?.set_len(1 << 30)?;
+        std::os::unix::fs::symlink("/", folder.path().join("root"))?;
+        let full = fs::metadata(folder.path().join("inner/full"))?;
+        assert!((bytes(&full)..bytes(&full) + (64 << 10)).contains(&on_disk(folder.path(), None)));
+        assert!(on_disk(folder.path(), Some(&full)) < 64 << 10);
+        assert_eq!(on_disk(&folder.path().join("none"), None), 0);
+        Ok(())
+    }
+}
