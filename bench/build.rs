@@ -22,7 +22,8 @@ const GUESTS: &str = "../tests/guests";
 const BARE: [&str; 4] = ["count-forever", "hlt-forever", "one-byte", "write-on-demand"];
 
 fn main() {
-    for file in PROGRAMS.iter().flat_map(|sources| *sources).chain(&[GUESTS, "../tests/support/assemble.rs"]) {
+    for file in PROGRAMS.iter().flat_map(|sources| *sources).chain(&[GUESTS, "../tests/support/assemble.rs"])
+    {
         println!("cargo::rerun-if-changed={file}");
     }
     println!("cargo::rerun-if-changed=guest/bench.h");

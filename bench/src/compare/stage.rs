@@ -188,7 +188,8 @@ impl Drop for Stage {
 pub(crate) fn mke2fs() -> anyhow::Result<Command> {
     let elsewhere = || Some(PathBuf::from("/usr/sbin/mke2fs")).filter(|path| path.exists());
     let program = on_path("mke2fs").or_else(elsewhere);
-    let mut command = Command::new(program.context("mke2fs is not installed; Debian's package e2fsprogs brings it")?);
+    let mut command =
+        Command::new(program.context("mke2fs is not installed; Debian's package e2fsprogs brings it")?);
     command.args(["-q", "-F", "-t", "ext4"]);
     Ok(command)
 }

@@ -126,7 +126,9 @@ impl Oci {
             );
         }
         if let (Some(data), Some(mounts)) = (order.data, config["mounts"].as_array_mut()) {
-            mounts.push(json!({ "destination": DATA, "type": "bind", "source": data, "options": ["bind", "rw"] }));
+            mounts.push(
+                json!({ "destination": DATA, "type": "bind", "source": data, "options": ["bind", "rw"] }),
+            );
         }
         let linux = &mut config["linux"];
         if geteuid().is_root() && self.groups {

@@ -95,7 +95,11 @@ fn over_instances(
         Some(format!("{} {} with {instances}", line.names.first()?, (unit.format)(*value)))
     });
     let spoken = format!("{title}: {}", ends.collect::<Vec<_>>().join(", "));
-    Ok(figure("One sample for each number of instances.", &kinds(figures), &lines::lines(&spoken, &all, unit)?))
+    Ok(figure(
+        "One sample for each number of instances.",
+        &kinds(figures),
+        &lines::lines(&spoken, &all, unit)?,
+    ))
 }
 
 /// Speed of work of one name.
@@ -121,7 +125,10 @@ pub(super) fn work(figures: &Figures<'_>, name: &str) -> anyhow::Result<Markup> 
         unit: Unit::NUMBER,
         mark: Some(1.0),
     };
-    let title = spoken(&format!("Speed of {name} as a part of the plain process's, medians"), &rows);
+    let title = spoken(
+        &format!("Speed of {} as a part of the plain process's, medians", figures::work_title(name)),
+        &rows,
+    );
     let caption = format!(
         "Each dot is a round ({unit}), divided by the plain process's. At the line it is as fast; left of it, slower."
     );
