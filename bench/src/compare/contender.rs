@@ -185,6 +185,11 @@ impl Entry {
     }
 }
 
+/// How many take part.
+pub(crate) fn taking_part(entries: &[Entry]) -> usize {
+    entries.iter().filter(|entry| entry.takes_part).count()
+}
+
 /// A command as a shell's words.
 pub(crate) fn words(command: &Command) -> Vec<String> {
     std::iter::once(command.get_program())

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use crate::report::Progress;
 use crate::results::{Density, Kind, Step};
 
-use super::contender::{Entry, Order};
+use super::contender::{Entry, Order, taking_part};
 use super::host::available_memory;
 use super::instance::Instance;
 use super::memory::{of_descendants, rest};
@@ -22,7 +23,9 @@ const IDLE: Duration = Duration::from_secs(1);
 /// # Errors
 /// A signal wants the benchmark to end.
 pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], most: usize) -> anyhow::Result<()> {
+    let progress = Progress::phase("density", taking_part(entries));
     for entry in entries.iter_mut().filter(|entry| entry.takes_part) {
+        progress.tick(&entry.result.title);
         let mut density = Density { steps: Vec::new(), ended_by: String::new() };
         let ended_by = climb(stage, entry, most, &mut density.steps);
         tree::clear();

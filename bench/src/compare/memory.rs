@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps, Process};
 
+use crate::report::Progress;
 use crate::results::{Kind, Memory, ProcessMemory};
 
-use super::contender::{Entry, Order};
+use super::contender::{Entry, Order, taking_part};
 use super::instance::Instance;
 use super::stage::Stage;
 use super::task::{MARKER, Task};
@@ -25,7 +26,9 @@ const MOST_OF_IT: u64 = 90;
 /// # Errors
 /// A signal wants the benchmark to end.
 pub(crate) fn measure(stage: &Stage, entries: &mut [Entry]) -> anyhow::Result<()> {
+    let progress = Progress::phase("memory", taking_part(entries));
     for entry in entries.iter_mut().filter(|entry| entry.takes_part) {
+        progress.tick(&entry.result.title);
         let memory = once(stage, entry);
         tree::clear();
         interrupt::check()?;

@@ -3,7 +3,7 @@
 use crate::report::Progress;
 use crate::results::{Parts, Start};
 
-use super::contender::{Entry, Order};
+use super::contender::{Entry, Order, taking_part};
 use super::instance::{Instance, cpu_of_children};
 use super::stage::Stage;
 use super::task::{MARKER, Task};
@@ -26,7 +26,7 @@ pub(crate) fn measure(
     runs: usize,
 ) -> anyhow::Result<()> {
     let turns = warm_up + runs;
-    let progress = Progress::phase("start", turns * entries.iter().filter(|entry| entry.takes_part).count());
+    let progress = Progress::phase("start", turns * taking_part(entries));
     for turn in 0..turns {
         for entry in entries.iter_mut().filter(|entry| entry.takes_part) {
             progress.tick(&entry.result.title);

@@ -137,6 +137,15 @@ pub(crate) fn state(contender: &Contender) -> State {
     }
 }
 
+/// What a work is called: its name is for `--csv` and its like.
+pub(crate) fn work_title(name: &str) -> String {
+    match name {
+        "cpu" => "CPU loop".to_owned(),
+        "syscalls" => "system calls".to_owned(),
+        _ => name.replace('-', " "),
+    }
+}
+
 /// All that went wrong with `contender`, a line each.
 pub(crate) fn errors(contender: &Contender) -> Vec<String> {
     let work =

@@ -230,7 +230,7 @@ fn work(figures: &Figures<'_>) -> Vec<String> {
             .filter(|(_, told)| !told.is_empty())
             .map(|(word, told)| format!("{word}{}", shortened(&told)))
             .collect();
-        (!parts.is_empty()).then(|| format!("{}: {}.", capital(name), parts.join("; ")))
+        (!parts.is_empty()).then(|| format!("{}: {}.", capital(&figures::work_title(name)), parts.join("; ")))
     };
     let mut sentences: Vec<_> = figures.work_names().into_iter().filter_map(sentence).collect();
     if !sentences.is_empty() {

@@ -159,7 +159,7 @@ pub(crate) fn work(figures: &Figures<'_>, name: &str) -> Table {
         ]
     };
     let head = ["", "rounds", "p50", "min", "max", "speed, process = 1"];
-    Table::of(format!("Work: {name}"), &head, shares.into_iter().map(row).collect())
+    Table::of(format!("Work: {}", figures::work_title(name)), &head, shares.into_iter().map(row).collect())
 }
 
 /// Which kernel runs it.

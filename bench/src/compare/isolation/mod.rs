@@ -10,9 +10,10 @@ use anyhow::{Context as _, ensure};
 use procfs::process::Process;
 
 use crate::probe::{self, Sight, Trial, Trials};
+use crate::report::Progress;
 use crate::results::{Answer, Isolation, Kind, Means};
 
-use super::contender::{Entry, Order};
+use super::contender::{Entry, Order, taking_part};
 use super::instance::Instance;
 use super::stage::Stage;
 use super::task::{MARKER, Task};
@@ -38,7 +39,9 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], notes: &mut Vec<Stri
     if let Err(error) = &tracer {
         notes.push(format!("the host system calls of instances are not known: {error:#}"));
     }
+    let progress = Progress::phase("isolation", taking_part(entries));
     for entry in entries.iter_mut().filter(|entry| entry.takes_part) {
+        progress.tick(&entry.result.title);
         let probed = inside(stage, entry, &host);
         tree::clear();
         interrupt::check()?;

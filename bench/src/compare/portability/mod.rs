@@ -7,9 +7,10 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use crate::report::Progress;
 use crate::results::{Kind, Portability, Shipped};
 
-use super::contender::{Entry, Order};
+use super::contender::{Entry, Order, taking_part};
 use super::instance::Instance;
 use super::stage::Stage;
 use super::task::{MARKER, PROBE, Task};
@@ -23,7 +24,9 @@ const BLOCK: u64 = 512;
 /// # Errors
 /// A signal wants the benchmark to end.
 pub(crate) fn measure(stage: &Stage, entries: &mut [Entry]) -> anyhow::Result<()> {
+    let progress = Progress::phase("portability", taking_part(entries));
     for entry in entries.iter_mut().filter(|entry| entry.takes_part) {
+        progress.tick(&entry.result.title);
         let seen = idle(stage, entry);
         tree::clear();
         interrupt::check()?;

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
+use crate::report::Progress;
+
 use super::contender::{Entry, Order};
 use super::instance::Instance;
 use super::network::Network;
@@ -46,8 +48,11 @@ pub(crate) fn measure(
     notes.extend(data::caution(stage));
     let taking_part = entries.iter_mut().filter(|entry| entry.takes_part);
     let mut works: Vec<_> = taking_part.map(|entry| Works::new(stage, entry)).collect();
-    for round in 0..runs.min(MOST_ROUNDS) {
+    let rounds = runs.min(MOST_ROUNDS);
+    let progress = Progress::phase("work", rounds * works.len());
+    for round in 0..rounds {
         for works in &mut works {
+            progress.tick(&works.entry.result.title);
             let id = format!("{}-work-{round}", stage.id());
             works.inside(&id);
             interrupt::check()?;

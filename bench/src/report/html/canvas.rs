@@ -40,7 +40,7 @@ impl Width {
     pub(super) const fn names(self) -> u32 {
         match self {
             Self::Wide => 220,
-            Self::Narrow => 8,
+            Self::Narrow => 20,
         }
     }
 
@@ -48,7 +48,7 @@ impl Width {
     pub(super) const fn figures(self) -> u32 {
         match self {
             Self::Wide => 100,
-            Self::Narrow => 12,
+            Self::Narrow => 20,
         }
     }
 

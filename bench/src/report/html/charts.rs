@@ -11,6 +11,7 @@ use super::canvas::Chart;
 use super::colour::{self, Colour};
 use super::lines::{self, Line};
 use super::rows::{self, Axis, Row};
+use super::scale::Unit;
 
 /// The times to the marker.
 pub(super) fn start(figures: &Figures<'_>) -> anyhow::Result<Markup> {
@@ -21,7 +22,7 @@ pub(super) fn start(figures: &Figures<'_>) -> anyhow::Result<Markup> {
         values: figures::markers(contender),
     };
     let rows: Vec<_> = figures.started().into_iter().map(row).collect();
-    let axis = Axis { name: "from the launch to the marker".to_owned(), format: words::time, mark: None };
+    let axis = Axis { name: "from the launch to the marker".to_owned(), unit: Unit::TIME, mark: None };
     let title = spoken("Time to start, medians", &rows);
     let caption = "Each dot is a start. The box is the middle half, the bold line the median, whose value is at the right.";
     Ok(figure(caption, &kinds(figures), &rows::samples(&title, &rows, &axis)?))
@@ -35,7 +36,7 @@ pub(super) fn parts(figures: &Figures<'_>) -> anyhow::Result<Markup> {
         Some(Row { name: contender.title.clone(), figure, colour: colour::INK, values })
     };
     let rows: Vec<_> = figures.present().filter_map(row).collect();
-    let axis = Axis { name: "from the launch to the marker".to_owned(), format: words::time, mark: None };
+    let axis = Axis { name: "from the launch to the marker".to_owned(), unit: Unit::TIME, mark: None };
     let title = spoken("Parts of a VM's start, sums of medians", &rows);
     let legend = parts_legend(&["VMM", "guest's kernel", "guest's first process"]);
     Ok(figure(
@@ -53,7 +54,7 @@ pub(super) fn memory(figures: &Figures<'_>) -> anyhow::Result<Markup> {
         Some(Row { name: contender.title.clone(), figure, colour: colour::INK, values })
     };
     let rows: Vec<_> = figures.present().filter_map(row).collect();
-    let axis = Axis { name: "proportional set size".to_owned(), format: words::size, mark: None };
+    let axis = Axis { name: "proportional set size".to_owned(), unit: Unit::SIZE, mark: None };
     let title = spoken("Memory of an idle instance", &rows);
     let legend = parts_legend(&["guest's memory", "beside it: processes, VMM, shims"]);
     Ok(figure("One idle instance. All of it is at the right.", &legend, &rows::stacks(&title, &rows, &axis)?))
@@ -65,21 +66,21 @@ pub(super) fn density(figures: &Figures<'_>) -> anyhow::Result<Markup> {
         figures,
         "Memory for each instance, by number of instances",
         figures::memory_per_instance,
-        words::size,
+        Unit::SIZE,
     )
 }
 
 /// Starts in a second, over the number of instances.
 pub(super) fn rates(figures: &Figures<'_>) -> anyhow::Result<Markup> {
     let rate = |step: &Step| figures::rate(step, step.parallel);
-    over_instances(figures, "Starts in a second, by number of instances started at once", rate, words::number)
+    over_instances(figures, "Starts in a second, by number of instances started at once", rate, Unit::NUMBER)
 }
 
 fn over_instances(
     figures: &Figures<'_>,
     title: &str,
     value: impl Fn(&Step) -> f64,
-    format: fn(f64) -> String,
+    unit: Unit,
 ) -> anyhow::Result<Markup> {
     let line = |contender: &Contender| {
         let steps = contender.density.as_ref()?.steps.iter().filter(|step| step.instances > 0);
@@ -91,10 +92,14 @@ fn over_instances(
     let all: Vec<_> = figures.present().filter_map(line).collect();
     let ends = all.iter().filter_map(|line| {
         let (instances, value) = line.points.last()?;
-        Some(format!("{} {} with {instances}", line.names.first()?, format(*value)))
+        Some(format!("{} {} with {instances}", line.names.first()?, (unit.format)(*value)))
     });
     let spoken = format!("{title}: {}", ends.collect::<Vec<_>>().join(", "));
-    Ok(figure(title, &kinds(figures), &lines::lines(&spoken, &all, format)?))
+    Ok(figure(
+        "One sample for each number of instances.",
+        &kinds(figures),
+        &lines::lines(&spoken, &all, unit)?,
+    ))
 }
 
 /// Speed of work of one name.
@@ -117,10 +122,13 @@ pub(super) fn work(figures: &Figures<'_>, name: &str) -> anyhow::Result<Markup> 
     }
     let axis = Axis {
         name: "speed as a part of the plain process's".to_owned(),
-        format: words::number,
+        unit: Unit::NUMBER,
         mark: Some(1.0),
     };
-    let title = spoken(&format!("Speed of {name} as a part of the plain process's, medians"), &rows);
+    let title = spoken(
+        &format!("Speed of {} as a part of the plain process's, medians", figures::work_title(name)),
+        &rows,
+    );
     let caption = format!(
         "Each dot is a round ({unit}), divided by the plain process's. At the line it is as fast; left of it, slower."
     );

@@ -9,10 +9,13 @@ use crate::report::words;
 
 use super::canvas::{AXIS, Chart, Width, small, write};
 use super::colour::{self, Colour};
-use super::scale::Scale;
+use super::scale::{Scale, Unit};
 
 /// Pixels between names at the ends of lines.
 const APART: u32 = 15;
+
+/// Instances.
+const COUNT: Unit = Unit { format: |value| format!("{value:.0}"), binary: true };
 
 /// A line.
 pub(super) struct Line {
@@ -28,16 +31,15 @@ pub(super) struct Line {
 ///
 /// # Errors
 /// It cannot be drawn.
-pub(super) fn lines(title: &str, lines: &[Line], format: fn(f64) -> String) -> anyhow::Result<Chart> {
+pub(super) fn lines(title: &str, lines: &[Line], unit: Unit) -> anyhow::Result<Chart> {
     let least = AXIS + 30 + APART * lines.len() as u32;
     let height = |width: Width| least.max(if width == Width::Wide { 340 } else { 300 });
     Chart::draw(title, height, |area, width| {
-        let (left, right) = if width == Width::Wide { (70, 200) } else { (56, 112) };
+        let (left, right) = if width == Width::Wide { (74, 232) } else { (58, 126) };
         let points = || lines.iter().flat_map(|line| line.points.iter().copied());
         let most = points().map(|(instances, _)| instances).max().unwrap_or(1);
-        let across =
-            Scale::doubling(most, if width == Width::Wide { 11 } else { 5 }, |value| format!("{value:.0}"));
-        let up = Scale::of(points().map(|(_, value)| value), 7, format);
+        let across = Scale::doubling(most, if width == Width::Wide { 11 } else { 5 }, COUNT);
+        let up = Scale::of(points().map(|(_, value)| value), 7, unit);
         let mut plot = ChartBuilder::on(area)
             .margin_top(10)
             .margin_right(right)
@@ -71,7 +73,7 @@ pub(super) fn lines(title: &str, lines: &[Line], format: fn(f64) -> String) -> a
             let thin = ShapeStyle::from(line.colour.drawn().mix(0.5)).stroke_width(1);
             area.draw(&PathElement::new([(x + 4, y), (edge + 8, place), (edge + 14, place)], thin))?;
             let [long, brief] = &line.names;
-            let name = if width == Width::Wide { words::short(long, 25) } else { words::short(brief, 15) };
+            let name = if width == Width::Wide { words::short(long, 31) } else { words::short(brief, 15) };
             write(area, &name, (edge + 18, place), HPos::Left, colour::INK)?;
         }
         Ok(())

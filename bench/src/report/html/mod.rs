@@ -13,7 +13,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::results::Results;
 
-use super::figures::Figures;
+use super::figures::{self, Figures};
 use super::tables::{self, Table};
 use super::{summary, words};
 
@@ -168,7 +168,7 @@ fn work(figures: &Figures<'_>) -> anyhow::Result<Markup> {
     let mut content = Markup::default();
     for (name, work) in all.iter().filter(|(_, work)| !work.is_empty()) {
         let part = html! {
-            h3 { (name) }
+            h3 { (figures::work_title(name)) }
             @if figures.process.is_some() { (charts::work(figures, name)?) }
             (folded(work))
         };
@@ -231,7 +231,7 @@ enum Layout {
 /// A table that is opened by who wants it.
 fn folded(content: &Table) -> Markup {
     let layout = if content.figures { Layout::Scroll } else { Layout::Cards };
-    html! { @if !content.is_empty() { details { summary { (content.title) } (table(content, layout)) } } }
+    html! { @if !content.is_empty() { details { summary { "Table: " (content.title) } (table(content, layout)) } } }
 }
 
 fn table(content: &Table, layout: Layout) -> Markup {

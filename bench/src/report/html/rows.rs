@@ -13,7 +13,7 @@ use crate::report::words;
 
 use super::canvas::{AXIS, Area, Chart, Width, small, write};
 use super::colour::{self, Colour};
-use super::scale::Scale;
+use super::scale::{Scale, Unit};
 
 /// The most samples that are drawn in a row; of more, every so-manieth.
 const MOST_POINTS: usize = 150;
@@ -37,8 +37,8 @@ pub(super) struct Row {
 pub(super) struct Axis {
     /// What it says.
     pub(super) name: String,
-    /// How its ticks are written.
-    pub(super) format: fn(f64) -> String,
+    /// What it counts in.
+    pub(super) unit: Unit,
     /// A value that is marked.
     pub(super) mark: Option<f64>,
 }
@@ -55,7 +55,7 @@ pub(super) fn samples(title: &str, rows: &[Row], axis: &Axis) -> anyhow::Result<
         |width| height(rows, width),
         |area, width| {
             let values = rows.iter().flat_map(|row| row.values.iter().copied()).chain(axis.mark);
-            let scale = Scale::of(values, width.ticks(), axis.format);
+            let scale = Scale::of(values, width.ticks(), axis.unit);
             let mut plot = plot(area, width, rows.len(), &scale, axis)?;
             for (row, at) in rows.iter().zip(0..) {
                 name(area, &plot, width, row, at)?;
@@ -80,7 +80,7 @@ pub(super) fn stacks(title: &str, rows: &[Row], axis: &Axis) -> anyhow::Result<C
         title,
         |width| height(rows, width),
         |area, width| {
-            let scale = Scale::of(rows.iter().map(sum).chain([0.0]), width.ticks(), axis.format);
+            let scale = Scale::of(rows.iter().map(sum).chain([0.0]), width.ticks(), axis.unit);
             let mut plot = plot(area, width, rows.len(), &scale, axis)?;
             for (row, at) in rows.iter().zip(0..) {
                 name(area, &plot, width, row, at)?;

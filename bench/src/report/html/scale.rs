@@ -13,6 +13,24 @@ const WIDE: f64 = 20.0;
 /// The most a value on an axis is apart from 0; beyond, it is drawn at the edge.
 const FARTHEST: f64 = 1e18;
 
+/// What an axis counts in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unit {
+    /// How a value is written.
+    pub(super) format: fn(f64) -> String,
+    /// Whether round values are powers of two: sizes in bytes.
+    pub(super) binary: bool,
+}
+
+impl Unit {
+    /// Milliseconds.
+    pub(super) const TIME: Self = Self { format: words::time, binary: false };
+    /// Bytes.
+    pub(super) const SIZE: Self = Self { format: words::size, binary: true };
+    /// A bare number.
+    pub(super) const NUMBER: Self = Self { format: words::number, binary: false };
+}
+
 /// An axis.
 #[derive(Clone, Debug)]
 pub(super) struct Scale {
@@ -20,31 +38,31 @@ pub(super) struct Scale {
     high: f64,
     logarithmic: bool,
     ticks: Vec<f64>,
-    format: fn(f64) -> String,
+    unit: Unit,
 }
 
 impl Scale {
     /// For `values`: from 0, or by powers of ten where they are far apart, with at most `most` ticks.
-    pub(super) fn of(values: impl Iterator<Item = f64>, most: usize, format: fn(f64) -> String) -> Self {
+    pub(super) fn of(values: impl Iterator<Item = f64>, most: usize, unit: Unit) -> Self {
         let (low, high) = values
             .filter(|value| value.is_finite())
             .map(|value| value.clamp(-FARTHEST, FARTHEST))
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
         match () {
-            () if low > high => Self::linear(0.0, 1.0, most, format),
-            () if low > 1e-6 && high / low >= WIDE => Self::powers(low, high, most, format),
-            () => Self::linear(low.min(0.0), high, most, format),
+            () if low > high => Self::linear(0.0, 1.0, most, unit),
+            () if low > 1e-6 && high / low >= WIDE => Self::powers(low, high, most, unit),
+            () => Self::linear(low.min(0.0), high, most, unit),
         }
     }
 
     /// For counts that double.
-    pub(super) fn doubling(most_value: usize, most: usize, format: fn(f64) -> String) -> Self {
+    pub(super) fn doubling(most_value: usize, most: usize, unit: Unit) -> Self {
         let high = real(most_value.clamp(2, 1 << 20));
         let all: Vec<f64> = std::iter::successors(Some(1.0), |tick| Some(tick * 2.0))
             .take_while(|&tick| tick <= high)
             .collect();
         let step = all.len().div_ceil(most.max(1)).max(1);
-        Self { low: 1.0, high, logarithmic: true, ticks: all.into_iter().step_by(step).collect(), format }
+        Self { low: 1.0, high, logarithmic: true, ticks: all.into_iter().step_by(step).collect(), unit }
     }
 
     /// Whether it is logarithmic.
@@ -52,38 +70,43 @@ impl Scale {
         self.logarithmic
     }
 
-    fn linear(low: f64, high: f64, most: usize, format: fn(f64) -> String) -> Self {
+    fn linear(low: f64, high: f64, most: usize, unit: Unit) -> Self {
         let high = if high > low { high + (high - low) * 0.03 } else { low + 1.0 };
         let low = if low < 0.0 { low - (high - low) * 0.03 } else { low };
         let rough = (high - low) / real(most.max(1));
-        let power = 10f64.powf(rough.log10().floor());
+        // Of 1024 bytes, and of 1024 of them and so on, or of 1.
+        let base = if unit.binary { 1024f64.powf(rough.max(1.0).log(1024.0).floor()) } else { 1.0 };
+        let power = base * 10f64.powf((rough / base).log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(|&step| step >= rough);
         let step = step.unwrap_or(10.0 * power);
         let first = (low / step).ceil();
         let ticks = (0..=most).map(|at| (first + real(at)) * step).take_while(|&tick| tick <= high).collect();
-        Self { low, high, logarithmic: false, ticks, format }
+        Self { low, high, logarithmic: false, ticks, unit }
     }
 
-    fn powers(low: f64, high: f64, most: usize, format: fn(f64) -> String) -> Self {
+    fn powers(low: f64, high: f64, most: usize, unit: Unit) -> Self {
         let (low, high) = (low / 1.15, high * 1.15);
-        #[expect(clippy::cast_possible_truncation, reason = "between -6 and 19")]
-        let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
-        let within = |steps: &[f64], every: usize| {
-            let ticks = powers
-                .clone()
-                .step_by(every)
-                .flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+        let base = if unit.binary { 2.0 } else { 10.0 };
+        #[expect(clippy::cast_possible_truncation, reason = "below 70")]
+        let powers = low.log(base).floor() as i32..=high.log(base).ceil() as i32;
+        let within = |steps: &[f64], every: i32| {
+            let powers = powers.clone().filter(|power| power % every == 0);
+            let ticks = powers.flat_map(|power| steps.iter().map(move |step| step * f64::powi(base, power)));
             ticks.filter(|tick| (low..=high).contains(tick)).collect::<Vec<_>>()
         };
-        let choices = [
-            within(&[1.0, 2.0, 5.0], 1),
-            within(&[1.0, 3.0], 1),
-            within(&[1.0], 1),
-            within(&[1.0], 2),
-            within(&[1.0], 4),
-        ];
+        let choices = if unit.binary {
+            [within(&[1.0], 1), within(&[1.0], 2), within(&[1.0], 4), within(&[1.0], 5), within(&[1.0], 10)]
+        } else {
+            [
+                within(&[1.0, 2.0, 5.0], 1),
+                within(&[1.0, 3.0], 1),
+                within(&[1.0], 1),
+                within(&[1.0], 2),
+                within(&[1.0], 4),
+            ]
+        };
         let ticks = choices.into_iter().find(|ticks| ticks.len() <= most).unwrap_or_default();
-        Self { low, high, logarithmic: true, ticks, format }
+        Self { low, high, logarithmic: true, ticks, unit }
     }
 
     fn part(&self, value: f64) -> f64 {
@@ -119,7 +142,7 @@ impl ValueFormatter<f64> for Scale {
     }
 
     fn format_ext(&self, value: &f64) -> String {
-        words::round(&(self.format)(*value))
+        words::round(&(self.unit.format)(*value))
     }
 }
 
@@ -128,7 +151,7 @@ mod tests {
     use super::*;
 
     fn scale(values: &[f64]) -> Scale {
-        Scale::of(values.iter().copied(), 8, |value| value.to_string())
+        Scale::of(values.iter().copied(), 8, Unit::NUMBER)
     }
 
     #[test]
@@ -141,6 +164,17 @@ mod tests {
     #[test]
     fn linear_axes_begin_at_zero_and_have_round_ticks() {
         assert_eq!(scale(&[3.0, 9.0]).ticks, [0.0, 2.0, 4.0, 6.0, 8.0]);
+    }
+
+    #[test]
+    fn sizes_have_ticks_that_are_round_in_bytes() {
+        let ticks = |values: &[f64]| {
+            let ticks = Scale::of(values.iter().copied(), 5, Unit::SIZE).ticks;
+            ticks.into_iter().map(|tick| words::round(&words::size(tick))).collect::<Vec<_>>()
+        };
+        let mib = f64::from(1 << 20);
+        assert_eq!(ticks(&[0.0, 74.0 * mib]), ["0 B", "20 MiB", "40 MiB", "60 MiB"]);
+        assert_eq!(ticks(&[0.3 * mib, 74.0 * mib]), ["1 MiB", "4 MiB", "16 MiB", "64 MiB"]);
     }
 
     #[test]
