@@ -46,7 +46,7 @@ fuzz:
 bench: build
 	resources/setup build images kernel emulated-host bench compare report
 	resources/compare $(RVMM) target/compare
-	resources/check-report target/compare/report.html
+	resources/check-report target/compare/report.html --json target/compare/result.json --schema docs/bench.schema.json
 	$(RVMM) bench startup
 	$(RVMM) bench restore
 	$(RVMM) bench api
