@@ -17,6 +17,7 @@ mod support;
 
 mod api;
 mod bad_input;
+mod bench;
 mod block;
 mod boot;
 mod boot_timer;

@@ -18,7 +18,13 @@ Exit codes:
 
 /// Measures microVMs and containers side by side, and rvmm itself.
 #[derive(Debug, Parser)]
-#[command(name = "rvmm bench", bin_name = "rvmm bench", version, disable_help_subcommand = true, max_term_width = 110)]
+#[command(
+    name = "rvmm bench",
+    bin_name = "rvmm bench",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
 struct CommandLine {
     #[command(subcommand)]
     verb: Verb,
@@ -30,6 +36,15 @@ pub(crate) enum Verb {
     /// Compare a process, containers and microVMs on this host: start, memory, density, work, isolation.
     #[command(after_help = COMPARE_EXAMPLES)]
     Compare(CompareArgs),
+    /// Removes what is left of a comparison when its standard input ends; `compare` starts it.
+    #[command(hide = true)]
+    Keep {
+        /// The comparison's folder.
+        folder: PathBuf,
+        /// In the background.
+        #[arg(long)]
+        detach: bool,
+    },
 }
 
 /// `rvmm bench compare`

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     }
     let outcome = match args::parse() {
         Verb::Compare(args) => compare::run(&args),
+        Verb::Keep { folder, detach } => compare::keeper::run(&folder, detach).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("rvmm bench: error: {error:#}");

@@ -9,6 +9,7 @@
 //! test asserts all that belongs to its boot.
 
 mod balloon;
+mod bench;
 mod boot;
 mod boot_timer;
 mod console;

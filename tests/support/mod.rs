@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod bare;
+pub(crate) mod bench;
 pub(crate) mod disk;
 mod ended;
 pub(crate) mod kvm;

@@ -74,6 +74,13 @@ pub(crate) struct Order<'a> {
     pub(crate) data: Option<&'a Path>,
 }
 
+impl<'a> Order<'a> {
+    /// An instance on no network, which writes to nothing.
+    pub(crate) fn new(id: &'a str, task: &'a Task) -> Self {
+        Self { id, task, link: None, data: None }
+    }
+}
+
 /// A network that the benchmark has made for one instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
@@ -152,8 +159,7 @@ impl Entry {
             Ok(found) => {
                 result.version.clone_from(&found.version);
                 prepared = found;
-                let order = Order { id: "ID", task: &Task::start(), link: None, data: None };
-                match contender.launch(stage, &order) {
+                match contender.launch(stage, &Order::new("ID", &Task::start())) {
                     Ok(launch) => {
                         result.command = words(&launch.command);
                         takes_part = true;

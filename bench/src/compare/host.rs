@@ -50,7 +50,9 @@ fn read(path: &str) -> Option<String> {
 /// A value of `/proc/meminfo`, in bytes.
 fn meminfo(key: &str) -> u64 {
     let text = read("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
 
@@ -64,11 +66,7 @@ fn cgroups() -> Option<u32> {
     let mounts = read("/proc/self/mounts")?;
     let types: Vec<_> = mounts.lines().filter_map(|line| line.split(' ').nth(2)).collect();
     // Hybrid hosts have both, and the controllers are in version 1.
-    if types.contains(&"cgroup") {
-        Some(1)
-    } else {
-        types.contains(&"cgroup2").then_some(2)
-    }
+    if types.contains(&"cgroup") { Some(1) } else { types.contains(&"cgroup2").then_some(2) }
 }
 
 /// The word in brackets.

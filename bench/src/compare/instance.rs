@@ -15,7 +15,7 @@ use nix::sys::time::TimeValLike as _;
 use super::contender::{Entry, Launch, Order};
 use super::stage::Stage;
 use super::task::Task;
-use super::{interrupt, tree};
+use super::{helper, interrupt, remains, tree};
 
 /// How often a signal is looked for while an instance is waited for.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -39,13 +39,6 @@ pub(crate) struct Instance {
     /// What it has printed, and when the pieces came: the offset of each, and its time.
     output: Vec<u8>,
     pieces: Vec<(usize, Instant)>,
-    ended: bool,
-}
-
-/// How an instance ended.
-pub(crate) struct End {
-    /// From just before its process was created, in ms.
-    pub(crate) ms: f64,
 }
 
 impl Instance {
@@ -61,6 +54,7 @@ impl Instance {
         let complaints = tempfile::tempfile()?;
         // A group of its own: Ctrl-C on the terminal is for the benchmark, which stops it in its own time.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints.try_clone()?);
+        remains::mark(&mut command);
         let began = Instant::now();
         let spawned = command.spawn();
         let mut child = spawned.with_context(|| command.get_program().to_string_lossy().into_owned())?;
@@ -73,8 +67,16 @@ impl Instance {
             stdin = None;
         }
         let deadline = began + timeout;
-        let (output, pieces, ended) = (Vec::new(), Vec::new(), false);
-        Ok(Self { child, _input: stdin, complaints, tidy, began, deadline, output, pieces, ended })
+        Ok(Self {
+            child,
+            _input: stdin,
+            complaints,
+            tidy,
+            began,
+            deadline,
+            output: Vec::new(),
+            pieces: Vec::new(),
+        })
     }
 
     /// Waits until it has printed a line that begins with `text`. The time is from just before the process was created to the
@@ -85,12 +87,15 @@ impl Instance {
     pub(crate) fn line(&mut self, text: &[u8]) -> anyhow::Result<(f64, String)> {
         loop {
             if let Some((at, rest)) = find_line(&self.output, text) {
-                let time = self.pieces.iter().rev().find(|(offset, _)| *offset <= at).map_or(self.began, |piece| piece.1);
+                let time = self
+                    .pieces
+                    .iter()
+                    .rev()
+                    .find(|(offset, _)| *offset <= at)
+                    .map_or(self.began, |piece| piece.1);
                 return Ok((millis(time - self.began), rest));
             }
             if !self.read()? {
-                let _ = self.child.wait();
-                self.ended = true;
                 bail!("it ended without {:?}{}", String::from_utf8_lossy(text), self.last_words());
             }
         }
@@ -108,18 +113,22 @@ impl Instance {
         &self.output
     }
 
-    /// Waits until it has ended by itself, and everything with it.
+    /// Time since just before its process was created, in ms.
+    pub(crate) fn age(&self) -> f64 {
+        millis(self.began.elapsed())
+    }
+
+    /// Waits until it has ended by itself. Of a runtime's helpers some may go on for a moment: [`tree::settle`].
     ///
     /// # Errors
     /// As of [`line`](Self::line).
-    pub(crate) fn end(&mut self) -> anyhow::Result<End> {
+    pub(crate) fn end(&mut self) -> anyhow::Result<()> {
         while self.read()? {}
         while self.child.try_wait()?.is_none() {
             self.in_time()?;
             thread::sleep(Duration::from_micros(200));
         }
-        self.ended = true;
-        Ok(End { ms: millis(self.began.elapsed()) })
+        Ok(())
     }
 
     /// Reads what is there, or waits for it. False at the end.
@@ -166,20 +175,18 @@ impl Instance {
         complaints.truncate(count);
         let printed = self.output.get(self.output.len().saturating_sub(SHOWN)..).unwrap_or_default();
         let words = if complaints.trim_ascii().is_empty() { printed } else { &complaints };
-        let text = String::from_utf8_lossy(words.trim_ascii());
-        if text.is_empty() { String::new() } else { format!("; it said last: {}", text.replace(['\r', '\n'], " | ")) }
+        let text = helper::excerpt(words);
+        if text.is_empty() { text } else { format!("; it said last: {text}") }
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if !self.ended {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        if matches!(self.child.try_wait(), Ok(Some(status)) if status.success()) {
+            return;
         }
-        for command in &mut self.tidy {
-            let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        }
+        tree::kill_with_descendants(&mut self.child);
+        self.tidy.drain(..).for_each(helper::tidy);
     }
 }
 
@@ -204,8 +211,9 @@ fn millis(time: Duration) -> f64 {
 
 /// Starts an instance that does `task` and ends, for what it prints.
 pub(crate) fn complete(stage: &Stage, entry: &Entry, id: &str, task: &Task) -> anyhow::Result<Vec<u8>> {
-    let mut instance = Instance::start(stage, entry, &Order { id, task, link: None, data: None })?;
+    let mut instance = Instance::start(stage, entry, &Order::new(id, task))?;
     instance.end()?;
+    tree::settle();
     let output = instance.output().to_vec();
     drop(instance);
     tree::clear();

@@ -2,11 +2,16 @@
 
 mod contender;
 mod contenders;
+mod density;
+mod helper;
 mod host;
 mod instance;
 mod interrupt;
 mod isolation;
+pub(crate) mod keeper;
+mod memory;
 mod portability;
+mod remains;
 mod stage;
 mod start;
 mod task;
@@ -39,9 +44,9 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     interrupt::catch()?;
-    tree::adopt_orphans()?;
     let began = Instant::now();
     let stage = Stage::new(args)?;
+    tree::adopt_orphans()?;
     let load = host::load();
     let mut entries = contenders::prepared(args, &stage)?;
     let mut results = Results {
@@ -80,6 +85,12 @@ fn measure(
 ) -> anyhow::Result<()> {
     if args.wants(Measure::Start) {
         start::measure(stage, entries, WARM_UP, args.runs as usize)?;
+    }
+    if args.wants(Measure::Memory) {
+        memory::measure(stage, entries)?;
+    }
+    if args.wants(Measure::Density) {
+        density::measure(stage, entries, args.max_instances as usize)?;
     }
     if args.wants(Measure::Isolation) {
         isolation::measure(stage, entries, notes)?;

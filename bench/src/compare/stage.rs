@@ -1,20 +1,22 @@
 //! What all contenders share: the folder of this comparison, the root file system, and its image.
 
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use std::{env, fs};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
+use nix::fcntl::Flock;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::args::CompareArgs;
 use crate::results::Workload;
 
-use super::{host, task};
+use super::keeper::{self, Keeper};
+use super::{helper, host, remains, task, tree};
 
 /// Virtual CPUs of a guest.
 pub(crate) const GUEST_CPUS: u32 = 1;
@@ -22,12 +24,22 @@ pub(crate) const GUEST_CPUS: u32 = 1;
 /// The program that every contender can run.
 const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bench"));
 
+/// Below the folder: a folder for each instance that has files of its own.
+const INSTANCES: &str = "instances";
+
+/// How long a program has to say its version.
+const VERSION: Duration = Duration::from_secs(60);
+
 /// Room in the image beside the files, for what programs write.
 const SPARE_MIB: u64 = 64;
 
-/// The folder of a comparison, which is removed with this.
+/// The folder of a comparison, which is removed with this, after everything that was started.
 pub(crate) struct Stage {
     folder: TempDir,
+    /// Ends when this is gone, or its process.
+    _keeper: Option<Keeper>,
+    /// Says that the folder is in use.
+    _lock: Flock<fs::File>,
     /// The workload.
     pub(crate) workload: Workload,
     /// A small kernel, for every VMM.
@@ -43,25 +55,34 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Makes the folder and the root file system in it.
+    /// Makes the folder and the root file system in it, and removes what a comparison before has left that was killed.
+    /// To be called before this process adopts what its children leave behind.
     ///
     /// # Errors
     /// A file that was named cannot be read, or the folder cannot be written.
     pub(crate) fn new(args: &CompareArgs) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("rvmm-bench-").tempdir_in(&args.folder);
-        let folder = folder.with_context(|| format!("no folder can be made in {}", args.folder.display()))?;
+        let parent = fs::canonicalize(&args.folder).with_context(|| args.folder.display().to_string())?;
+        remains::sweep(&parent);
+        let folder = tempfile::Builder::new().prefix(remains::PREFIX).tempdir_in(&parent);
+        let folder = folder.with_context(|| format!("no folder can be made in {}", parent.display()))?;
+        let lock = remains::claim(folder.path())?;
+        // Without it the next comparison removes what is left of this one, should it be killed.
+        let keeper = keeper::start(folder.path()).ok();
         for file in [&args.kernel, &args.stock_kernel, &args.stock_initrd].into_iter().flatten() {
             fs::File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
         }
         let (content, file) = match &args.workload {
             None => (BUILT_IN.to_vec(), "built in".to_owned()),
-            Some(path) => {
-                (fs::read(path).with_context(|| format!("--workload {}", path.display()))?, path.display().to_string())
-            }
+            Some(path) => (
+                fs::read(path).with_context(|| format!("--workload {}", path.display()))?,
+                path.display().to_string(),
+            ),
         };
         let workload = Workload { file, size: content.len() as u64, sha256: hex(&Sha256::digest(&content)) };
         let stage = Self {
             folder,
+            _keeper: keeper,
+            _lock: lock,
             workload,
             kernel: absolute(args.kernel.as_deref())?,
             stock_kernel: absolute(args.stock_kernel.as_deref())?
@@ -72,6 +93,7 @@ impl Stage {
             timeout: Duration::from_secs(args.timeout),
         };
         stage.make_rootfs(&content)?;
+        fs::create_dir(stage.path(INSTANCES))?;
         fs::create_dir(stage.runtime_folder())?;
         fs::set_permissions(stage.runtime_folder(), fs::Permissions::from_mode(0o700))?;
         Ok(stage)
@@ -80,6 +102,25 @@ impl Stage {
     /// The beginning of every instance's name, which no other comparison on this host has.
     pub(crate) fn id(&self) -> String {
         format!("bench-{}", std::process::id())
+    }
+
+    /// The folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A new folder for the files of one instance, which has that name among all contenders'.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub(crate) fn instance_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.path(INSTANCES).join(name);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(error).with_context(|| path.display().to_string())
+            }
+            _ => Ok(path),
+        }
     }
 
     /// A path in the folder.
@@ -108,17 +149,15 @@ impl Stage {
         }
         let size: u64 = folder_size(&self.rootfs())?;
         fs::File::create(&image)?.set_len((size.div_ceil(1 << 20) + SPARE_MIB) << 20)?;
-        let output = Command::new("mke2fs")
-            .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0", "-d"])
-            .arg(self.rootfs())
-            .arg(&image)
-            .stdin(Stdio::null())
-            .output()
-            .context("mke2fs is not installed; Debian's package e2fsprogs brings it")?;
-        if !output.status.success() {
+        let program = on_path("mke2fs")
+            .or_else(|| Some(PathBuf::from("/usr/sbin/mke2fs")).filter(|path| path.exists()));
+        let mut command =
+            Command::new(program.context("mke2fs is not installed; Debian's package e2fsprogs brings it")?);
+        command.args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0", "-d"]);
+        command.arg(self.rootfs()).arg(&image);
+        helper::output(command, helper::LIMIT).inspect_err(|_| {
             let _ = fs::remove_file(&image);
-            bail!("mke2fs: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
+        })?;
         Ok(image)
     }
 
@@ -132,10 +171,22 @@ impl Stage {
         for folder in ["dev", "proc", "sys", "tmp", "etc", "run", "data"] {
             fs::create_dir_all(root.join(folder))?;
         }
+        // podman mounts files there, and would make what is missing.
+        for file in ["etc/hostname", "etc/hosts", "etc/resolv.conf", "run/.containerenv"] {
+            fs::write(root.join(file), "")?;
+        }
+        symlink("/proc/mounts", root.join("etc/mtab"))?;
         put(&root, task::BUILT_IN, BUILT_IN)?;
         put(&root, task::WORKLOAD, workload)?;
         put(&root, task::PROBE, &fs::read("/proc/self/exe").context("/proc/self/exe")?)?;
         Ok(())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        tree::clear();
+        remains::clear(self.folder.path());
     }
 }
 
@@ -154,7 +205,8 @@ fn put(root: &Path, path: &str, content: &[u8]) -> anyhow::Result<()> {
 pub(crate) fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
-        let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
+        let mut file =
+            tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
         file.write_all(content)?;
         file.persist(path)?;
         anyhow::Ok(())
@@ -169,8 +221,9 @@ pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
 
 /// The first line that `program` prints when it is asked for its version.
 pub(crate) fn version(program: &Path, flag: &str) -> Option<String> {
-    let output = Command::new(program).arg(flag).stdin(Stdio::null()).output().ok()?;
-    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    let mut command = Command::new(program);
+    command.arg(flag);
+    let text = helper::output(command, VERSION).ok()?;
     String::from_utf8_lossy(&text).lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 

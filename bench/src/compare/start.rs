@@ -18,7 +18,12 @@ const KERNEL: &[u8] = b"rvmm-bench: kernel ";
 ///
 /// # Errors
 /// A signal wants the benchmark to end.
-pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], warm_up: usize, runs: usize) -> anyhow::Result<()> {
+pub(crate) fn measure(
+    stage: &Stage,
+    entries: &mut [Entry],
+    warm_up: usize,
+    runs: usize,
+) -> anyhow::Result<()> {
     for turn in 0..warm_up + runs {
         for entry in entries.iter_mut().filter(|entry| entry.takes_part) {
             let sample = once(stage, entry, turn);
@@ -40,9 +45,11 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], warm_up: usize, runs
 fn once(stage: &Stage, entry: &Entry, turn: usize) -> anyhow::Result<Start> {
     let id = format!("{}-start-{turn}", stage.id());
     let cpu = cpu_of_children();
-    let mut instance = Instance::start(stage, entry, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
+    let mut instance = Instance::start(stage, entry, &Order::new(&id, &Task::start()))?;
     let (marker, _) = instance.line(MARKER)?;
-    let end = instance.end()?.ms;
+    instance.end()?;
+    tree::settle();
+    let end = instance.age();
     let cpu = cpu_of_children() - cpu;
     let parts = instance.seen(INIT).zip(instance.seen(KERNEL)).and_then(|((init, _), (_, clock))| {
         let kernel = clock.parse::<f64>().ok().filter(|&ns| ns > 0.0)? / 1e6;

@@ -26,6 +26,9 @@ pub(crate) const DATA: &str = "/data";
 /// The first bytes of the line that says that the program runs.
 pub(crate) const MARKER: &[u8] = b"rvmm-bench: started";
 
+/// The line of the built-in program that waits to be told what to do.
+pub(crate) const WAITING: &[u8] = b"rvmm-bench: waiting";
+
 impl Task {
     /// The built-in program with `words`.
     pub(crate) fn built_in(words: &[&str]) -> Self {

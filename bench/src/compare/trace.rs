@@ -74,7 +74,7 @@ impl Tracer {
         let id = format!("{}-trace", stage.id());
         let mut launch = entry
             .contender
-            .launch(stage, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
+            .launch(stage, &Order::new(&id, &Task::start()))?;
         match self {
             Self::Kernel(instance) => instance.record(|| to_end(launch, stage.timeout)),
             Self::Strace(strace) => {

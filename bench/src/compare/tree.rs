@@ -1,17 +1,21 @@
 //! The processes that instances consist of: all that descend from this one.
 
+use std::process::Child;
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use anyhow::Context as _;
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use procfs::process::{Process, all_processes};
 
 /// How long a process has to end after SIGKILL before it is told of: one that the kernel holds can't be waited for.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long what an instance has started may go on after it.
+const SETTLING: Duration = Duration::from_secs(3);
 
 /// Makes this process the parent of what its descendants leave behind, so that a runtime's shims and daemons are seen too.
 ///
@@ -23,6 +27,11 @@ pub(crate) fn adopt_orphans() -> anyhow::Result<()> {
 
 /// All descendants of this process, in no order. Those that end meanwhile may be missing.
 pub(crate) fn descendants() -> Vec<Process> {
+    below(i32::try_from(process::id()).unwrap_or_default())
+}
+
+/// All descendants of the process `pid`.
+fn below(pid: i32) -> Vec<Process> {
     let mut rest: Vec<(Process, i32)> = all_processes()
         .into_iter()
         .flatten()
@@ -32,8 +41,7 @@ pub(crate) fn descendants() -> Vec<Process> {
             Some((process, parent))
         })
         .collect();
-    let own = i32::try_from(process::id()).unwrap_or_default();
-    let mut parents = vec![own];
+    let mut parents = vec![pid];
     let mut found = Vec::new();
     while let Some(parent) = parents.pop() {
         let (children, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, of)| *of == parent);
@@ -46,11 +54,46 @@ pub(crate) fn descendants() -> Vec<Process> {
     found
 }
 
+/// Kills `child`, the group that it leads, and all that descends from it, and waits until they are gone.
+pub(crate) fn kill_with_descendants(child: &mut Child) {
+    let Ok(pid) = i32::try_from(child.id()) else { return };
+    let below: Vec<i32> = below(pid).into_iter().map(|process| process.pid).collect();
+    let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    for &pid in &below {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    // They are this process's children now. A runtime that is asked to remove the rest would wait for them.
+    let deadline = Instant::now() + GRACE;
+    for pid in below {
+        while waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive)
+            && Instant::now() < deadline
+        {
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
 /// Reaps what has ended, without waiting.
 pub(crate) fn reap() {
     while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
         if status == WaitStatus::StillAlive {
             break;
+        }
+    }
+}
+
+/// Waits until there are no descendants any more, but not for long: a daemon may be among them. Says whether there are none.
+pub(crate) fn settle() -> bool {
+    let deadline = Instant::now() + SETTLING;
+    loop {
+        // What nobody waits for any more becomes this process's child.
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Err(Errno::ECHILD) => return true,
+            Ok(WaitStatus::StillAlive) if Instant::now() > deadline => return false,
+            Ok(WaitStatus::StillAlive) => thread::sleep(Duration::from_micros(200)),
+            _ => {}
         }
     }
 }
@@ -71,7 +114,9 @@ pub(crate) fn clear() -> Vec<String> {
                 continue;
             }
             // It may have ended just now.
-            if kill(Pid::from_raw(process.pid), Signal::SIGKILL) != Err(Errno::ESRCH) && !names.contains(&stat.comm) {
+            if kill(Pid::from_raw(process.pid), Signal::SIGKILL) != Err(Errno::ESRCH)
+                && !names.contains(&stat.comm)
+            {
                 names.push(stat.comm);
             }
         }

@@ -239,15 +239,22 @@ impl Results {
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let name = path.display();
         let size = fs::metadata(path).with_context(|| name.to_string())?.len();
-        ensure!(size <= MOST_BYTES, "{name}: {size} bytes are too many for results of a comparison; at most {MOST_BYTES} are read");
+        ensure!(
+            size <= MOST_BYTES,
+            "{name}: {size} bytes are too many for results of a comparison; at most {MOST_BYTES} are read"
+        );
         let text = fs::read(path).with_context(|| name.to_string())?;
         #[derive(Deserialize)]
         struct Version {
             format: u32,
         }
-        let version: Version =
-            serde_json::from_slice(&text).with_context(|| format!("{name} has no results of rvmm bench compare"))?;
-        ensure!(version.format == FORMAT, "{name} has format {}, and this rvmm reads {FORMAT}", version.format);
+        let version: Version = serde_json::from_slice(&text)
+            .with_context(|| format!("{name} has no results of rvmm bench compare"))?;
+        ensure!(
+            version.format == FORMAT,
+            "{name} has format {}, and this rvmm reads {FORMAT}",
+            version.format
+        );
         serde_json::from_slice(&text).with_context(|| format!("{name} has no results of rvmm bench compare"))
     }
 }

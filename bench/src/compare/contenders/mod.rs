@@ -1,7 +1,17 @@
 //! All contenders, in the order of their turns.
 
+mod cloud_hypervisor;
+mod firecracker;
+mod guest;
+mod oci;
+mod podman;
 mod process;
+mod qemu;
 mod rvmm;
+mod venv;
+
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::ensure;
 
@@ -12,7 +22,29 @@ use super::interrupt;
 use super::stage::Stage;
 
 fn all() -> Vec<Box<dyn Contender>> {
-    vec![Box::new(process::Process), Box::new(rvmm::Rvmm::small())]
+    let mut all: Vec<Box<dyn Contender>> = vec![Box::new(process::Process), Box::new(venv::Venv)];
+    all.extend(oci::all().map(|runtime| Box::new(runtime) as Box<dyn Contender>));
+    all.push(Box::new(podman::Podman::new()));
+    all.push(Box::new(qemu::Qemu::new()));
+    all.push(Box::new(firecracker::Firecracker::new()));
+    all.push(Box::new(cloud_hypervisor::CloudHypervisor::new()));
+    all.extend(rvmm::all().map(|way| Box::new(way) as Box<dyn Contender>));
+    all
+}
+
+/// Commands that remove what runtimes keep of their containers in `folder`, a comparison's.
+pub(crate) fn remains(folder: &Path) -> Vec<Command> {
+    oci::remains(folder).into_iter().chain(podman::remains(folder)).collect()
+}
+
+/// What comes of a container that does not start in a control group: it is tried `without`, if that is possible, and said.
+fn refused(error: anyhow::Error, without: bool, steps: &mut Vec<String>) -> anyhow::Result<()> {
+    interrupt::check()?;
+    if !without {
+        return Err(error);
+    }
+    steps.push(format!("do without control groups, since it does not start with them here: {error:#}"));
+    Ok(())
 }
 
 /// Prints the names.
@@ -34,7 +66,9 @@ pub(crate) fn prepared(args: &CompareArgs, stage: &Stage) -> anyhow::Result<Vec<
             "--only {name}: there is no such contender; rvmm bench compare --only help lists them"
         );
     }
-    let wanted = all.into_iter().filter(|contender| args.only.is_empty() || args.only.iter().any(|name| name == contender.name()));
+    let wanted = all
+        .into_iter()
+        .filter(|contender| args.only.is_empty() || args.only.iter().any(|name| name == contender.name()));
     wanted
         .map(|contender| {
             interrupt::check()?;

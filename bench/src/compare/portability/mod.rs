@@ -58,7 +58,7 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry]) -> anyhow::Result<()
 fn idle(stage: &Stage, entry: &Entry) -> anyhow::Result<Vec<String>> {
     let id = format!("{}-features", stage.id());
     let mut instance =
-        Instance::start(stage, entry, &Order { id: &id, task: &Task::idle(), link: None, data: None })?;
+        Instance::start(stage, entry, &Order::new(&id, &Task::idle()))?;
     instance.line(MARKER)?;
     features::used(&tree::descendants())
 }

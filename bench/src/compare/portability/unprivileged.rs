@@ -31,7 +31,7 @@ const SET_ID: u32 = 0o6000;
 pub(super) fn start(stage: &Stage, entry: &Entry) -> anyhow::Result<Option<String>> {
     let id = format!("{}-nobody", stage.id());
     let launch =
-        entry.contender.launch(stage, &Order { id: &id, task: &Task::start(), link: None, data: None });
+        entry.contender.launch(stage, &Order::new(&id, &Task::start()));
     let mut launch = match launch {
         Ok(launch) => launch,
         Err(error) => return Ok(Some(format!("{error:#}"))),

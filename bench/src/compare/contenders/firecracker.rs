@@ -1,0 +1,91 @@
+//! Firecracker, without its API socket.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::compare::contender::{Contender, Launch, Order, Prepared, Unfit};
+use crate::compare::stage::{self, Stage};
+use crate::results::Kind;
+
+use super::guest;
+
+/// Firecracker.
+pub(crate) struct Firecracker {
+    program: PathBuf,
+}
+
+impl Firecracker {
+    /// Not looked for yet.
+    pub(crate) fn new() -> Self {
+        Self { program: PathBuf::new() }
+    }
+}
+
+impl Contender for Firecracker {
+    fn name(&self) -> &'static str {
+        "firecracker"
+    }
+
+    fn title(&self) -> &'static str {
+        "Firecracker"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::MicroVm
+    }
+
+    fn prepare(&mut self, stage: &Stage) -> Result<Prepared, Unfit> {
+        let named = std::env::var_os("FIRECRACKER").map(PathBuf::from);
+        self.program = named
+            .filter(|path| path.is_file())
+            .or_else(|| stage::on_path("firecracker"))
+            .ok_or_else(|| {
+                Unfit::missing(
+                    "firecracker",
+                    "Debian has no package; name the program of a release in FIRECRACKER, or put it on PATH",
+                )
+            })?;
+        Ok(Prepared {
+            version: stage::version(&self.program, "--version"),
+            ships: guest::ships(stage, self.program.clone(), guest::kernel(stage)?)?,
+            steps: vec![
+                "make an image of the root file system".to_owned(),
+                "write the VM's configuration as JSON".to_owned(),
+            ],
+        })
+    }
+
+    fn launch(&self, stage: &Stage, order: &Order) -> anyhow::Result<Launch> {
+        let mut drives = vec![json!({
+            "drive_id": "root",
+            "path_on_host": stage.image()?,
+            "is_root_device": true,
+            "is_read_only": true,
+        })];
+        drives.extend(
+            order
+                .data
+                .map(|data| json!({ "drive_id": "data", "path_on_host": data, "is_root_device": false })),
+        );
+        let mut config = json!({
+            "boot-source": {
+                "kernel_image_path": stage.kernel,
+                "boot_args": guest::whole_command_line(order, "reboot=k pci=off i8042.noaux i8042.nomux i8042.dumbkbd", "reboot"),
+            },
+            "drives": drives,
+            "machine-config": { "vcpu_count": stage::GUEST_CPUS, "mem_size_mib": stage.guest_mib },
+        });
+        if let Some(tap) = guest::tap(order)? {
+            config["network-interfaces"] =
+                json!([{ "iface_id": "net0", "host_dev_name": tap, "guest_mac": guest::mac() }]);
+        }
+        let file = stage.instance_folder(&format!("firecracker-{}", order.id))?.join("vm.json");
+        fs::write(&file, serde_json::to_vec(&config)?)?;
+        let mut command = Command::new(&self.program);
+        command.args(["--id", order.id, "--no-api", "--level", "Error", "--config-file"]).arg(file);
+        Ok(Launch::new(command))
+    }
+}
