@@ -18,6 +18,8 @@ use anyhow::ensure;
 use crate::args::CompareArgs;
 
 use super::contender::{Contender, Entry};
+pub(crate) use rvmm::program as rvmm_program;
+
 use super::interrupt;
 use super::stage::Stage;
 

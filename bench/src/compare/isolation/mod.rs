@@ -33,6 +33,8 @@ const PANIC: &str = "Kernel panic";
 /// # Errors
 /// A signal wants the benchmark to end.
 pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], notes: &mut Vec<String>) -> anyhow::Result<()> {
+    // What setting up has left counts as nobody's.
+    tree::clear();
     let host = Sight::look();
     let tracer = Tracer::find();
     if let Err(error) = &tracer {
@@ -140,8 +142,7 @@ fn tried(trial: &Trial) -> Answer {
 fn panics(stage: &Stage, entry: &Entry, boot_id: &str) -> Option<Answer> {
     let id = format!("{}-panic", stage.id());
     let task = Task::probe(&[probe::PANIC, boot_id]);
-    let mut instance =
-        Instance::start(stage, entry, &Order::new(&id, &task)).ok()?;
+    let mut instance = Instance::start(stage, entry, &Order::new(&id, &task)).ok()?;
     let line = instance.line(PANIC.as_bytes());
     instance.seen(probe::GOING.as_bytes())?;
     let (yes, seen) = match (line, instance.seen(probe::ALIVE.as_bytes())) {
@@ -163,8 +164,7 @@ struct Outside {
 /// Looks at an idle instance's processes on the host.
 fn outside(stage: &Stage, entry: &Entry) -> anyhow::Result<Outside> {
     let id = format!("{}-idle", stage.id());
-    let mut instance =
-        Instance::start(stage, entry, &Order::new(&id, &Task::idle()))?;
+    let mut instance = Instance::start(stage, entry, &Order::new(&id, &Task::idle()))?;
     instance.line(MARKER)?;
     let processes = tree::descendants();
     ensure!(!processes.is_empty(), "it has none");
