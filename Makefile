@@ -45,9 +45,9 @@ fuzz:
 
 bench: build
 	resources/setup build images emulated-host bench
-	$(CARGO) bench --bench startup
-	$(CARGO) bench --bench api
-	$(CARGO) bench --bench io
+	$(RVMM) bench startup
+	$(RVMM) bench api
+	$(RVMM) bench io
 
 clean:
 	$(CARGO) clean

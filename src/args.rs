@@ -1,8 +1,8 @@
 //! The command line: what each option is called, takes and defaults to.
 //!
 //! `rvmm --kernel FILE …` runs a VM and needs no verb; everything else is a verb. Parsing a run is on the path to the
-//! guest's first instruction, so [`parse`] first tries the options of a run alone and builds the whole command line,
-//! with its verbs and help texts, only when that does not succeed.
+//! guest's first instruction, so [`parse`] first reads what is [`plain`], then tries the options of a run alone, and builds
+//! the whole command line, with its verbs and help texts, only when that does not succeed.
 
 mod balloon;
 mod by_name;
@@ -14,6 +14,7 @@ mod log;
 mod metadata;
 mod net;
 mod overrides;
+mod plain;
 mod restore;
 mod serve_memory;
 mod size;
@@ -197,7 +198,7 @@ pub(crate) struct CompletionsArgs {
 
 /// A run: the VM that the options describe. Values have the right form; whether they make sense together, and on this
 /// host, is decided where the VM's configuration is validated.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct RunArgs {
     /// Guest kernel: an uncompressed ELF (vmlinux) or a bzImage.
     #[arg(long, value_name = "FILE", help_heading = "Boot", value_hint = ValueHint::FilePath)]
@@ -318,16 +319,17 @@ pub(crate) struct RunArgs {
 }
 
 /// What happens when the guest resets its machine.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(crate) enum OnReset {
     /// rvmm ends with exit code 0.
+    #[default]
     Exit,
     /// The guest boots again from its kernel.
     Restart,
 }
 
 /// `--console [virtio,]…`; `virtio` alone is `virtio,stdio`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct ConsoleArg {
     /// The guest has a virtio console beside its serial port.
     pub(crate) virtio: bool,
@@ -336,9 +338,10 @@ pub(crate) struct ConsoleArg {
 }
 
 /// The host's end of the console.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) enum ConsoleEnd {
     /// rvmm's standard input and output.
+    #[default]
     Stdio,
     /// Output is dropped, input never comes.
     None,
@@ -395,7 +398,7 @@ pub(crate) fn parse(argv: &[OsString]) -> Result<Invocation, Stop> {
     {
         return Ok(Invocation::Verb(Verb::Restore(Box::new(restore))));
     }
-    if let Some(run) = parse_run(argv) {
+    if let Some(run) = argv.get(1..).and_then(plain::parse).or_else(|| parse_run(argv)) {
         return Ok(Invocation::Run(Box::new(run)));
     }
     let line = CommandLine::try_parse_from(argv).map_err(|error| Stop::from_clap(&error))?;

@@ -1,7 +1,7 @@
 //! How a VM is seen from outside: its name, its socket, and who waits to hear that it runs.
 //!
-//! A VM that was given no name and no socket gets both only when its guest runs, which does not wait for them; and where
-//! the host has no place for them it does without.
+//! A VM that was given no name and no socket gets both only when its guest has run for a moment, so that they do not take
+//! its time; and where the host has no place for them it does without.
 
 use std::cell::{OnceCell, RefCell};
 use std::error::Error;
@@ -81,22 +81,27 @@ impl Presence {
                 self.tell();
             }
         }
-        if control.no_api {
-            let me = Rc::clone(self);
-            controller.when_started(move |_| me.settle(|_| {}));
-        } else {
+        let listens = !control.no_api;
+        if listens {
             controller.keep_console();
-            let me = Rc::clone(self);
-            controller.when_started(move |controller| {
-                me.settle(|name| {
-                    if me.server.borrow().is_none()
-                        && let Err(error) = me.listen(controller, &name.socket(), limits)
-                    {
-                        let level = if me.named { log::Level::Warn } else { log::Level::Debug };
-                        log::log!(level, "nobody can ask the VM by its name: {}", crate::chain(&*error));
-                    }
-                });
+        }
+        let me = Rc::clone(self);
+        let settle = move |controller: &mut Controller| {
+            me.settle(|name| {
+                if listens
+                    && me.server.borrow().is_none()
+                    && let Err(error) = me.listen(controller, &name.socket(), limits)
+                {
+                    let level = if me.named { log::Level::Warn } else { log::Level::Debug };
+                    log::log!(level, "nobody can ask the VM by its name: {}", crate::chain(&*error));
+                }
             });
+        };
+        // Who gave a name or a socket, or waits for the name, is about to use it.
+        if self.named || control.api_sock.is_some() {
+            controller.when_started(settle);
+        } else {
+            controller.when_settled(settle);
         }
         Ok(())
     }

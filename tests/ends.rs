@@ -24,7 +24,8 @@ fn every_way_to_reset_restarts_the_guest_when_asked_to() {
         guest.wait_for_times(3, "up\n").signal(libc::SIGTERM);
         let ended = guest.end();
         assert_eq!(ended.code(), 128 + libc::SIGTERM, "{ended:#?}");
-        assert_eq!(ended.stdout.replace("up\n", ""), "");
+        // The signal may come in the middle of a line.
+        assert!("up\n".starts_with(&ended.stdout.replace("up\n", "")), "{ended:#?}");
     }
 }
 

@@ -125,8 +125,8 @@ impl Client {
         })
     }
 
-    /// Asks for what is at `path` and goes on, and has `take` called with what comes, until there is no more or, while
-    /// nothing comes, `enough` says so.
+    /// Asks for what is at `path` and goes on, and has `take` called with nothing when that has been granted and then with
+    /// what comes, until there is no more or, while nothing comes, `enough` says so.
     ///
     /// # Errors
     /// [`ClientError`]; [`ClientError::Broken`] for one who was too slow.
@@ -146,6 +146,7 @@ impl Client {
             };
             let begun = timeout(self.patience, begun).await;
             let mut body = begun.unwrap_or(Err(ClientError::Silent(self.patience)))?;
+            take(&[]).map_err(ClientError::Output)?;
             loop {
                 let frame = match timeout(LULL, body.frame()).await {
                     Ok(Some(frame)) => frame,

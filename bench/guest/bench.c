@@ -4,10 +4,13 @@
 //   bench idle             prints the marker and sleeps until it is killed
 //   bench wait             prints that it waits, reads a line of words from its standard input, and does what they say
 //   bench run FILE WORD…   runs another program and ends when that has
+//   bench work MS WORD…    measures how fast some work is done: see work.c
 //
 // In a VM it is the first process. There the kernel's command line names the words, with commas between them, in BENCH_TASK,
-// and BENCH_END says how the machine ends: poweroff or reboot. It says when it was started, mounts what a program expects,
-// does what the words say, and ends the machine.
+// BENCH_END says how the machine ends: poweroff or reboot, and BENCH_LINK is the address of eth0, if there is one, as
+// ADDRESS/PREFIX. It says when it was started, mounts what a program expects, does what the words say, and ends the machine.
+
+#include "bench.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +22,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MARKER "rvmm-bench: started\n"
@@ -88,15 +90,10 @@ static int perform(int count, char *words[])
 		return await();
 	if (count >= 2 && !strcmp(words[0], "run"))
 		return run(words + 1);
-	fprintf(stderr, "rvmm-bench: what is '%s'? start, idle, wait, run FILE WORD...\n", count ? words[0] : "");
+	if (count >= 3 && !strcmp(words[0], "work"))
+		return work(words + 1);
+	fprintf(stderr, "rvmm-bench: what is '%s'? start, idle, wait, run FILE WORD..., work MS WORD...\n", count ? words[0] : "");
 	return 2;
-}
-
-static long long monotonic(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
 // Nanoseconds on the clock of the kernel's log, which runs before all others: what is written there comes back with its time.
@@ -124,6 +121,9 @@ static void first(const char *task)
 	mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, NULL);
 	mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, NULL);
+	const char *link = getenv("BENCH_LINK");
+	if (link && configure_link(link))
+		fail(link);
 	snprintf(text, sizeof text, "%s", task);
 	perform(split(text, ",", words), words);
 	// Only now, for what is printed takes time.

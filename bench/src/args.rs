@@ -1,8 +1,18 @@
 //! The command line.
 
+mod api;
+mod io;
+mod restore;
+mod startup;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+
+pub(crate) use api::ApiArgs;
+pub(crate) use io::{Group, IoArgs};
+pub(crate) use restore::RestoreArgs;
+pub(crate) use startup::StartupArgs;
 
 /// Shown at the end of the help of `rvmm bench compare`.
 const COMPARE_EXAMPLES: &str = "Examples:
@@ -45,6 +55,18 @@ pub(crate) enum Verb {
         #[arg(long)]
         detach: bool,
     },
+    /// How fast a VM starts and how little it needs, against a minimal C program, other VMMs and containers.
+    #[command(after_help = startup::EXAMPLES)]
+    Startup(StartupArgs),
+    /// How fast snapshots are written and restored, and what clones cost, against Firecracker.
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(RestoreArgs),
+    /// How fast a Linux guest's disk, network and vsock are, against Firecracker or QEMU.
+    #[command(after_help = io::EXAMPLES)]
+    Io(IoArgs),
+    /// How fast the REST socket is and how little it needs, against Firecracker.
+    #[command(after_help = api::EXAMPLES)]
+    Api(ApiArgs),
 }
 
 /// `rvmm bench compare`
@@ -138,4 +160,29 @@ impl CompareArgs {
 /// Parses this process's command line, and ends the process where it is wrong or asks for help.
 pub(crate) fn parse() -> Verb {
     CommandLine::parse().verb
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn what_goes_with_linux_guests_only_is_refused_without_them() {
+        for words in [
+            "restore --counted",
+            "restore --kernel k",
+            "restore --linux --json r",
+            "io --seconds 0",
+            "io --only tap",
+        ] {
+            let line = ["rvmm bench"].into_iter().chain(words.split(' '));
+            assert!(CommandLine::try_parse_from(line).is_err(), "{words}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 mod args;
 mod compare;
+mod own;
 mod probe;
 mod results;
 
@@ -19,6 +20,10 @@ fn main() -> ExitCode {
     let outcome = match args::parse() {
         Verb::Compare(args) => compare::run(&args),
         Verb::Keep { folder, detach } => compare::keeper::run(&folder, detach).map(|()| ExitCode::SUCCESS),
+        Verb::Startup(args) => own::startup::run(&args),
+        Verb::Restore(args) => own::restore::run(&args),
+        Verb::Io(args) => own::io::run(&args),
+        Verb::Api(args) => own::api::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("rvmm bench: error: {error:#}");

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
+/// Bytes that the body of a request may have when nobody says.
+const DEFAULT_PAYLOAD_SIZE: usize = 51_200;
+
 /// How others reach the VM while it runs.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option without a value")]
@@ -22,7 +25,7 @@ pub(crate) struct ControlArgs {
     pub(crate) no_api: bool,
 
     /// Bytes that the body of a request may have.
-    #[arg(long, value_name = "BYTES", help_heading = "Control", default_value_t = 51_200)]
+    #[arg(long, value_name = "BYTES", help_heading = "Control", default_value_t = DEFAULT_PAYLOAD_SIZE)]
     pub(crate) http_api_max_payload_size: usize,
 
     /// Filters of system calls for rvmm's threads: a JSON policy in the form of the seccompiler crate, with "vmm", "api" and
@@ -41,4 +44,19 @@ pub(crate) struct ControlArgs {
     /// Append a line of metrics, as JSON, to a file or named pipe every minute and at the end.
     #[arg(long, value_name = "FILE", help_heading = "Control", value_hint = ValueHint::FilePath)]
     pub(crate) metrics_path: Option<PathBuf>,
+}
+
+impl Default for ControlArgs {
+    fn default() -> Self {
+        Self {
+            api_sock: None,
+            detach: false,
+            no_api: false,
+            http_api_max_payload_size: DEFAULT_PAYLOAD_SIZE,
+            seccomp_filter: None,
+            no_seccomp: false,
+            enable_pci: false,
+            metrics_path: None,
+        }
+    }
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use vmm::config::{LogLevel as VmmLogLevel, LoggerConfig};
 
 /// What is logged, and where to. Firecracker's names of the options work as well.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct LogArgs {
     /// What to log: off, error, warn, info, debug or trace, and everything before it [default: warn].
     #[arg(long, alias = "level", value_name = "LEVEL", help_heading = "Console and log", value_enum)]

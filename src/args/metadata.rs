@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 
 /// What is in the service's store at first. Which interfaces lead to it is in the configuration, as `mmds-config`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct MetadataArgs {
     /// JSON file that the metadata service gives to the guest.
     #[arg(long, value_name = "FILE", help_heading = "Network", value_hint = ValueHint::FilePath)]

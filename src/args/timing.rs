@@ -4,7 +4,7 @@ use api::StartTimes;
 use clap::Args;
 
 /// What a start is measured from.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct TimingArgs {
     /// The guest has a register where it says that it has booted, which is logged with the time that it took.
     #[arg(long, help_heading = "Timing")]

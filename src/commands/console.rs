@@ -51,6 +51,7 @@ pub(crate) fn run(args: &VmArgs) -> Outcome {
     let on_terminal = terminal.is_some();
     let (leave, left) = mpsc::channel();
     let (typed, to_type) = mpsc::sync_channel(PIECES);
+    let (granted, is_granted) = mpsc::sync_channel(1);
     // They end with the process: each waits for somebody who may never come.
     thread::spawn({
         let leave = leave.clone();
@@ -58,11 +59,16 @@ pub(crate) fn run(args: &VmArgs) -> Outcome {
     });
     thread::spawn({
         let (vm, leave) = (vm.clone(), leave.clone());
-        move || type_at(&vm, on_terminal, &to_type, &leave)
+        move || {
+            // What is typed may end the guest, and its last words are to be shown.
+            if is_granted.recv().is_ok() {
+                type_at(&vm, on_terminal, &to_type, &leave);
+            }
+        }
     });
     thread::spawn({
         let vm = vm.clone();
-        move || leave.send(show(&vm))
+        move || leave.send(show(&vm, &granted))
     });
     let reason = left.recv();
     if let Ok(Leave::Asked) = reason {
@@ -79,11 +85,16 @@ pub(crate) fn run(args: &VmArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what the guest writes, until there is no more.
-fn show(vm: &Known) -> Leave {
+/// Shows what the guest writes, until there is no more; says on `granted` that nothing of it will be missed from now on.
+fn show(vm: &Known, granted: &SyncSender<()>) -> Leave {
+    let write = |bytes: &[u8]| {
+        // Once is enough.
+        let _ = granted.try_send(());
+        logs::write(bytes)
+    };
     let shown = vm
         .reach("read the console of", PATIENCE)
-        .and_then(|asked| asked.follow("/rvmm/console?follow=true", logs::write, note_loss));
+        .and_then(|asked| asked.follow("/rvmm/console?follow=true", write, note_loss));
     shown.map_or_else(Leave::Failed, |()| Leave::Ended)
 }
 

@@ -277,7 +277,8 @@ impl Reached<'_> {
         self.client.patch(path, body.to_string()).map_err(|error| self.explain(&error))
     }
 
-    /// Has `take` called with what is at `path` and what comes there, until the VM ends. Whoever is too slow begins again.
+    /// Has `take` called with nothing when the VM has granted it, then with what is at `path` and what comes there, until the VM
+    /// ends. Whoever is too slow begins again.
     pub(crate) fn follow(
         &self,
         path: &'static str,
@@ -287,7 +288,7 @@ impl Reached<'_> {
         loop {
             let mut came = false;
             let followed = self.client.follow(path, crate::commands::reader_is_gone, |bytes| {
-                came = true;
+                came |= !bytes.is_empty();
                 take(bytes)
             });
             match followed {

@@ -178,6 +178,17 @@ fn a_vm_without_a_name_has_one_all_the_same() {
 }
 
 #[test]
+fn a_vm_without_a_name_whose_guest_resets_all_the_time_has_one_too() {
+    require_kvm!();
+    let host = Host::new();
+    let mut vm = host.of(Rvmm::guest("reset-i8042")).args(["--on-reset", "restart"]).launch();
+    assert!(poll(|| host.names().len() == 1));
+    vm.signal(libc::SIGTERM);
+    assert_eq!(vm.end().code(), 143);
+    assert_eq!(host.names(), [""; 0]);
+}
+
+#[test]
 fn a_guest_is_paused_and_goes_on_by_name() {
     require_kvm!();
     let host = Host::new();
@@ -280,10 +291,12 @@ fn a_vm_that_listens_nowhere_is_listed_and_can_be_ended() {
 #[test]
 fn a_vm_runs_where_there_is_no_place_for_its_name() {
     require_kvm!();
-    let mut rvmm = Rvmm::guest("hello").args(["--log-level", "debug"]);
+    let mut rvmm = Rvmm::guest("hlt-forever").args(["--log-level", "debug"]);
     rvmm.command.env("XDG_RUNTIME_DIR", "/proc");
-    let ended = rvmm.run();
-    assert_eq!((ended.code(), ended.stdout.as_str()), (0, "hello, world\n"), "{ended:#?}");
+    let mut running = rvmm.launch();
+    running.wait_for("halted").wait_for_log("the VM has no folder").signal(libc::SIGTERM);
+    let ended = running.end();
+    assert_eq!(ended.code(), 143, "{ended:#?}");
     assert_eq!(ended.stderr.matches("the VM has no folder").count(), 1, "{ended:#?}");
 }
 

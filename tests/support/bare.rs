@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::{env, fs};
 
 /// The ELF file of the bare guest `name`.
@@ -42,18 +41,8 @@ fn hash(sources: &Path, name: &str) -> u64 {
 
 fn assemble(sources: &Path, name: &str, elf: &Path) {
     let cc = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let output = Command::new(&cc)
-        .current_dir(sources)
-        .args(["-m64", "-nostdlib", "-static", "-no-pie", "-I.", "-Wl,-T,guest.ld", "-Wl,--build-id=none"])
-        .args(["-Wl,-z,noexecstack", "-Wl,--no-warn-rwx-segments"])
-        .arg(format!("{name}.S"))
-        .arg("-o")
-        .arg(elf)
-        .output()
-        .unwrap_or_else(|error| {
-            panic!(
-                "{cc}: {error}: the tests assemble their guests with a C compiler; install gcc and binutils"
-            )
-        });
+    let output = super::assemble::command(&cc, sources, name, elf).output().unwrap_or_else(|error| {
+        panic!("{cc}: {error}: the tests assemble their guests with a C compiler; install gcc and binutils")
+    });
     assert!(output.status.success(), "{cc} {name}.S: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -1,6 +1,7 @@
 //! What the tests are written in: bare guests, running them, disks, terminals.
 
 pub(crate) mod api;
+mod assemble;
 pub(crate) mod bare;
 pub(crate) mod bench;
 pub(crate) mod disk;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use devices::virtio::device::{DeviceEvent, Trigger};
 use devices::virtio::transport::core::TransportCore;
@@ -103,10 +104,6 @@ impl EventLoop {
             EventManager::new().map_err(|error| io::Error::other(error.to_string()))?;
         let found = Found::default();
         manager.add_subscriber(Box::new(GuestWatch { events: watched.guest, found: found.clone() }));
-        if let Some(requests) = watched.requests {
-            let flag = found.requests.clone();
-            manager.add_subscriber(Box::new(FlagWatch { fd: requests, flag }));
-        }
         if let Some(timer) = watched.metrics_timer {
             manager.add_subscriber(Box::new(FlagWatch { fd: timer, flag: found.metrics.clone() }));
         }
@@ -119,8 +116,17 @@ impl EventLoop {
             found: found.clone(),
         }));
         let mut events = Self { manager, found, virtio: watched.virtio, watched: Vec::new() };
+        if let Some(requests) = watched.requests {
+            events.watch_requests(requests);
+        }
         events.watch_devices();
         Ok(events)
+    }
+
+    /// Watches `requests`, which is readable when another thread asks for something, and was not watched so far.
+    pub(crate) fn watch_requests(&mut self, requests: RawFd) {
+        let flag = self.found.requests.clone();
+        self.manager.add_subscriber(Box::new(FlagWatch { fd: requests, flag }));
     }
 
     /// Serves the virtio devices, from now on or again. What their descriptors said meanwhile is found then.
@@ -153,6 +159,25 @@ impl EventLoop {
                 return Ok(wake);
             }
             self.manager.run().map_err(|error| io::Error::other(error.to_string()))?;
+        }
+    }
+
+    /// Serves devices like [`run`](Self::run), but no longer than until `end`, to the millisecond.
+    ///
+    /// # Errors
+    /// What epoll said.
+    pub(crate) fn run_until(&mut self, end: Instant) -> io::Result<Option<Wake>> {
+        loop {
+            if let Some(wake) = self.found.take() {
+                return Ok(Some(wake));
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let milliseconds = left.as_millis().max(1).try_into().unwrap_or(i32::MAX);
+            let served = self.manager.run_with_timeout(milliseconds);
+            served.map_err(|error| io::Error::other(error.to_string()))?;
         }
     }
 }

@@ -167,7 +167,7 @@ impl Instance {
     }
 
     /// The end of what it said, for an error.
-    fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         use std::os::unix::fs::FileExt as _;
         let mut complaints = vec![0; SHOWN];
         let size = self.complaints.metadata().map_or(0, |file| file.len());

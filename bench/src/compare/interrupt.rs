@@ -4,10 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// The signal that came, or 0.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
@@ -18,12 +20,7 @@ static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 /// # Errors
 /// The kernel refuses.
 pub(crate) fn catch() -> anyhow::Result<()> {
-    let ignored =
-        procfs::process::Process::myself().and_then(|own| own.status()).map_or(0, |status| status.sigign);
-    for signal in [SIGINT, SIGQUIT, SIGTERM, SIGHUP] {
-        if signal == SIGHUP && ignored & (1 << (SIGHUP - 1)) != 0 {
-            continue;
-        }
+    for signal in caught() {
         let number = usize::try_from(signal).unwrap_or_default();
         signal_hook::flag::register_usize(signal, Arc::clone(&SIGNAL), number)
             .context("signals cannot be caught")?;
@@ -31,9 +28,40 @@ pub(crate) fn catch() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The signals that are to be noted.
+fn caught() -> Vec<i32> {
+    let own = procfs::process::Process::myself().and_then(|own| own.status());
+    let hangup_is_ignored = own.is_ok_and(|status| status.sigign & (1 << (SIGHUP - 1)) != 0);
+    let mut signals = vec![SIGINT, SIGQUIT, SIGTERM, SIGHUP];
+    signals.retain(|&signal| signal != SIGHUP || !hangup_is_ignored);
+    signals
+}
+
+/// The same, and has the first of these signals do `also`, on a thread of its own.
+///
+/// # Errors
+/// The kernel refuses.
+pub(crate) fn catch_and(also: fn()) -> anyhow::Result<()> {
+    // Asked for first: a signal that is caught is not ignored any more.
+    let caught = caught();
+    catch()?;
+    let mut signals = Signals::new(caught).context("signals cannot be caught")?;
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            also();
+        }
+    });
+    Ok(())
+}
+
 /// The signal that wants the benchmark to end.
-fn came() -> Option<i32> {
+fn signal() -> Option<i32> {
     i32::try_from(SIGNAL.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)
+}
+
+/// Whether it is time to end.
+pub(crate) fn came() -> bool {
+    signal().is_some()
 }
 
 /// An error when it is time to end.
@@ -41,7 +69,7 @@ fn came() -> Option<i32> {
 /// # Errors
 /// A signal has come.
 pub(crate) fn check() -> anyhow::Result<()> {
-    if let Some(signal) = came() {
+    if let Some(signal) = signal() {
         let name = Signal::try_from(signal).map_or("a signal", Signal::as_str);
         bail!("interrupted by {name}");
     }
@@ -50,5 +78,5 @@ pub(crate) fn check() -> anyhow::Result<()> {
 
 /// The exit code of a comparison: as a shell has it after that signal.
 pub(crate) fn exit_code() -> ExitCode {
-    came().and_then(|signal| u8::try_from(128 + signal).ok()).map_or(ExitCode::SUCCESS, ExitCode::from)
+    signal().and_then(|signal| u8::try_from(128 + signal).ok()).map_or(ExitCode::SUCCESS, ExitCode::from)
 }

@@ -1,22 +1,24 @@
 //! `rvmm bench compare`: contenders take turns on one host, with one program and one root file system.
 
 mod contender;
-mod contenders;
+pub(crate) mod contenders;
 mod density;
 mod helper;
-mod host;
-mod instance;
-mod interrupt;
+pub(crate) mod host;
+pub(crate) mod instance;
+pub(crate) mod interrupt;
 mod isolation;
 pub(crate) mod keeper;
 mod memory;
+mod network;
 mod portability;
 mod remains;
-mod stage;
+pub(crate) mod stage;
 mod start;
 mod task;
 mod trace;
-mod tree;
+pub(crate) mod tree;
+mod work;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -83,6 +85,7 @@ fn measure(
     entries: &mut [Entry],
     notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
+    interrupt::check()?;
     if args.wants(Measure::Start) {
         start::measure(stage, entries, WARM_UP, args.runs as usize)?;
     }
@@ -91,6 +94,9 @@ fn measure(
     }
     if args.wants(Measure::Density) {
         density::measure(stage, entries, args.max_instances as usize)?;
+    }
+    if args.wants(Measure::Work) {
+        work::measure(stage, entries, args.runs as usize, notes)?;
     }
     if args.wants(Measure::Isolation) {
         isolation::measure(stage, entries, notes)?;

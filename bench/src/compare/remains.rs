@@ -188,7 +188,7 @@ fn remove_group(group: &Path) {
 }
 
 /// Deletes network namespaces and devices that have the comparison's prefix.
-fn remove_networks(folder: &Path) {
+pub(crate) fn remove_networks(folder: &Path) {
     let Some(prefix) = network_prefix(folder) else { return };
     for (place, kind) in [("/run/netns", ["netns", "delete"]), ("/sys/class/net", ["link", "delete"])] {
         for entry in fs::read_dir(place).into_iter().flatten().flatten() {

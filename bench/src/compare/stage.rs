@@ -149,15 +149,9 @@ impl Stage {
         }
         let size: u64 = folder_size(&self.rootfs())?;
         fs::File::create(&image)?.set_len((size.div_ceil(1 << 20) + SPARE_MIB) << 20)?;
-        let program = on_path("mke2fs")
-            .or_else(|| Some(PathBuf::from("/usr/sbin/mke2fs")).filter(|path| path.exists()));
-        let mut command =
-            Command::new(program.context("mke2fs is not installed; Debian's package e2fsprogs brings it")?);
-        command.args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0", "-d"]);
-        command.arg(self.rootfs()).arg(&image);
-        helper::output(command, helper::LIMIT).inspect_err(|_| {
-            let _ = fs::remove_file(&image);
-        })?;
+        let mut command = mke2fs()?;
+        command.args(["-O", "^has_journal", "-E", "root_owner=0:0", "-d"]).arg(self.rootfs());
+        format(command, &image)?;
         Ok(image)
     }
 
@@ -188,6 +182,27 @@ impl Drop for Stage {
         tree::clear();
         remains::clear(self.folder.path());
     }
+}
+
+/// The command that makes an ext4 file system, for [`format`].
+pub(crate) fn mke2fs() -> anyhow::Result<Command> {
+    let elsewhere = || Some(PathBuf::from("/usr/sbin/mke2fs")).filter(|path| path.exists());
+    let program = on_path("mke2fs").or_else(elsewhere);
+    let mut command =
+        Command::new(program.context("mke2fs is not installed; Debian's package e2fsprogs brings it")?);
+    command.args(["-q", "-F", "-t", "ext4"]);
+    Ok(command)
+}
+
+/// Has `command` fill `image`, which is removed where that fails.
+///
+/// # Errors
+/// It fails.
+pub(crate) fn format(mut command: Command, image: &Path) -> anyhow::Result<()> {
+    command.arg(image);
+    helper::output(command, helper::LIMIT).map(drop).inspect_err(|_| {
+        let _ = fs::remove_file(image);
+    })
 }
 
 /// Writes a program into the root file system.

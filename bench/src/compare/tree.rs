@@ -98,26 +98,36 @@ pub(crate) fn settle() -> bool {
     }
 }
 
+/// Kills all descendants, without waiting. Returns the names of those that were alive.
+pub(crate) fn kill_all() -> Vec<String> {
+    let mut names = Vec::new();
+    for process in descendants() {
+        let Ok(stat) = process.stat() else { continue };
+        if stat.state == 'Z' {
+            continue;
+        }
+        // It may have ended just now.
+        if kill(Pid::from_raw(process.pid), Signal::SIGKILL) != Err(Errno::ESRCH)
+            && !names.contains(&stat.comm)
+        {
+            names.push(stat.comm);
+        }
+    }
+    names
+}
+
 /// Kills all descendants and waits until they are gone. Returns the names of those that were alive.
 pub(crate) fn clear() -> Vec<String> {
     let deadline = Instant::now() + GRACE;
     let mut names = Vec::new();
     loop {
         reap();
-        let left = descendants();
-        if left.is_empty() || Instant::now() > deadline {
+        if descendants().is_empty() || Instant::now() > deadline {
             return names;
         }
-        for process in left {
-            let Ok(stat) = process.stat() else { continue };
-            if stat.state == 'Z' {
-                continue;
-            }
-            // It may have ended just now.
-            if kill(Pid::from_raw(process.pid), Signal::SIGKILL) != Err(Errno::ESRCH)
-                && !names.contains(&stat.comm)
-            {
-                names.push(stat.comm);
+        for name in kill_all() {
+            if !names.contains(&name) {
+                names.push(name);
             }
         }
         thread::sleep(Duration::from_millis(2));

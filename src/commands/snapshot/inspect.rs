@@ -1,7 +1,7 @@
 //! `rvmm snapshot inspect DIR`
 
 use vmm::snapshot::manifest::Device;
-use vmm::snapshot::{self, Inspection, Manifest};
+use vmm::snapshot::{self, Below, Inspection, Manifest};
 
 use super::super::{Outcome, fit, print, table};
 use crate::args::InspectArgs;
@@ -27,8 +27,9 @@ fn rows(inspection: &Inspection) -> Vec<[String; 2]> {
     let mut add = |name: &str, value: String| rows.push([plain(name), plain(&value)]);
     add("id", id.clone());
     add("kind", if manifest.base.is_some() { "diff" } else { "full" }.to_owned());
-    for below in on_top_of {
-        add("on top of", below.clone());
+    for Below { path, memory } in on_top_of {
+        let memory = memory.as_ref().map(|memory| format!(", memory {memory}")).unwrap_or_default();
+        add("on top of", format!("{path}{memory}"));
     }
     add("created", format!("{created} by rvmm {rvmm_version}"));
     for (name, file) in [("kernel", kernel), ("initrd", initrd)] {
@@ -74,12 +75,15 @@ mod tests {
             memory_on_disk: 3 << 20,
             disks: vec![disk],
             sections: Vec::new(),
-            on_top_of: vec!["/b".to_owned(), "/a".to_owned()],
+            on_top_of: vec![
+                Below { path: "/b".to_owned(), memory: None },
+                Below { path: "/a.state".to_owned(), memory: Some("/a.mem".to_owned()) },
+            ],
             problem: None,
         };
         let text = table::table(&rows(&inspection));
         for line in [
-            "kind       diff\non top of  /b\non top of  /a\n",
+            "kind       diff\non top of  /b\non top of  /a.state, memory /a.mem\n",
             "memory     128.0 MiB, 3.0 MiB on the disk\n",
             "drives     rootfs /d 1.0 MiB\n",
             "cpus       2\n",

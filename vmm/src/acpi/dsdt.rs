@@ -1,7 +1,7 @@
 //! The DSDT: devices that a guest can't find by itself, and the power-off state, in AML (ACPI 6.5, chapter 20).
 
 use acpi_tables::aml::{
-    Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, Path, ResourceTemplate, Scope, ZERO,
+    Device, EISAName, IO, Interrupt, Memory32Fixed, Package, Path, ResourceTemplate, Scope, ZERO,
 };
 use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, AmlSink};
@@ -37,7 +37,7 @@ pub(super) fn build(machine: &Machine) -> Result<Sdt, AcpiError> {
     }
     Scope::new("_SB_".into(), devices.iter().map(|device| &**device as &dyn Aml).collect())
         .to_aml_bytes(&mut body);
-    Name::new("_S5_".into(), &Package::new(vec![&SLP_TYP_S5, &ZERO, &ZERO, &ZERO])).to_aml_bytes(&mut body);
+    Named(b"_S5_", &Package::new(vec![&SLP_TYP_S5, &ZERO, &ZERO, &ZERO])).to_aml_bytes(&mut body);
 
     let mut table = Sdt::new(*b"DSDT", HEADER_SIZE, 2, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     table.append_slice(&body);
@@ -49,6 +49,21 @@ pub(super) fn interrupt(gsi: u32) -> Interrupt {
     Interrupt::new(true, true, false, false, gsi)
 }
 
+/// `Name (NAME, value)` (ACPI 6.5, 20.2.5.1), written where it is to be: acpi_tables' own is put together on the heap first,
+/// which was a third of what the tables take in every start.
+pub(super) struct Named<'a>(pub(super) &'a [u8; 4], pub(super) &'a dyn Aml);
+
+/// `NameOp`.
+const NAME_OP: u8 = 0x08;
+
+impl Aml for Named<'_> {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        sink.byte(NAME_OP);
+        sink.vec(self.0);
+        self.1.to_aml_bytes(sink);
+    }
+}
+
 /// COM1, a 16550-compatible serial port.
 struct Serial;
 
@@ -57,10 +72,10 @@ impl Aml for Serial {
         Device::new(
             "COM1".into(),
             vec![
-                &Name::new("_HID".into(), &EISAName::new("PNP0501")),
-                &Name::new("_UID".into(), &ZERO),
-                &Name::new(
-                    "_CRS".into(),
+                &Named(b"_HID", &EISAName::new("PNP0501")),
+                &Named(b"_UID", &ZERO),
+                &Named(
+                    b"_CRS",
                     &ResourceTemplate::new(vec![
                         &IO::new(layout::SERIAL_PORT, layout::SERIAL_PORT, 1, layout::SERIAL_PORT_SIZE as u8),
                         &interrupt(layout::SERIAL_GSI),
@@ -82,9 +97,9 @@ impl Aml for Keyboard {
         Device::new(
             "PS2_".into(),
             vec![
-                &Name::new("_HID".into(), &EISAName::new("PNP0303")),
-                &Name::new(
-                    "_CRS".into(),
+                &Named(b"_HID", &EISAName::new("PNP0303")),
+                &Named(
+                    b"_CRS",
                     &ResourceTemplate::new(vec![
                         &IO::new(data, data, 1, 1),
                         &IO::new(command, command, 1, 1),
@@ -106,9 +121,9 @@ impl Aml for PanicNotifier {
         Device::new(
             "PEVT".into(),
             vec![
-                &Name::new("_HID".into(), &"QEMU0001"),
-                &Name::new(
-                    "_CRS".into(),
+                &Named(b"_HID", &"QEMU0001"),
+                &Named(
+                    b"_CRS",
                     &ResourceTemplate::new(vec![&IO::new(port, port, 1, layout::PVPANIC_PORT_SIZE as u8)]),
                 ),
             ],
@@ -148,12 +163,12 @@ impl Aml for Virtio {
         Device::new(
             Path::new(&name),
             vec![
-                &Name::new("_HID".into(), &"LNRO0005"),
-                &Name::new("_UID".into(), &self.number),
+                &Named(b"_HID", &"LNRO0005"),
+                &Named(b"_UID", &self.number),
                 // Its accesses to memory are coherent with the CPU's caches.
-                &Name::new("_CCA".into(), &acpi_tables::aml::ONE),
-                &Name::new(
-                    "_CRS".into(),
+                &Named(b"_CCA", &acpi_tables::aml::ONE),
+                &Named(
+                    b"_CRS",
                     &ResourceTemplate::new(vec![
                         &Memory32Fixed::new(true, self.base, self.size),
                         &interrupt(self.gsi),

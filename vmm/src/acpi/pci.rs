@@ -1,12 +1,13 @@
 //! The PCI bus: its configuration space, its host bridge, its windows.
 
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, Device, EISAName, Memory32Fixed, Name, ONE, ResourceTemplate, ZERO,
+    AddressSpace, AddressSpaceCacheable, Device, EISAName, Memory32Fixed, ONE, ResourceTemplate, ZERO,
 };
 use acpi_tables::mcfg::MCFG;
 use acpi_tables::{Aml, AmlSink};
 use devices::pci::root::ECAM_SIZE;
 
+use super::dsdt::Named;
 use super::tables::{OEM_ID, OEM_REVISION, OEM_TABLE_ID};
 use crate::layout;
 
@@ -27,15 +28,15 @@ impl Aml for HostBridge {
         Device::new(
             "PCI0".into(),
             vec![
-                &Name::new("_HID".into(), &EISAName::new("PNP0A08")),
-                &Name::new("_CID".into(), &EISAName::new("PNP0A03")),
-                &Name::new("_UID".into(), &ZERO),
-                &Name::new("_SEG".into(), &ZERO),
-                &Name::new("_BBN".into(), &ZERO),
+                &Named(b"_HID", &EISAName::new("PNP0A08")),
+                &Named(b"_CID", &EISAName::new("PNP0A03")),
+                &Named(b"_UID", &ZERO),
+                &Named(b"_SEG", &ZERO),
+                &Named(b"_BBN", &ZERO),
                 // Functions' accesses to memory are coherent with the CPU's caches.
-                &Name::new("_CCA".into(), &ONE),
-                &Name::new(
-                    "_CRS".into(),
+                &Named(b"_CCA", &ONE),
+                &Named(
+                    b"_CRS",
                     &ResourceTemplate::new(vec![
                         &AddressSpace::new_bus_number(0u16, 0u16),
                         &AddressSpace::new_io(layout::PCI_IO_START, io_end, None),
@@ -62,10 +63,10 @@ impl Aml for Reservation {
         Device::new(
             "ECAM".into(),
             vec![
-                &Name::new("_HID".into(), &EISAName::new("PNP0C02")),
-                &Name::new("_UID".into(), &ZERO),
-                &Name::new(
-                    "_CRS".into(),
+                &Named(b"_HID", &EISAName::new("PNP0C02")),
+                &Named(b"_UID", &ZERO),
+                &Named(
+                    b"_CRS",
                     &ResourceTemplate::new(vec![&Memory32Fixed::new(
                         true,
                         layout::PCI_ECAM_START,

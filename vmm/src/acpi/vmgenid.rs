@@ -1,10 +1,10 @@
 //! The VM generation ID, and the device whose interrupt says that it is another (ACPI 6.5, 5.6.9 "Interrupt-signaled ACPI
 //! events").
 
-use acpi_tables::aml::{Arg, Device, Equal, If, Method, Name, Notify, Package, Path, ResourceTemplate};
+use acpi_tables::aml::{Arg, Device, Equal, If, Method, Notify, Package, Path, ResourceTemplate};
 use acpi_tables::{Aml, AmlSink};
 
-use super::dsdt::interrupt;
+use super::dsdt::{Named, interrupt};
 use crate::layout;
 
 /// Its name in the scope `\_SB`.
@@ -21,10 +21,10 @@ impl Aml for Counter {
         Device::new(
             COUNTER.into(),
             vec![
-                &Name::new("_HID".into(), &"VMGENCTR"),
-                &Name::new("_CID".into(), &"VM_Gen_Counter"),
-                &Name::new("_DDN".into(), &"VM_Gen_Counter"),
-                &Name::new("ADDR".into(), &Package::new(vec![&low, &high])),
+                &Named(b"_HID", &"VMGENCTR"),
+                &Named(b"_CID", &"VM_Gen_Counter"),
+                &Named(b"_DDN", &"VM_Gen_Counter"),
+                &Named(b"ADDR", &Package::new(vec![&low, &high])),
             ],
         )
         .to_aml_bytes(sink);
@@ -41,8 +41,8 @@ impl Aml for EventDevice {
         Device::new(
             "GED_".into(),
             vec![
-                &Name::new("_HID".into(), &"ACPI0013"),
-                &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&interrupt(layout::VMGENID_GSI)])),
+                &Named(b"_HID", &"ACPI0013"),
+                &Named(b"_CRS", &ResourceTemplate::new(vec![&interrupt(layout::VMGENID_GSI)])),
                 &Method::new(
                     "_EVT".into(),
                     1,

@@ -58,7 +58,7 @@ impl Controller {
         // The guest's last word, said when it was being paused: not heard before it may go on.
         let mut last_word: Option<GuestEvent> = None;
         loop {
-            match live.events.run()? {
+            match self.wait(&mut live.events)? {
                 Wake::Requests => {
                     self.answer_some(live);
                     if self.is_to_end {

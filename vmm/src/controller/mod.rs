@@ -11,17 +11,18 @@ mod remote;
 mod request;
 mod snapshot;
 
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use devices::mmds::MmdsStore;
 
 use crate::config::{LoadSnapshot, LoggerConfig, VmConfig};
 use crate::console::{ConsoleConfig, Input, Output, Tape, Terminal};
-use crate::event_loop::{EventLoop, LoopEvent, Watched};
+use crate::event_loop::{EventLoop, LoopEvent, Wake, Watched};
 use crate::kvm::host::{self, KvmServer};
 use crate::memory::{self, Pager};
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
@@ -45,6 +46,9 @@ pub use request::{
     Response, State,
 };
 pub use snapshot::CreateError;
+
+/// How long a guest runs by itself before what nobody waits for is done beside it.
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// No Linux kernel is smaller than this many bytes.
 const SMALLEST_LINUX: u64 = 1 << 20;
@@ -110,6 +114,9 @@ pub struct Controller {
     /// What the guest writes to its consoles, when somebody may ask for it.
     tape: Option<Arc<Tape>>,
     when_started: Option<WhenStarted>,
+    when_settled: Option<WhenStarted>,
+    /// When that is, once the guest was started for the first time: one that resets all the time does not put it off.
+    settles_at: Option<Instant>,
     /// What the metadata service gives out.
     metadata: Arc<MmdsStore>,
     /// What the threads may ask of the host.
@@ -151,6 +158,8 @@ impl Controller {
             logger: None,
             tape: None,
             when_started: None,
+            when_settled: None,
+            settles_at: None,
             metadata: Arc::default(),
             policy: None,
             confined: false,
@@ -180,6 +189,13 @@ impl Controller {
     /// Has `hook` called once, when the guest runs for the first time: nothing that it does keeps the guest waiting.
     pub fn when_started(&mut self, hook: impl FnOnce(&mut Self) + 'static) {
         self.when_started = Some(Box::new(hook));
+    }
+
+    /// Has `hook` called once, when the guest has run for a moment: work beside a guest that begins slows it down, even on
+    /// another processor. Of a guest that ends before that it is not called. A guest that is paused, and filters of system
+    /// calls, do not wait: it is called when the guest is started.
+    pub fn when_settled(&mut self, hook: impl FnOnce(&mut Self) + 'static) {
+        self.when_settled = Some(Box::new(hook));
     }
 
     /// Adds `source` to the VM's metrics, as `kind`.
@@ -382,6 +398,11 @@ impl Controller {
         if let Some(hook) = self.when_started.take() {
             hook(self);
         }
+        let now = Instant::now();
+        let settles_at = *self.settles_at.get_or_insert(now + MOMENT);
+        if begin == Begin::Paused || self.policy.is_some() || settles_at <= now {
+            self.settle();
+        }
         let mut watched = Watched {
             guest: vm.events().clone(),
             virtio: vm.devices().virtio.iter().map(|slot| slot.core.clone()).collect(),
@@ -413,6 +434,27 @@ impl Controller {
         }
         self.confine()?;
         Ok(Live { events, vm, output })
+    }
+
+    /// Does what waited for the guest to have run for a moment.
+    fn settle(&mut self) {
+        if let Some(hook) = self.when_settled.take() {
+            hook(self);
+        }
+    }
+
+    /// Waits for what is to be seen to. When the guest has run for a moment meanwhile, what waited for that is done.
+    fn wait(&mut self, events: &mut EventLoop) -> io::Result<Wake> {
+        if let (Some(_), Some(settles_at)) = (&self.when_settled, self.settles_at) {
+            if let Some(wake) = events.run_until(settles_at)? {
+                return Ok(wake);
+            }
+            self.settle();
+            if let Some(inbox) = &self.inbox {
+                events.watch_requests(inbox.wake().as_raw_fd());
+            }
+        }
+        events.run()
     }
 
     /// Lays its filter on this thread, once.

@@ -36,6 +36,27 @@ pub struct Disk {
     pub is_read_only: bool,
 }
 
+/// A snapshot that another is on top of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Below {
+    /// Its folder, or its state file.
+    pub path: String,
+    /// Its memory file, where that is not in a folder with the state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+impl Below {
+    fn new(path: &Path, memory: Option<&Path>) -> Self {
+        let text = |path: &Path| path.display().to_string();
+        Self { path: text(path), memory: memory.map(text) }
+    }
+
+    fn of(folder: &Folder) -> Self {
+        Self::new(&folder.path, (!folder.in_folder()).then_some(&folder.memory_path))
+    }
+}
+
 /// What there is to say of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Inspection {
@@ -48,8 +69,8 @@ pub struct Inspection {
     pub disks: Vec<Disk>,
     /// The parts of the state.
     pub sections: Vec<Section>,
-    /// The folders that it is on top of, the next one first.
-    pub on_top_of: Vec<String>,
+    /// What it is on top of, the next one first.
+    pub on_top_of: Vec<Below>,
     /// Why it cannot be restored, as far as can be told without reading memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -88,11 +109,12 @@ pub fn inspect(dir: &Path) -> Result<Inspection, SnapshotError> {
         size: section.bytes.len() as u64,
     });
     let (disks, sections) = (disks.collect(), sections.collect());
+    let base = folder.state.base.clone();
     let on_top_of = match Chain::of(folder) {
-        Ok(chain) => chain.below().iter().map(|below| below.path.display().to_string()).collect(),
+        Ok(chain) => chain.below().iter().map(Below::of).collect(),
         Err(error) => {
             problem = Some(error.to_string());
-            manifest.base.iter().map(|base| base.path.clone()).collect()
+            base.iter().map(|base| Below::new(base.absolute(), base.memory())).collect()
         }
     };
     let memory_on_disk = on_disk.blocks().saturating_mul(512);

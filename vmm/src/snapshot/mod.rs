@@ -36,7 +36,7 @@ mod verify;
 pub use disk::DiskV1;
 pub use error::SnapshotError;
 pub use folder::{Chain, Folder, MAX_DEPTH, StateFile};
-pub use inspect::{Disk, Inspection, inspect};
+pub use inspect::{Below, Disk, Inspection, inspect};
 pub use manifest::Manifest;
 pub use merge::merge;
 pub use pages::{PAGE_SIZE, Pages};

@@ -47,6 +47,7 @@ pub struct Diagnosis {
 
 impl Diagnosis {
     /// Looks at the vCPU right after the exit.
+    #[cold]
     pub(super) fn new(fd: &mut VcpuFd, vcpu: u32, mut cause: Cause) -> Self {
         if let Cause::Internal { suberror, instruction } = &mut cause {
             (*suberror, *instruction) = internal_error(fd);

@@ -61,6 +61,9 @@ impl Vcpu {
     }
 
     /// Reads the vCPU, whose last exit is as far as `exit` says.
+    ///
+    /// A function of its own: with what it reads, the loop's frame would be pages that are touched before the guest runs.
+    #[inline(never)]
     pub(super) fn save(&self, exit: Exit, extent: &Extent) -> Answer {
         if exit != Exit::Complete {
             return Err(SaveError::Unfinished(self.id));

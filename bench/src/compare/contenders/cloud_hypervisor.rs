@@ -55,7 +55,7 @@ impl Contender for CloudHypervisor {
         command.args(["--memory", &format!("size={}M", stage.guest_mib)]);
         command.arg("--disk").arg(format!("path={},readonly=on", stage.image()?.display()));
         if let Some(data) = order.data {
-            command.arg(format!("path={}", data.display()));
+            command.arg(format!("path={},image_type=raw", data.display()));
         }
         command.args(["--serial", "tty", "--console", "off"]);
         if let Some(tap) = guest::tap(order)? {

@@ -125,6 +125,11 @@ impl Oci {
                 json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": options }),
             );
         }
+        if let (Some(data), Some(mounts)) = (order.data, config["mounts"].as_array_mut()) {
+            mounts.push(
+                json!({ "destination": DATA, "type": "bind", "source": data, "options": ["bind", "rw"] }),
+            );
+        }
         let linux = &mut config["linux"];
         if geteuid().is_root() && self.groups {
             linux["cgroupsPath"] = json!(format!("{}/{}", remains::control_group(stage.folder()), order.id));

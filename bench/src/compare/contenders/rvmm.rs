@@ -43,7 +43,8 @@ pub(crate) fn all() -> impl Iterator<Item = Rvmm> {
 pub(crate) fn program() -> Option<PathBuf> {
     let beside =
         || std::env::current_exe().ok().map(|own| own.with_file_name("rvmm")).filter(|path| path.is_file());
-    std::env::var_os("RVMM_PROGRAM").map(PathBuf::from).or_else(beside).or_else(|| stage::on_path("rvmm"))
+    let named = std::env::var_os("RVMM_PROGRAM").filter(|name| !name.is_empty());
+    named.map(PathBuf::from).or_else(beside).or_else(|| stage::on_path("rvmm"))
 }
 
 impl Rvmm {

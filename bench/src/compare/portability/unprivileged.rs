@@ -67,7 +67,7 @@ fn start_in(
             command.arg("--stock-initrd").arg(readable(initrd, folder)?);
         }
     }
-    if let Some(rvmm) = contenders::rvmm_program() {
+    if let Some(rvmm) = contenders::rvmm::program() {
         command.env("RVMM_PROGRAM", readable(&rvmm, folder)?);
     }
     for variable in ["HOME", "TMPDIR", "XDG_RUNTIME_DIR"] {

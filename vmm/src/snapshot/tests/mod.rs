@@ -56,10 +56,14 @@ fn full(dir: &Path, memory: &GuestMemory) -> Manifest {
 
 /// Writes a diff on top of `base` to `dir`, with the pages of `memory` that begin at `pages`.
 fn diff(dir: &Path, base: &Path, memory: &GuestMemory, pages: &[u64]) -> Manifest {
+    diff_on(dir, &Folder::open(base).unwrap(), memory, pages)
+}
+
+fn diff_on(dir: &Path, base: &Folder, memory: &GuestMemory, pages: &[u64]) -> Manifest {
     let partial = Partial::begin(dir).unwrap();
     let pages = Pages::of(pages.iter().map(|page| *page..page + PAGE_SIZE).collect());
     let mut state = state();
-    state.base = Some(Folder::open(base).unwrap().as_base().unwrap());
+    state.base = Some(base.as_base().unwrap());
     state.memory.pages = Some(pages.numbers());
     memory_file::write(partial.memory(), memory, &pages).unwrap();
     partial.commit(&state, &config(), manifest::Cpu::default()).unwrap()

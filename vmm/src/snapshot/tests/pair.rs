@@ -4,7 +4,11 @@ use super::*;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::process::Command;
 
-fn write(state_path: &Path, memory_path: &Path, memory: &GuestMemory) -> Result<(), SnapshotError> {
+pub(super) fn write(
+    state_path: &Path,
+    memory_path: &Path,
+    memory: &GuestMemory,
+) -> Result<(), SnapshotError> {
     let partial = PartialPair::begin(state_path, memory_path)?;
     let state = state();
     memory_file::write(partial.memory(), memory, &touched(memory).unwrap()).unwrap();

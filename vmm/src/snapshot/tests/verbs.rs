@@ -1,6 +1,7 @@
 //! Verifying, inspecting and merging.
 
 use super::*;
+use serde_json::json;
 use std::os::unix::fs::FileExt as _;
 use vm_memory::GuestMemoryBackend as _;
 
@@ -115,11 +116,24 @@ fn inspecting_tells_of_the_guest_the_files_and_what_is_below() {
     assert_eq!(json["kernel"], "/boot/vmlinux");
     assert_eq!(json["memory"]["changed"], 3 * PAGE_SIZE);
     assert_eq!(json["sections"][0]["name"], "vcpus");
-    let below = ["one", "snapshot"].map(|name| outer.path().join(name).display().to_string());
-    assert_eq!(found.on_top_of, below);
+    let below = ["one", "snapshot"].map(|name| json!({"path": outer.path().join(name)}));
+    assert_eq!(json["on_top_of"], json!(below));
     assert_eq!(found.problem, None);
     assert!(found.memory_on_disk < 1 << 20, "{}", found.memory_on_disk);
     fs::remove_dir_all(outer.path().join("snapshot")).unwrap();
     let found = inspect(&dir).unwrap();
     assert!(found.problem.unwrap().contains("snapshot, which is not there"));
+}
+
+#[test]
+fn inspecting_names_the_memory_of_a_base_of_two_files() {
+    let (outer, dir) = place();
+    let [state, memory_path] = ["a.state", "a.mem"].map(|name| outer.path().join(name));
+    pair::write(&state, &memory_path, &memory(&[])).unwrap();
+    diff_on(&dir, &Folder::open_files(&state, &memory_path).unwrap(), &memory(&[]), &[0]);
+    let below = json!([{"path": state, "memory": memory_path}]);
+    let on_top_of = || serde_json::to_value(inspect(&dir).unwrap()).unwrap()["on_top_of"].clone();
+    assert_eq!(on_top_of(), below);
+    fs::remove_file(&memory_path).unwrap();
+    assert_eq!(on_top_of(), below, "where it was");
 }

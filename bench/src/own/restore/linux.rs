@@ -1,0 +1,193 @@
+//! A Linux guest that is restored, against containers that are started: `--linux`.
+//!
+//! A program waits in the guest for a line on its standard input. In the containers the same shell runs from the start, and
+//! finds the line there. It prints a line, writes 10 MiB of memory, and prints another.
+//!
+//! Processor time is that of all that was started, up to the second line for rvmm, which is killed then, and to its end for a
+//! container. With `--counted` the host's clock counts instructions: processor time is in millions of them, nothing else means
+//! anything, and the program writes no memory.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::{fresh, scratch};
+use crate::args::RestoreArgs;
+use crate::own::container::{self, Container};
+use crate::own::emulated::{self, How, Need};
+use crate::own::summary::Summary;
+use crate::own::{WARM_UP_RUNS, children, host, output, print, programs, progress};
+
+const RVMM: &str = "rvmm restore";
+const FIRST_LINE: &str = "first";
+const SECOND_LINE: &str = "second";
+/// What the program does.
+const WORKING: &str = "read word; echo first; /bin/busybox dd if=/dev/zero of=/dev/shm/filled bs=1M count=10 2>/dev/null; echo second";
+
+/// The same without the work, whose instructions would hide what is counted.
+const ANSWERING: &str = "read word; echo first; echo second";
+
+/// What is told of the samples.
+const COLUMNS: [(usize, &str); 3] = [
+    (0, "to the first line, ms"),
+    (1, "to the line behind 10 MiB that were written, ms"),
+    (2, "processor time, ms"),
+];
+
+/// One that brings the lines.
+struct Contender {
+    name: &'static str,
+    argv: Vec<OsString>,
+    /// What a run that was killed would leave.
+    _container: Option<Container>,
+}
+
+/// What the guest boots: the kernel and the root disk.
+pub(crate) type Needed = [PathBuf; 2];
+
+/// Milliseconds to each of the two lines, and of processor time.
+type Sample = [f64; 3];
+
+/// Finds what the guest boots, and goes where Linux guests run.
+///
+/// # Errors
+/// As of [`emulated::enter`].
+pub(crate) fn enter(args: &RestoreArgs) -> anyhow::Result<Needed> {
+    let kernel = Need {
+        option: "--kernel",
+        named: args.kernel.as_deref(),
+        variable: "RVMM_KERNEL_SMALL",
+        script: &["small-kernel"],
+    };
+    let rootfs = Need {
+        option: "--rootfs",
+        named: args.rootfs.as_deref(),
+        variable: "RVMM_ROOTFS",
+        script: &["busybox-rootfs"],
+    };
+    emulated::enter([kernel, rootfs], &How { counted: args.counted, cpus: 1, json: None })
+}
+
+/// Compares, and prints what was found.
+///
+/// # Errors
+/// The guest or a container fails.
+pub(crate) fn compare(needed: &Needed, args: &RestoreArgs) -> anyhow::Result<()> {
+    let runs = args.runs as usize;
+    print(&format!(
+        "host: {}\nfigures: {runs} runs in turns after {WARM_UP_RUNS} to warm up; a guest with 128 MiB\n         \
+         from process start\n\n",
+        host::describe()
+    ))?;
+    let folder = scratch(None)?;
+    let contenders = contenders(folder.path(), needed, if args.counted { ANSWERING } else { WORKING })?;
+    let mut samples = vec![Vec::new(); contenders.len()];
+    let bar = progress::bar("lines", WARM_UP_RUNS + runs);
+    for run in 0..WARM_UP_RUNS + runs {
+        for (contender, samples) in contenders.iter().zip(&mut samples) {
+            let sample = once(contender, folder.path()).context(contender.name)?;
+            if run >= WARM_UP_RUNS {
+                samples.push(sample);
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let mut text = String::new();
+    for (column, name) in COLUMNS.iter().skip(if args.counted { 2 } else { 0 }) {
+        let _ = writeln!(text, "{name}\n  {:<18} {:>10} {:>8} {:>8}", "", "median", "min", "ratio");
+        let of_column = |samples: &Vec<Sample>| {
+            Summary::of(samples.iter().filter_map(|sample| sample.get(*column).copied()))
+        };
+        let base = samples.first().map_or(f64::NAN, |samples| of_column(samples).median);
+        for (contender, samples) in contenders.iter().zip(&samples) {
+            let Summary { median, min, .. } = of_column(samples);
+            let ratio = median / base;
+            let _ = writeln!(text, "  {:<18} {median:>10.1} {min:>8.1} {ratio:>8.2}", contender.name);
+        }
+    }
+    print(&text)
+}
+
+fn contenders(folder: &Path, needed: &Needed, script: &str) -> anyhow::Result<Vec<Contender>> {
+    let snapshot = snapshot(folder, needed, script)?;
+    let restore = [programs::rvmm()?.into(), "restore".into(), snapshot.into_os_string()];
+    let mut all = vec![Contender { name: RVMM, argv: restore.into(), _container: None }];
+    for (runtime, name) in [("crun", "crun run"), ("runc", "runc run")] {
+        match container::of_busybox(folder, runtime, &["sh", "-c", script]) {
+            Ok(container) => {
+                all.push(Contender { name, argv: container.argv().into(), _container: Some(container) });
+            }
+            Err(error) => eprintln!("without {runtime}: {error:#}"),
+        }
+    }
+    Ok(all)
+}
+
+/// A snapshot of the guest whose program waits.
+fn snapshot(folder: &Path, [kernel, rootfs]: &Needed, script: &str) -> anyhow::Result<PathBuf> {
+    let snapshot = fresh(folder, "linux");
+    let program = programs::rvmm()?;
+    let rvmm = || {
+        let mut command = Command::new(&program);
+        command.env("XDG_RUNTIME_DIR", folder).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+    };
+    let mut command = rvmm();
+    command.args(["--id", "waiting", "--kernel"]).arg(kernel).arg("--rootfs");
+    command.arg(format!("{},readonly", rootfs.display()));
+    command.arg("--append").arg(format!("rvmm.run=\"echo waits; {script}\"")).stdin(Stdio::piped());
+    let mut guest = children::spawn(&mut command)?;
+    let stdout = guest.stdout.as_mut().context("its output is not there")?;
+    read_to(&mut BufReader::new(stdout), "waits").context("the Linux guest")?;
+    // Until the shell waits for its line.
+    std::thread::sleep(Duration::from_secs(1));
+    let mut command = rvmm();
+    command.args(["snapshot", "waiting"]).arg(&snapshot).arg("--stop");
+    let mut saved = children::spawn(&mut command)?;
+    output::read_to_end(saved.stdout.as_mut())?;
+    let status = saved.wait()?;
+    ensure!(status.success(), "{command:?}: {status}");
+    guest.wait()?;
+    Ok(snapshot)
+}
+
+/// Reads up to the line `wanted`.
+fn read_to(stream: &mut impl BufRead, wanted: &str) -> anyhow::Result<()> {
+    let mut line = String::new();
+    while line.trim_end() != wanted {
+        line.clear();
+        if stream.read_line(&mut line)? == 0 {
+            bail!("it ended without the line {wanted:?}");
+        }
+    }
+    Ok(())
+}
+
+fn once(contender: &Contender, folder: &Path) -> anyhow::Result<Sample> {
+    let mut words = contender.argv.iter();
+    let mut command = Command::new(words.next().map(OsString::as_os_str).unwrap_or_default());
+    command.args(words).env("XDG_RUNTIME_DIR", folder);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let cpu = children::cpu();
+    let begin = Instant::now();
+    let mut child = children::spawn(&mut command)?;
+    let mut stdin = child.stdin.take().context("its input is not there")?;
+    stdin.write_all(b"go\n")?;
+    let mut stdout = BufReader::new(child.stdout.take().context("its output is not there")?);
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    read_to(&mut stdout, FIRST_LINE)?;
+    let first = millis(begin.elapsed());
+    read_to(&mut stdout, SECOND_LINE)?;
+    let second = millis(begin.elapsed());
+    if contender.name == RVMM {
+        child.kill()?;
+    }
+    child.wait()?;
+    Ok([first, second, millis(children::cpu().saturating_sub(cpu))])
+}
