@@ -16,7 +16,7 @@ use crate::support::{kvm, poll, process};
 fn idles(name: &str, line: &str) -> bool {
     match name {
         "process" => line.ends_with("/rootfs/bench idle"),
-        "runsc" => line.starts_with("runsc-sandbox "),
+        "runsc" => line.starts_with("runsc-sandbox ") && line.ends_with("-memory"),
         _ => line == "/bench idle",
     }
 }
@@ -78,12 +78,10 @@ fn ctrl_c_ends_a_comparison_which_keeps_what_it_has_measured() {
             continue;
         }
         let bench = Bench::new();
-        let only = if name == "process" { name.to_owned() } else { format!("process,{name}") };
-        // An idle instance is there for five seconds.
         let comparison =
-            bench.launch(bench.compare(&format!("--only {only} --measure start,memory --runs 1")));
+            bench.launch(bench.compare(&format!("--only {name} --measure start,memory --runs 1")));
         let folder = comparison.folder.clone();
-        comparison.wait_for_process("bench idle");
+        comparison.wait_for_process(|line| idles(name, line));
         comparison.signal(libc::SIGINT).signal(libc::SIGINT);
         thread::sleep(Duration::from_millis(5));
         comparison.signal(libc::SIGINT);

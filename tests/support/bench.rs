@@ -66,7 +66,7 @@ impl Bench {
 
     /// Where comparisons make their folders.
     pub(crate) fn folder(&self) -> PathBuf {
-        let folder = self.home.path().join("folder");
+        let folder = self.home.path().join("f");
         fs::create_dir_all(&folder).unwrap();
         folder
     }

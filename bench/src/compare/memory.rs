@@ -1,6 +1,5 @@
 //! Memory of one instance that does nothing.
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -99,8 +98,8 @@ fn proportional(map: &MemoryMap) -> u64 {
     map.extension.map.get("Pss").copied().unwrap_or(0)
 }
 
-/// What a process has of guests of `size` bytes each: its mappings of so much memory, or several that follow one another and are
-/// of one kind.
+/// What a process has of guests of `size` bytes each: its mappings of so much memory, or several without a gap between them that
+/// make it up. A guest that was restored has some of its file and some of nothing.
 fn of_guest(process: &Process, size: u64) -> anyhow::Result<u64> {
     Ok(guest_part(&process.smaps()?, size))
 }
@@ -117,31 +116,23 @@ fn guest_part(maps: &MemoryMaps, size: u64) -> u64 {
 #[derive(Debug)]
 struct Region {
     end: u64,
-    file: Option<(u64, PathBuf)>,
     size: u64,
     pss: u64,
 }
 
-/// Mappings that can be read and written, those in one that follow one another and have the same file, or none.
+/// Mappings that can be read and written, those in one that follow one another.
 fn regions(maps: &MemoryMaps) -> Vec<Region> {
     let mut regions: Vec<Region> = Vec::new();
-    for map in maps {
-        if !map.perms.contains(MMPermissions::READ | MMPermissions::WRITE) {
-            continue;
-        }
+    let writable = MMPermissions::READ | MMPermissions::WRITE;
+    for map in maps.into_iter().filter(|map| map.perms.contains(writable) && map.pathname != MMapPath::Heap) {
         let (start, end) = map.address;
-        let file = match &map.pathname {
-            MMapPath::Path(path) => Some((map.inode, path.clone())),
-            MMapPath::Heap | MMapPath::Stack | MMapPath::TStack(_) => continue,
-            _ => None,
-        };
         match regions.last_mut() {
-            Some(last) if last.end == start && last.file == file => {
+            Some(last) if last.end == start => {
                 last.end = end;
                 last.size += end - start;
                 last.pss += proportional(map);
             }
-            _ => regions.push(Region { end, file, size: end - start, pss: proportional(map) }),
+            _ => regions.push(Region { end, size: end - start, pss: proportional(map) }),
         }
     }
     regions
@@ -157,7 +148,7 @@ mod tests {
 
     /// Mappings as the kernel lists them, with their proportional set size in KiB.
     fn maps(list: &[(&str, u64)]) -> MemoryMaps {
-        let text: String = list.iter().map(|(line, pss)| format!("{line}\nPss: {pss} kB\n")).collect();
+        let text: String = list.iter().map(|(line, pss)| format!("{line} \nPss: {pss} kB\n")).collect();
         MemoryMaps::from_read(text.as_bytes()).unwrap()
     }
 
@@ -178,8 +169,8 @@ mod tests {
     #[test]
     fn mappings_that_follow_one_another_make_it_up() {
         let list = [
-            ("7f0000000000-7f0004000000 rw-s 00000000 00:01 42 /memfd:guest (deleted)", 600),
-            ("7f0004000000-7f0008000000 rw-s 04000000 00:01 42 /memfd:guest (deleted)", 500),
+            ("7f0000000000-7f0004000000 rw-p 00000000 00:01 42 /snapshot/memory", 600),
+            ("7f0004000000-7f0008000000 rw-p 00000000 00:00 0", 500),
             ("7f0008000000-7f0009000000 r--p 00000000 00:00 0", 3),
         ];
         assert_eq!(guests(&list, 128 << 20), 1100 << 10);

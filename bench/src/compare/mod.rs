@@ -94,6 +94,7 @@ fn measure(
     entries: &mut [Entry],
     notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
+    interrupt::check()?;
     if args.wants(Measure::Start) {
         start::measure(stage, entries, WARM_UP, args.runs as usize)?;
     }

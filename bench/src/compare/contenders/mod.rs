@@ -18,8 +18,8 @@ use anyhow::ensure;
 use crate::args::CompareArgs;
 
 use super::contender::{Contender, Entry};
-use super::interrupt;
 use super::stage::Stage;
+use super::{interrupt, tree};
 
 fn all() -> Vec<Box<dyn Contender>> {
     let mut all: Vec<Box<dyn Contender>> = vec![Box::new(process::Process), Box::new(venv::Venv)];
@@ -69,10 +69,15 @@ pub(crate) fn prepared(args: &CompareArgs, stage: &Stage) -> anyhow::Result<Vec<
     let wanted = all
         .into_iter()
         .filter(|contender| args.only.is_empty() || args.only.iter().any(|name| name == contender.name()));
-    wanted
-        .map(|contender| {
-            interrupt::check()?;
-            Ok(Entry::new(contender, stage))
-        })
-        .collect()
+    // A signal is for who measures: those that were set up until then are listed.
+    let mut entries = Vec::new();
+    for contender in wanted {
+        if interrupt::came() {
+            break;
+        }
+        entries.push(Entry::new(contender, stage));
+        // podman without root rights leaves a process that keeps its namespaces.
+        tree::clear();
+    }
+    Ok(entries)
 }

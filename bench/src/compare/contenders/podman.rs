@@ -16,6 +16,9 @@ use crate::results::Kind;
 /// Where it keeps everything, below the comparison's folder.
 const FOLDER: &str = "podman";
 
+/// And what does not outlive a boot: it takes no more than 50 characters for that path.
+const RUN: &str = "pr";
+
 /// Limits of its containers: open files, and processes. Its own defaults are higher than a host without the right to raise
 /// limits may offer.
 const LIMITS: [(&str, Resource, u64); 2] =
@@ -44,11 +47,12 @@ impl Podman {
     }
 }
 
-/// podman with what it keeps in `folder`.
-fn podman(program: &Path, folder: &Path) -> Command {
+/// podman with what it keeps in the comparison's folder.
+fn podman(program: &Path, stage: &Path) -> Command {
+    let folder = stage.join(FOLDER);
     let mut command = Command::new(program);
-    command.env("CONTAINERS_CONF", folder.join("containers.conf")).env("XDG_RUNTIME_DIR", folder);
-    command.arg("--root").arg(folder.join("root")).arg("--runroot").arg(folder.join("run"));
+    command.env("CONTAINERS_CONF", folder.join("containers.conf")).env("XDG_RUNTIME_DIR", &folder);
+    command.arg("--root").arg(folder.join("root")).arg("--runroot").arg(stage.join(RUN));
     command.args(["--storage-driver", "vfs", "--runtime-flag"]);
     command.arg(format!("root={}", folder.join("runtime").display()));
     command
@@ -56,9 +60,8 @@ fn podman(program: &Path, folder: &Path) -> Command {
 
 /// What removes all containers that are in the comparison's `folder`.
 pub(super) fn remains(folder: &Path) -> Option<Command> {
-    let folder = folder.join(FOLDER);
-    folder.is_dir().then(|| {
-        let mut command = podman(Path::new("podman"), &folder);
+    folder.join(FOLDER).is_dir().then(|| {
+        let mut command = podman(Path::new("podman"), folder);
         command.args(["rm", "--force", "--time", "0", "--all"]);
         command
     })
@@ -114,14 +117,13 @@ impl Contender for Podman {
     }
 
     fn launch(&self, stage: &Stage, order: &Order) -> anyhow::Result<Launch> {
-        let folder = stage.path(FOLDER);
         let network = match order.link.map(|link| &link.attachment) {
             None => "none".to_owned(),
             Some(Attachment::Host) => "host".to_owned(),
             Some(Attachment::Namespace(name)) => format!("ns:/run/netns/{name}"),
             Some(Attachment::Tap(_)) => bail!("a container is attached to a network namespace, not to a tap"),
         };
-        let mut command = podman(&self.program, &folder);
+        let mut command = podman(&self.program, stage.folder());
         command.args(["run", "--rm", "--name", order.id, "--network", &network, "--no-hosts"]);
         command.args(["--read-only", "--read-only-tmpfs=false", "--tmpfs"]);
         command.arg(format!("/tmp:size={}", super::oci::TMP));
@@ -144,7 +146,7 @@ impl Contender for Podman {
             command.arg(format!("--env={name}={}", value.display()));
         }
         command.arg("--rootfs").arg(stage.rootfs()).args(order.task.argv());
-        let mut tidy = podman(&self.program, &folder);
+        let mut tidy = podman(&self.program, stage.folder());
         tidy.args(["rm", "--force", "--time", "0", order.id]);
         Ok(Launch { tidy: vec![tidy], ..Launch::new(command) })
     }
