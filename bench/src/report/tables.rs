@@ -172,6 +172,7 @@ pub(crate) fn kernels(figures: &Figures<'_>) -> Table {
             2 => "filter".to_owned(),
             other => other.to_string(),
         });
+        let gains = if isolation.no_new_privileges == Some(true) { ", no new rights" } else { "" };
         let users: Vec<_> = isolation.host_users.iter().take(8).map(u32::to_string).collect();
         Some(vec![
             contender.title.clone(),
@@ -181,7 +182,7 @@ pub(crate) fn kernels(figures: &Figures<'_>) -> Table {
                 .host_syscalls
                 .as_ref()
                 .map_or_else(|| "not traced".to_owned(), |calls| calls.len().to_string()),
-            or_none(seccomp),
+            or_none(seccomp) + gains,
             or_none(isolation.host_processes_filtered.map(|[with, all]| format!("{with} of {all}"))),
             users.join(", "),
         ])

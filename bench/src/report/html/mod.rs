@@ -189,7 +189,8 @@ fn isolation(figures: &Figures<'_>) -> Markup {
     let rights = figures.present().filter_map(|contender| {
         let isolation = contender.isolation.as_ref()?;
         let none = |list: &[String]| if list.is_empty() { words::NONE.to_owned() } else { list.join(", ") };
-        Some(vec![contender.title.clone(), none(&isolation.capabilities), none(&isolation.devices)])
+        let groups = isolation.gid_map.split_whitespace().collect::<Vec<_>>().join(" ");
+        Some(vec![contender.title.clone(), none(&isolation.capabilities), none(&isolation.devices), groups])
     });
     let list = |title: &str, head: &[&str], rows: Vec<Vec<String>>| Table {
         title: title.to_owned(),
@@ -204,7 +205,7 @@ fn isolation(figures: &Figures<'_>) -> Markup {
         h3 { "Rights and leaks" }
         (table(&tables::rights(figures), Layout::Cards))
         (folded(&tables::leaks(figures)))
-        (folded(&list("Capabilities and device nodes", &["", "capabilities", "device nodes"], rights.collect())))
+        (folded(&list("Capabilities, device nodes, groups", &["", "capabilities", "device nodes", "group-id map"], rights.collect())))
         (folded(&list("System calls that the host's kernel served", &["", "names"], calls.collect())))
     }
 }
@@ -264,11 +265,15 @@ fn table(content: &Table, layout: Layout) -> Markup {
     } }
 }
 
+/// A word of more characters may be broken anywhere, so that it does not widen its table.
+const LONG: usize = 20;
+
 /// A cell, as one element, so that a card has two columns.
 struct Cell<'a>(&'a str);
 
 impl maud::Render for Cell<'_> {
     fn render(&self) -> Markup {
-        html! { span { (self.0) } }
+        let long = self.0.split_whitespace().any(|word| word.chars().count() > LONG).then_some("long");
+        html! { span class=[long] { (self.0) } }
     }
 }
