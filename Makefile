@@ -15,7 +15,7 @@ help:
 	@echo 'make build  the binary, $(RVMM)'
 	@echo 'make lint   format, clippy, rustdoc, shell scripts'
 	@echo 'make fuzz   every fuzz target, for FUZZ_SECONDS each (20)'
-	@echo 'make bench  start-up against a minimal C program and the VMMs on PATH, the REST socket, and I/O of a Linux guest'
+	@echo 'make bench  microVMs and containers compared (target/compare/report.html), and rvmm measured: start, restore, socket, I/O'
 
 build:
 	resources/setup build
@@ -26,7 +26,7 @@ demo: build
 	resources/demo $(RVMM)
 
 test: build
-	resources/setup images kernel emulated-host
+	resources/setup images kernel emulated-host compare
 	tests/run
 
 lint:
@@ -44,8 +44,11 @@ fuzz:
 	fuzz/run
 
 bench: build
-	resources/setup build images emulated-host bench
+	resources/setup build images kernel emulated-host bench compare report
+	resources/compare $(RVMM) target/compare
+	resources/check-report target/compare/report.html --json target/compare/result.json --schema docs/bench.schema.json
 	$(RVMM) bench startup
+	$(RVMM) bench restore
 	$(RVMM) bench api
 	$(RVMM) bench io
 

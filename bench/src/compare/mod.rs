@@ -111,7 +111,7 @@ fn measure(
         isolation::measure(stage, entries, notes)?;
     }
     if args.wants(Measure::Portability) {
-        portability::measure(stage, entries)?;
+        portability::measure(stage, entries, notes)?;
     }
     Ok(())
 }

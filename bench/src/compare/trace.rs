@@ -72,9 +72,7 @@ impl Tracer {
     /// The instance fails.
     pub(super) fn trace(&self, stage: &Stage, entry: &Entry) -> anyhow::Result<Calls> {
         let id = format!("{}-trace", stage.id());
-        let mut launch = entry
-            .contender
-            .launch(stage, &Order { id: &id, task: &Task::start(), link: None, data: None })?;
+        let mut launch = entry.contender.launch(stage, &Order::new(&id, &Task::start()))?;
         match self {
             Self::Kernel(instance) => instance.record(|| to_end(launch, stage.timeout)),
             Self::Strace(strace) => {

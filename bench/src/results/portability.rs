@@ -11,7 +11,8 @@ pub(crate) struct Portability {
     pub(crate) shipped: Vec<Shipped>,
     /// What was done to set it up, a step each.
     pub(crate) steps: Vec<String>,
-    /// Whether it started for a user without rights; none where that was not tried.
+    /// Whether it could be set up and started by a user without rights, who is only in the group of `/dev/kvm`, if it has one;
+    /// none where that was not tried.
     pub(crate) without_root: Option<bool>,
     /// What that user was told, where it did not.
     pub(crate) without_root_error: Option<String>,

@@ -34,6 +34,8 @@ const PANIC: &str = "Kernel panic";
 /// # Errors
 /// A signal wants the benchmark to end.
 pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], notes: &mut Vec<String>) -> anyhow::Result<()> {
+    // What setting up has left counts as nobody's.
+    tree::clear();
     let host = Sight::look();
     let tracer = Tracer::find();
     if let Err(error) = &tracer {
@@ -126,7 +128,7 @@ fn inside(stage: &Stage, entry: &Entry, host: &Sight) -> anyhow::Result<Isolatio
 
 fn look_inside(stage: &Stage, entry: &Entry, task: &Task) -> anyhow::Result<(Sight, Option<Trials>)> {
     let id = format!("{}-probe", stage.id());
-    let mut instance = Instance::start(stage, entry, &Order { id: &id, task, link: None, data: None })?;
+    let mut instance = Instance::start(stage, entry, &Order::new(&id, task))?;
     let (_, text) = instance.line(probe::SIGHT.as_bytes())?;
     ensure!(text.len() <= MOST, "the probe printed a line of {} bytes", text.len());
     let sight = serde_json::from_str(&text)?;
@@ -143,8 +145,7 @@ fn tried(trial: &Trial) -> Answer {
 fn panics(stage: &Stage, entry: &Entry, boot_id: &str) -> Option<Answer> {
     let id = format!("{}-panic", stage.id());
     let task = Task::probe(&[probe::PANIC, boot_id]);
-    let mut instance =
-        Instance::start(stage, entry, &Order { id: &id, task: &task, link: None, data: None }).ok()?;
+    let mut instance = Instance::start(stage, entry, &Order::new(&id, &task)).ok()?;
     let line = instance.line(PANIC.as_bytes());
     instance.seen(probe::GOING.as_bytes())?;
     let (yes, seen) = match (line, instance.seen(probe::ALIVE.as_bytes())) {
@@ -166,8 +167,7 @@ struct Outside {
 /// Looks at an idle instance's processes on the host.
 fn outside(stage: &Stage, entry: &Entry) -> anyhow::Result<Outside> {
     let id = format!("{}-idle", stage.id());
-    let mut instance =
-        Instance::start(stage, entry, &Order { id: &id, task: &Task::idle(), link: None, data: None })?;
+    let mut instance = Instance::start(stage, entry, &Order::new(&id, &Task::idle()))?;
     instance.line(MARKER)?;
     let processes = tree::descendants();
     ensure!(!processes.is_empty(), "it has none");

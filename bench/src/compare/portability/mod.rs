@@ -7,6 +7,8 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use nix::unistd::geteuid;
+
 use crate::report::Progress;
 use crate::results::{Kind, Portability, Shipped};
 
@@ -23,36 +25,54 @@ const BLOCK: u64 = 512;
 ///
 /// # Errors
 /// A signal wants the benchmark to end.
-pub(crate) fn measure(stage: &Stage, entries: &mut [Entry]) -> anyhow::Result<()> {
+pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], notes: &mut Vec<String>) -> anyhow::Result<()> {
+    // What setting up has left counts as nobody's.
+    tree::clear();
     let progress = Progress::phase("portability", taking_part(entries));
     for entry in entries.iter_mut().filter(|entry| entry.takes_part) {
         progress.tick(&entry.result.title);
         let seen = idle(stage, entry);
         tree::clear();
         interrupt::check()?;
-        let tried = unprivileged::start(stage, entry);
-        tree::clear();
-        interrupt::check()?;
-        let (without_root, without_root_error) = match tried {
-            Ok(None) => (Some(true), None),
-            Ok(Some(error)) => (Some(false), Some(error)),
-            Err(error) => {
-                entry.fail("portability, as a user without rights", &error);
-                (None, None)
-            }
-        };
+        // Who has no rights has seen it already.
+        let without_root = (!geteuid().is_root()).then_some(seen.is_ok());
         let host_features = seen.unwrap_or_else(|error| {
-            entry.fail("portability, features of the host", &error);
+            entry.fail("portability", &error);
             Vec::new()
         });
         entry.result.portability = Some(Portability {
             shipped: shipped(stage, entry),
             steps: entry.prepared.steps.clone(),
             without_root,
-            without_root_error,
+            without_root_error: None,
             host_features,
             other_kernel: entry.result.kind == Kind::MicroVm,
         });
+    }
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let names: Vec<_> =
+        entries.iter().filter(|entry| entry.takes_part).map(|entry| entry.contender.name()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let told = unprivileged::start(stage, &names);
+    tree::clear();
+    interrupt::check()?;
+    let mut told = match told {
+        Ok(told) => told,
+        Err(error) => {
+            notes.push(format!("it is not known what starts for a user without rights: {error:#}"));
+            return Ok(());
+        }
+    };
+    for entry in entries.iter_mut() {
+        let told = told.remove(entry.contender.name());
+        if let (Some(told), Some(portability)) = (told, &mut entry.result.portability) {
+            portability.without_root = Some(told.is_none());
+            portability.without_root_error = told;
+        }
     }
     Ok(())
 }
@@ -60,8 +80,7 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry]) -> anyhow::Result<()
 /// What the processes of an idle instance use.
 fn idle(stage: &Stage, entry: &Entry) -> anyhow::Result<Vec<String>> {
     let id = format!("{}-features", stage.id());
-    let mut instance =
-        Instance::start(stage, entry, &Order { id: &id, task: &Task::idle(), link: None, data: None })?;
+    let mut instance = Instance::start(stage, entry, &Order::new(&id, &Task::idle()))?;
     instance.line(MARKER)?;
     features::used(&tree::descendants())
 }
