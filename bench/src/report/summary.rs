@@ -230,11 +230,28 @@ fn work(figures: &Figures<'_>) -> Vec<String> {
             .filter(|(_, told)| !told.is_empty())
             .map(|(word, told)| format!("{word}{}", shortened(&told)))
             .collect();
-        (!parts.is_empty()).then(|| format!("{}: {}.", capital(&figures::work_title(name)), parts.join("; ")))
+        let title = capital(&figures::work_title(name));
+        match compared.as_slice() {
+            [(low, slowest), .., (high, fastest)] if parts.is_empty() => Some(format!(
+                "{title}: from {} ({}) to {} ({}).",
+                words::number(slowest.median),
+                low.contender.title,
+                words::number(fastest.median),
+                high.contender.title
+            )),
+            _ => (!parts.is_empty()).then(|| format!("{title}: {}.", parts.join("; "))),
+        }
     };
     let mut sentences: Vec<_> = figures.work_names().into_iter().filter_map(sentence).collect();
     if !sentences.is_empty() {
-        sentences.insert(0, format!("Speed as a part of the {}'s, where 1 is the same:", process.title));
+        sentences
+            .insert(0, format!("Speed as a part of the {}'s, where 1 is the same, medians:", process.title));
+        let few = process.work.iter().any(|work| (1..FEWEST).contains(&work.samples.len()));
+        sentences.extend(few.then(|| {
+            format!(
+                "With fewer than {FEWEST} rounds nobody is told apart: small differences there mean nothing."
+            )
+        }));
     }
     sentences
 }
