@@ -13,7 +13,7 @@ use super::contender::words;
 use super::{interrupt, remains, tree};
 
 /// How long a program has that makes something.
-pub(crate) const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_mins(5);
 
 /// How long a program has that removes something.
 const TIDY: Duration = Duration::from_secs(20);

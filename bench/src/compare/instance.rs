@@ -14,7 +14,6 @@ use nix::sys::time::TimeValLike as _;
 
 use super::contender::{Entry, Launch, Order};
 use super::stage::Stage;
-use super::task::Task;
 use super::{helper, interrupt, remains, tree};
 
 /// How often a signal is looked for while an instance is waited for.
@@ -191,6 +190,7 @@ impl Drop for Instance {
 }
 
 /// Processor time of all children that have ended, user and system, in ms.
+#[expect(clippy::cast_precision_loss, reason = "2^53 microseconds are 285 years")]
 pub(crate) fn cpu_of_children() -> f64 {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN);
     usage.map_or(0.0, |usage| (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e3)
@@ -207,15 +207,4 @@ fn find_line(output: &[u8], text: &[u8]) -> Option<(usize, String)> {
 
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
-}
-
-/// Starts an instance that does `task` and ends, for what it prints.
-pub(crate) fn complete(stage: &Stage, entry: &Entry, id: &str, task: &Task) -> anyhow::Result<Vec<u8>> {
-    let mut instance = Instance::start(stage, entry, &Order::new(id, task))?;
-    instance.end()?;
-    tree::settle();
-    let output = instance.output().to_vec();
-    drop(instance);
-    tree::clear();
-    Ok(output)
 }

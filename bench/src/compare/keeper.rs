@@ -8,6 +8,8 @@ use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -15,6 +17,9 @@ use super::remains;
 
 /// The arguments of the process that starts the keeper, and of the keeper.
 const VERB: &str = "keep";
+
+/// How long the keeper waits for the comparison's lock.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Held while the comparison lives.
 pub(crate) struct Keeper {
@@ -57,6 +62,11 @@ pub(crate) fn run(folder: &Path, detach: bool) -> anyhow::Result<()> {
     nix::unistd::setsid().ok();
     let mut rest = Vec::new();
     let _ = std::io::stdin().read_to_end(&mut rest);
-    remains::remove_abandoned(folder);
+    // The pipe of a process that was killed can end before its lock does.
+    let deadline = Instant::now() + PATIENCE;
+    while folder.exists() && Instant::now() < deadline {
+        remains::remove_abandoned(folder);
+        thread::sleep(Duration::from_millis(20));
+    }
     Ok(())
 }

@@ -148,8 +148,8 @@ mod tests {
 
     /// Mappings as the kernel lists them, with their proportional set size in KiB.
     fn maps(list: &[(&str, u64)]) -> MemoryMaps {
-        let text: String = list.iter().map(|(line, pss)| format!("{line} \nPss: {pss} kB\n")).collect();
-        MemoryMaps::from_read(text.as_bytes()).unwrap()
+        let text: Vec<_> = list.iter().map(|(line, pss)| format!("{line} \nPss: {pss} kB\n")).collect();
+        MemoryMaps::from_read(text.concat().as_bytes()).unwrap()
     }
 
     fn guests(list: &[(&str, u64)], size: u64) -> u64 {

@@ -73,11 +73,11 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     results.host.load[1] = host::load();
     results.seconds = began.elapsed().as_secs_f64();
     drop(stage);
-    report::print(&results)?;
-    // One file that cannot be written does not keep the others from it.
+    // A terminal that has gone, or a file that cannot be written, does not keep the others from it.
+    let printed = report::print(&results);
     let json = args.json.as_deref().map_or(Ok(()), |path| save(&results, path));
     let drawn = report::draw(&results, args.html.as_deref(), args.csv.as_deref());
-    json.and(drawn)?;
+    json.and(drawn).and(printed)?;
     Ok(interrupt::exit_code())
 }
 

@@ -38,7 +38,7 @@ const VARIABLE: &str = "RVMM_BENCH_FOLDER";
 const GRACE: Duration = Duration::from_secs(10);
 
 /// How old a folder without a lock is before it counts as left behind.
-const NEW: Duration = Duration::from_secs(600);
+const NEW: Duration = Duration::from_mins(10);
 
 /// The folder of this process's comparison.
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -94,23 +94,24 @@ pub(crate) fn sweep(parent: &Path) {
 
 /// Removes what is left of the comparison of `folder`, if it does not live any more.
 pub(crate) fn remove_abandoned(folder: &Path) {
-    let _lock = match File::open(folder.join(LOCK)) {
-        Ok(file) => match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Some(lock),
-            Err(_) => return,
-        },
+    let lock =
+        File::open(folder.join(LOCK)).ok().map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
+    let abandoned = match &lock {
+        Some(lock) => lock.is_ok(),
         // Killed before it had one, or not there yet.
-        Err(_) => {
-            let modified = fs::metadata(folder).and_then(|folder| folder.modified());
-            let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-            if age.is_none_or(|age| age < NEW) {
-                return;
-            }
-            None
-        }
+        None => is_old(folder),
     };
+    if !abandoned {
+        return;
+    }
     clear(folder);
     let _ = fs::remove_dir_all(folder);
+}
+
+fn is_old(folder: &Path) -> bool {
+    let modified = fs::metadata(folder).and_then(|folder| folder.modified());
+    let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+    age.is_some_and(|age| age >= NEW)
 }
 
 /// Ends and removes what the comparison of `folder` has started and made outside of it, and mounts below it.

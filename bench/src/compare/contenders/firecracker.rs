@@ -1,5 +1,7 @@
 //! Firecracker, without its API socket.
 
+#![expect(clippy::indexing_slicing, reason = "keys of a JSON object that is made here")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! Runtimes that take an OCI bundle: runc, crun, and gVisor's runsc.
 
+#![expect(clippy::indexing_slicing, reason = "a key of a JSON object that is not there is null, or is made")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

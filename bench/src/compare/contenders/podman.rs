@@ -127,9 +127,6 @@ impl Contender for Podman {
         command.args(["run", "--rm", "--name", order.id, "--network", &network, "--no-hosts"]);
         command.args(["--read-only", "--read-only-tmpfs=false", "--tmpfs"]);
         command.arg(format!("/tmp:size={}", super::oci::TMP));
-        if let Some(data) = order.data {
-            command.arg("--mount").arg(format!("type=bind,source={},destination={DATA}", data.display()));
-        }
         for (name, resource, most) in LIMITS {
             let limit = getrlimit(resource).map_or(most, |(_, hard)| hard.min(most));
             command.arg(format!("--ulimit={name}={limit}:{limit}"));
