@@ -96,14 +96,14 @@ static int perform(int count, char *words[])
 	return 2;
 }
 
-// Nanoseconds on the clock of the kernel's log, which runs before all others: what is written there comes back with its time.
+// Nanoseconds on the clock of the kernel's log, which runs before all others: a line that is written there comes back with its time.
 static long long since_kernel_began(void)
 {
 	char record[1024];
 	long long micros = -1;
 	int log = open("/dev/kmsg", O_RDWR | O_NONBLOCK);
 	lseek(log, 0, SEEK_END);
-	if (log < 0 || write(log, "<7>rvmm-bench", 13) < 0)
+	if (log < 0 || write(log, "<7>rvmm-bench\n", 14) < 0)
 		return 0;
 	ssize_t count = read(log, record, sizeof record - 1);
 	close(log);

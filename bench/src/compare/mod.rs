@@ -39,6 +39,16 @@ const DEFINITION: &str = "started: from just before the process is created to th
 /// Starts that are not kept.
 const WARM_UP: usize = 2;
 
+/// The measurements, in the order in which they are taken.
+const MEASURES: [Measure; 6] = [
+    Measure::Start,
+    Measure::Memory,
+    Measure::Isolation,
+    Measure::Portability,
+    Measure::Density,
+    Measure::Work,
+];
+
 /// Compares, writes what was asked for, and says what was found.
 ///
 /// # Errors
@@ -67,9 +77,18 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         cut_short: None,
         notes: Vec::new(),
     };
-    let cut_short = measure(args, &stage, &mut entries, &mut results.notes).err();
-    results.cut_short = cut_short.map(|error| format!("{error:#}"));
-    results.contenders = entries.into_iter().map(|entry| entry.result).collect();
+    let outcome = MEASURES.into_iter().filter(|&measure| args.wants(measure)).try_for_each(|measure| {
+        let outcome = take(measure, args, &stage, &mut entries, &mut results.notes);
+        results.contenders = entries.iter().map(|entry| entry.result.clone()).collect();
+        results.seconds = began.elapsed().as_secs_f64();
+        // Should this process, or the host, not see the end: what was measured until then is there.
+        results.cut_short = Some("it was not at its end when this was written".to_owned());
+        if let Some(path) = &args.json {
+            let _ = save(&results, path);
+        }
+        outcome
+    });
+    results.cut_short = outcome.err().map(|error| format!("{error:#}"));
     results.host.load[1] = host::load();
     results.seconds = began.elapsed().as_secs_f64();
     drop(stage);
@@ -87,33 +106,22 @@ fn save(results: &Results, path: &Path) -> anyhow::Result<()> {
     write(path, &text)
 }
 
-/// Takes all measurements, one after the other. What a contender does wrong is its own matter; an error ends them all.
-fn measure(
+/// Takes one measurement of all contenders. What a contender does wrong is its own matter; an error ends the comparison.
+fn take(
+    measure: Measure,
     args: &CompareArgs,
     stage: &Stage,
     entries: &mut [Entry],
     notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
-    interrupt::check()?;
-    if args.wants(Measure::Start) {
-        start::measure(stage, entries, WARM_UP, args.runs as usize)?;
+    match measure {
+        Measure::Start => start::measure(stage, entries, WARM_UP, args.runs as usize),
+        Measure::Memory => memory::measure(stage, entries),
+        Measure::Isolation => isolation::measure(stage, entries, notes),
+        Measure::Portability => portability::measure(stage, entries, notes),
+        Measure::Density => density::measure(stage, entries, args.max_instances as usize),
+        Measure::Work => work::measure(stage, entries, args.runs as usize, notes),
     }
-    if args.wants(Measure::Memory) {
-        memory::measure(stage, entries)?;
-    }
-    if args.wants(Measure::Density) {
-        density::measure(stage, entries, args.max_instances as usize)?;
-    }
-    if args.wants(Measure::Work) {
-        work::measure(stage, entries, args.runs as usize, notes)?;
-    }
-    if args.wants(Measure::Isolation) {
-        isolation::measure(stage, entries, notes)?;
-    }
-    if args.wants(Measure::Portability) {
-        portability::measure(stage, entries, notes)?;
-    }
-    Ok(())
 }
 
 fn settings(args: &CompareArgs, stage: &Stage) -> Settings {
