@@ -185,7 +185,7 @@ impl Drop for Stage {
     }
 }
 
-/// The command that makes an ext4 file system, for [`format`].
+/// The command that makes an ext4 file system, for [`format()`].
 pub(crate) fn mke2fs() -> anyhow::Result<Command> {
     let elsewhere = || Some(PathBuf::from("/usr/sbin/mke2fs")).filter(|path| path.exists());
     let program = on_path("mke2fs").or_else(elsewhere);
