@@ -12,6 +12,7 @@ mod request;
 mod snapshot;
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -47,8 +48,11 @@ pub use request::{
 };
 pub use snapshot::CreateError;
 
-/// How long a guest runs by itself before what nobody waits for is done beside it.
-const MOMENT: Duration = Duration::from_millis(5);
+/// How long a guest runs by itself before what nobody waits for is done beside it: at least and at most.
+const MOMENT: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(250);
+
+/// In between it is so many times what making the VM took: on a slow host a guest begins slowly, too.
+const MAKINGS: u32 = 4;
 
 /// No Linux kernel is smaller than this many bytes.
 const SMALLEST_LINUX: u64 = 1 << 20;
@@ -117,6 +121,7 @@ pub struct Controller {
     when_settled: Option<WhenStarted>,
     /// When that is, once the guest was started for the first time: one that resets all the time does not put it off.
     settles_at: Option<Instant>,
+    created: Instant,
     /// What the metadata service gives out.
     metadata: Arc<MmdsStore>,
     /// What the threads may ask of the host.
@@ -160,6 +165,7 @@ impl Controller {
             when_started: None,
             when_settled: None,
             settles_at: None,
+            created: Instant::now(),
             metadata: Arc::default(),
             policy: None,
             confined: false,
@@ -399,7 +405,8 @@ impl Controller {
             hook(self);
         }
         let now = Instant::now();
-        let settles_at = *self.settles_at.get_or_insert(now + MOMENT);
+        let moment = (MAKINGS * (now - self.created)).clamp(*MOMENT.start(), *MOMENT.end());
+        let settles_at = *self.settles_at.get_or_insert(now + moment);
         if begin == Begin::Paused || self.policy.is_some() || settles_at <= now {
             self.settle();
         }
