@@ -141,8 +141,11 @@ fn kill_marked(folder: &Path) {
         if left.is_empty() {
             return;
         }
-        for pid in left {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        // All are halted before the first is killed: those that are left could start others meanwhile.
+        for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+            for &pid in &left {
+                let _ = kill(Pid::from_raw(pid), signal);
+            }
         }
         thread::sleep(Duration::from_millis(2));
     }

@@ -1,18 +1,22 @@
 //! The processes that instances consist of: all that descend from this one.
 
+use std::collections::{HashMap, HashSet};
 use std::process::Child;
 use std::time::{Duration, Instant};
-use std::{process, thread};
+use std::{fs, process, thread};
 
 use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use procfs::process::{Process, all_processes};
+use procfs::process::{Process, Stat, all_processes};
 
 /// How long a process has to end after SIGKILL before it is told of: one that the kernel holds can't be waited for.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How often this process's children are looked for that appear while others of them are halted.
+const CHASES: usize = 1000;
 
 /// How long what an instance has started may go on after it.
 const SETTLING: Duration = Duration::from_secs(3);
@@ -27,29 +31,27 @@ pub(crate) fn adopt_orphans() -> anyhow::Result<()> {
 
 /// All descendants of this process, in no order. Those that end meanwhile may be missing.
 pub(crate) fn descendants() -> Vec<Process> {
-    below(i32::try_from(process::id()).unwrap_or_default())
+    below(own_pid()).into_iter().filter_map(|stat| Process::new(stat.pid).ok()).collect()
 }
 
-/// All descendants of the process `pid`.
-fn below(pid: i32) -> Vec<Process> {
-    let mut rest: Vec<(Process, i32)> = all_processes()
-        .into_iter()
-        .flatten()
-        .filter_map(|process| {
-            let process = process.ok()?;
-            let parent = process.stat().ok()?.ppid;
-            Some((process, parent))
-        })
-        .collect();
+fn own_pid() -> i32 {
+    i32::try_from(process::id()).unwrap_or_default()
+}
+
+/// All descendants of the process `pid`, however many: no file of theirs stays open.
+fn below(pid: i32) -> Vec<Stat> {
+    let mut children: HashMap<i32, Vec<Stat>> = HashMap::new();
+    for process in all_processes().into_iter().flatten().flatten() {
+        if let Ok(stat) = process.stat() {
+            children.entry(stat.ppid).or_default().push(stat);
+        }
+    }
     let mut parents = vec![pid];
     let mut found = Vec::new();
     while let Some(parent) = parents.pop() {
-        let (children, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, of)| *of == parent);
-        rest = others;
-        for (child, _) in children {
-            parents.push(child.pid);
-            found.push(child);
-        }
+        let of_it = children.remove(&parent).unwrap_or_default();
+        parents.extend(of_it.iter().map(|child| child.pid));
+        found.extend(of_it);
     }
     found
 }
@@ -100,20 +102,36 @@ pub(crate) fn settle() -> bool {
 
 /// Kills all descendants, without waiting. Returns the names of those that were alive.
 pub(crate) fn kill_all() -> Vec<String> {
-    let mut names = Vec::new();
-    for process in descendants() {
-        let Ok(stat) = process.stat() else { continue };
-        if stat.state == 'Z' {
-            continue;
-        }
+    halt_children();
+    let mut alive = below(own_pid());
+    alive.retain(|stat| stat.state != 'Z');
+    // All are halted before the first is killed: those that are left could start others meanwhile.
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
         // It may have ended just now.
-        if kill(Pid::from_raw(process.pid), Signal::SIGKILL) != Err(Errno::ESRCH)
-            && !names.contains(&stat.comm)
-        {
-            names.push(stat.comm);
+        alive.retain(|stat| kill(Pid::from_raw(stat.pid), signal) != Err(Errno::ESRCH));
+    }
+    let mut names: Vec<_> = alive.into_iter().map(|stat| stat.comm).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Halts the processes that nobody waits for any more but this one. One that starts another and ends, over and over, has gone by
+/// the time that all of /proc has been read; this list is short.
+fn halt_children() {
+    let list = format!("/proc/self/task/{}/children", own_pid());
+    let mut halted = HashSet::new();
+    for _ in 0..CHASES {
+        reap();
+        let children = fs::read_to_string(&list).unwrap_or_default();
+        let mut came = false;
+        for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+            came |= halted.insert(pid) && kill(Pid::from_raw(pid), Signal::SIGSTOP).is_ok();
+        }
+        if !came {
+            return;
         }
     }
-    names
 }
 
 /// Kills all descendants and waits until they are gone. Returns the names of those that were alive.
@@ -122,7 +140,7 @@ pub(crate) fn clear() -> Vec<String> {
     let mut names = Vec::new();
     loop {
         reap();
-        if descendants().is_empty() || Instant::now() > deadline {
+        if below(own_pid()).is_empty() || Instant::now() > deadline {
             return names;
         }
         for name in kill_all() {
