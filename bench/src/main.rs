@@ -4,10 +4,12 @@
 
 mod args;
 mod compare;
+mod output;
 mod own;
 mod probe;
 mod report;
 mod results;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,10 @@ fn main() -> ExitCode {
         Verb::Api(args) => own::api::run(&args),
     };
     outcome.unwrap_or_else(|error| {
+        if let Some(usage) = error.downcast_ref::<usage::Usage>() {
+            eprintln!("rvmm bench: {usage}");
+            return ExitCode::from(usage::EXIT_CODE);
+        }
         eprintln!("rvmm bench: error: {error:#}");
         ExitCode::FAILURE
     })

@@ -24,13 +24,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::ensure;
+
 use crate::args::{CompareArgs, Measure};
+use crate::output;
 use crate::report;
 use crate::results::{self, Results, Settings};
+use crate::usage::Usage;
 
 use contender::Entry;
 use stage::Stage;
-pub(crate) use stage::write;
 
 /// What "started" means, for all contenders alike.
 const DEFINITION: &str = "started: from just before the process is created to the first byte of the marker that the program \
@@ -58,6 +61,9 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         contenders::list();
         return Ok(ExitCode::SUCCESS);
     }
+    for path in [&args.json, &args.html, &args.csv].into_iter().flatten() {
+        output::check(path).map_err(|error| Usage(format!("{error:#}")))?;
+    }
     interrupt::catch()?;
     let began = Instant::now();
     let stage = Stage::new(args)?;
@@ -83,7 +89,7 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         results.seconds = began.elapsed().as_secs_f64();
         // Should this process, or the host, not see the end: what was measured until then is there.
         results.cut_short = Some("it was not at its end when this was written".to_owned());
-        if let Some(path) = &args.json {
+        if let Some(path) = args.json.as_deref().filter(|path| path.is_file() || !path.exists()) {
             let _ = save(&results, path);
         }
         outcome
@@ -97,13 +103,14 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let json = args.json.as_deref().map_or(Ok(()), |path| save(&results, path));
     let drawn = report::draw(&results, args.html.as_deref(), args.csv.as_deref());
     json.and(drawn).and(printed)?;
+    ensure!(interrupt::came() || results.has_figures(), "nothing was measured; the reasons are above");
     Ok(interrupt::exit_code())
 }
 
 fn save(results: &Results, path: &Path) -> anyhow::Result<()> {
     let mut text = serde_json::to_vec_pretty(results)?;
     text.push(b'\n');
-    write(path, &text)
+    output::write(path, &text)
 }
 
 /// Takes one measurement of all contenders. What a contender does wrong is its own matter; an error ends the comparison.

@@ -1,6 +1,5 @@
 //! What all contenders share: the folder of this comparison, the root file system, and its image.
 
-use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -212,22 +211,6 @@ fn put(root: &Path, path: &str, content: &[u8]) -> anyhow::Result<()> {
     fs::write(&path, content).with_context(|| path.display().to_string())?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     Ok(())
-}
-
-/// Writes a file that is there whole or not at all.
-///
-/// # Errors
-/// It cannot be written; the message names it.
-pub(crate) fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        let mut file =
-            tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
-        file.write_all(content)?;
-        file.persist(path)?;
-        anyhow::Ok(())
-    };
-    write().with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// The program `name` that a shell would find.

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::compare::{interrupt, stage, tree};
+use crate::compare::{interrupt, tree};
 
 /// Runs before those that count.
 const WARM_UP_RUNS: usize = 3;
@@ -65,5 +65,5 @@ fn check_json(path: Option<&Path>) -> anyhow::Result<()> {
 
 /// Writes what `--json` wants, if it does.
 fn write_json(path: Option<&Path>, report: &serde_json::Value) -> anyhow::Result<()> {
-    path.map_or(Ok(()), |path| stage::write(path, format!("{report:#}\n").as_bytes()))
+    path.map_or(Ok(()), |path| crate::output::write(path, format!("{report:#}\n").as_bytes()))
 }

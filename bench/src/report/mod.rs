@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use crate::args::ReportArgs;
-use crate::compare;
+use crate::output;
 use crate::results::Results;
 
 pub(crate) use progress::Progress;
@@ -53,12 +53,12 @@ pub(crate) fn draw(results: &Results, html: Option<&Path>, csv: Option<&Path>) -
     let results = clean::cleaned(results)?;
     let page = html.map_or(Ok(()), |path| {
         let page = html::page(&results).context("the report cannot be drawn")?;
-        compare::write(path, page.as_bytes())
+        output::write(path, page.as_bytes())
     });
     let lines = csv.map_or(Ok(()), |path| {
         let mut lines = Vec::new();
         csv::write(&results, &mut lines)?;
-        compare::write(path, &lines)
+        output::write(path, &lines)
     });
     page.and(lines)
 }

@@ -255,6 +255,15 @@ pub(crate) struct Work {
 }
 
 impl Results {
+    /// Whether anything was measured at all.
+    pub(crate) fn has_figures(&self) -> bool {
+        self.contenders.iter().any(|one| {
+            let work = one.work.iter().any(|work| !work.samples.is_empty());
+            let more = one.isolation.is_some() || one.portability.is_some() || one.density.is_some();
+            !one.start.is_empty() || one.memory.is_some() || work || more
+        })
+    }
+
     /// Reads what `--json` has written.
     ///
     /// # Errors

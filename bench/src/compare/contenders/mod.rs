@@ -13,9 +13,8 @@ mod venv;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::ensure;
-
 use crate::args::CompareArgs;
+use crate::usage::Usage;
 
 use super::contender::{Contender, Entry};
 use super::stage::Stage;
@@ -61,10 +60,10 @@ pub(crate) fn list() {
 pub(crate) fn prepared(args: &CompareArgs, stage: &Stage) -> anyhow::Result<Vec<Entry>> {
     let all = all();
     for name in &args.only {
-        ensure!(
-            all.iter().any(|contender| contender.name() == name),
-            "--only {name}: there is no such contender; rvmm bench compare --only help lists them"
-        );
+        if all.iter().all(|contender| contender.name() != name) {
+            let mend = "rvmm bench compare --only help lists them";
+            return Err(Usage(format!("--only {name}: there is no such contender; {mend}")).into());
+        }
     }
     let wanted = all
         .into_iter()

@@ -23,7 +23,7 @@ use data::Data;
 use figure::{FIGURES, Said, Source};
 
 /// The most rounds that are worth their time: a work is itself a mean over many repetitions.
-const MOST_ROUNDS: usize = 3;
+const MOST_ROUNDS: usize = 5;
 
 /// How long each figure is measured.
 const SPAN: Duration = Duration::from_millis(300);
@@ -31,7 +31,7 @@ const SPAN: Duration = Duration::from_millis(300);
 /// The share of an instance's time that a figure may take at most, so that a slow start and all works have their time too.
 const SHARE: u32 = 20;
 
-/// Measures all works in turns, at most 3 rounds, fewer where `runs` is less.
+/// Measures all works in turns, at most 5 rounds, fewer where `runs` is less.
 ///
 /// # Errors
 /// A signal wants the benchmark to end.
