@@ -4,6 +4,7 @@
 
 mod args;
 mod compare;
+mod input;
 mod output;
 mod own;
 mod probe;
@@ -35,7 +36,10 @@ fn main() -> ExitCode {
             eprintln!("rvmm bench: {usage}");
             return ExitCode::from(usage::EXIT_CODE);
         }
-        eprintln!("rvmm bench: error: {error:#}");
+        // It may have words of a file, or of a program, in it.
+        let visible =
+            |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
+        eprintln!("rvmm bench: error: {}", format!("{error:#}").chars().map(visible).collect::<String>());
         ExitCode::FAILURE
     })
 }

@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
+use anyhow::anyhow;
+
 use crate::results::{self, Kind};
 
 use super::stage::Stage;
@@ -155,7 +157,15 @@ impl Entry {
         };
         let mut prepared = Prepared::default();
         let mut takes_part = false;
-        match contender.prepare(stage) {
+        let fits = result.kind != Kind::MicroVm || stage.guest_memory() <= stage.memory_budget;
+        let outcome = if fits {
+            contender.prepare(stage)
+        } else {
+            Err(Unfit::Failed(anyhow!(
+                "a guest's memory is more than the memory budget; see --guest-memory, --memory-budget"
+            )))
+        };
+        match outcome {
             Ok(found) => {
                 result.version.clone_from(&found.version);
                 prepared = found;

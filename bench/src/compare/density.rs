@@ -32,7 +32,10 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], most: usize) -> anyh
         match ended_by {
             Ok(reason) => density.ended_by = reason,
             Err(error) => {
-                entry.fail("density", &error);
+                // A signal is nobody's failure.
+                if !interrupt::came() {
+                    entry.fail("density", &error);
+                }
                 density.ended_by = format!("{error:#}");
             }
         }

@@ -18,6 +18,9 @@ pub(crate) const LIMIT: Duration = Duration::from_mins(5);
 /// How long a program has that removes something.
 const TIDY: Duration = Duration::from_secs(20);
 
+/// The most that a program may print, in bytes.
+const MOST_OUTPUT: u64 = 8 << 20;
+
 /// How much of what a program says an error shows, in bytes.
 const SHOWN: usize = 400;
 
@@ -55,6 +58,11 @@ fn run(
         if Instant::now() > deadline {
             bail!("{name} was given up after {} s", limit.as_secs());
         }
+        for file in [&printed, &said] {
+            if file.metadata()?.len() > MOST_OUTPUT {
+                bail!("{name} was given up: it printed more than {MOST_OUTPUT} bytes");
+            }
+        }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     };
@@ -88,7 +96,7 @@ pub(crate) fn excerpt(said: &[u8]) -> String {
 fn content(file: &mut File) -> anyhow::Result<Vec<u8>> {
     let mut content = Vec::new();
     file.rewind()?;
-    file.read_to_end(&mut content)?;
+    file.take(MOST_OUTPUT).read_to_end(&mut content)?;
     Ok(content)
 }
 

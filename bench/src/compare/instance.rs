@@ -162,6 +162,9 @@ impl Instance {
         if Instant::now() > self.deadline {
             bail!("given up after {:.0} s{}", (self.deadline - self.began).as_secs_f64(), self.last_words());
         }
+        if self.complaints.metadata()?.len() > MOST_OUTPUT as u64 {
+            bail!("it complained with more than {MOST_OUTPUT} bytes{}", self.last_words());
+        }
         Ok(())
     }
 

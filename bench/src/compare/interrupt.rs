@@ -3,13 +3,16 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
+
+/// A file has reached the length that this process may give one: writing to it fails, and that is said.
+static TOO_LONG: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// The signal that came, or 0.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
@@ -25,6 +28,7 @@ pub(crate) fn catch() -> anyhow::Result<()> {
         signal_hook::flag::register_usize(signal, Arc::clone(&SIGNAL), number)
             .context("signals cannot be caught")?;
     }
+    signal_hook::flag::register(SIGXFSZ, Arc::clone(&TOO_LONG)).context("signals cannot be caught")?;
     Ok(())
 }
 

@@ -70,12 +70,13 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     tree::adopt_orphans()?;
     let load = host::load();
     let mut entries = contenders::prepared(args, &stage)?;
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let mut results = Results {
         format: results::FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         began: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()),
         seconds: 0.0,
-        command: ["rvmm", "bench"].map(str::to_owned).into_iter().chain(std::env::args().skip(1)).collect(),
+        command: ["rvmm", "bench"].map(str::to_owned).into_iter().chain(words).collect(),
         definition: DEFINITION.to_owned(),
         host: host::describe(load),
         settings: settings(args, &stage),

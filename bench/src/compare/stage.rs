@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::args::CompareArgs;
+use crate::input;
 use crate::results::Workload;
 
 use super::keeper::{self, Keeper};
@@ -31,6 +32,9 @@ const VERSION: Duration = Duration::from_mins(1);
 
 /// Room in the image beside the files, for what programs write.
 const SPARE_MIB: u64 = 64;
+
+/// The most that a workload may have, in bytes.
+const MOST_WORKLOAD: u64 = 256 << 20;
 
 /// The folder of a comparison, which is removed with this, after everything that was started.
 pub(crate) struct Stage {
@@ -61,6 +65,13 @@ impl Stage {
     /// A file that was named cannot be read, or the folder cannot be written.
     pub(crate) fn new(args: &CompareArgs) -> anyhow::Result<Self> {
         let parent = fs::canonicalize(&args.folder).with_context(|| args.folder.display().to_string())?;
+        // Whoever may rename this folder could have root run what he puts in its place.
+        let mode = fs::metadata(&parent)?.permissions().mode();
+        ensure!(
+            mode & 0o002 == 0 || mode & 0o1000 != 0,
+            "--folder {}: everybody may rename what is in it; name another one, or set its sticky bit (chmod +t)",
+            parent.display()
+        );
         remains::sweep(&parent);
         let folder = tempfile::Builder::new().prefix(remains::PREFIX).tempdir_in(&parent);
         let folder = folder.with_context(|| format!("no folder can be made in {}", parent.display()))?;
@@ -68,14 +79,13 @@ impl Stage {
         // Without it the next comparison removes what is left of this one, should it be killed.
         let keeper = keeper::start(folder.path()).ok();
         for file in [&args.kernel, &args.stock_kernel, &args.stock_initrd].into_iter().flatten() {
-            fs::File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
+            input::open(file)?;
         }
         let (content, file) = match &args.workload {
             None => (BUILT_IN.to_vec(), "built in".to_owned()),
-            Some(path) => (
-                fs::read(path).with_context(|| format!("--workload {}", path.display()))?,
-                path.display().to_string(),
-            ),
+            Some(path) => {
+                (input::read(path, MOST_WORKLOAD).context("--workload")?, path.display().to_string())
+            }
         };
         let workload = Workload { file, size: content.len() as u64, sha256: hex(&Sha256::digest(&content)) };
         let stage = Self {
@@ -223,7 +233,11 @@ pub(crate) fn version(program: &Path, flag: &str) -> Option<String> {
     let mut command = Command::new(program);
     command.arg(flag);
     let text = helper::output(command, VERSION).ok()?;
-    String::from_utf8_lossy(&text).lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+    String::from_utf8_lossy(&text)
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .map(|line| line.chars().take(200).collect())
 }
 
 fn absolute(path: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {

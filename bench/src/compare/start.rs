@@ -1,7 +1,7 @@
 //! How long a start takes, and what it costs.
 
 use crate::report::Progress;
-use crate::results::{Parts, Start};
+use crate::results::{Kind, Parts, Start};
 
 use super::contender::{Entry, Order, taking_part};
 use super::instance::{Instance, cpu_of_children};
@@ -58,9 +58,13 @@ fn once(stage: &Stage, entry: &Entry, turn: usize) -> anyhow::Result<Start> {
     tree::settle();
     let end = instance.age();
     let cpu = cpu_of_children() - cpu;
-    let parts = instance.seen(INIT).zip(instance.seen(KERNEL)).and_then(|((init, _), (_, clock))| {
-        let kernel = clock.parse::<f64>().ok().filter(|&ns| ns > 0.0)? / 1e6;
-        Some(Parts { vmm: init - kernel, kernel, init: marker - init })
+    // What a guest says of itself: of a process it would mean nothing, and of a guest no more than is possible.
+    let is_guest = entry.result.kind == Kind::MicroVm;
+    let said = instance.seen(INIT).zip(instance.seen(KERNEL)).filter(|_| is_guest);
+    let parts = said.and_then(|((init, _), (_, clock))| {
+        let kernel = clock.parse::<f64>().ok()? / 1e6;
+        let possible = 0.0 < kernel && kernel <= init && init <= marker;
+        possible.then_some(Parts { vmm: init - kernel, kernel, init: marker - init })
     });
     Ok(Start { marker, end, cpu, parts })
 }

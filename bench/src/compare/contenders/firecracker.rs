@@ -67,11 +67,15 @@ impl Contender for Firecracker {
             "is_root_device": true,
             "is_read_only": true,
         })];
-        drives.extend(
-            order
-                .data
-                .map(|data| json!({ "drive_id": "data", "path_on_host": data, "is_root_device": false })),
-        );
+        drives.extend(order.data.map(|data| {
+            json!({
+                "drive_id": "data",
+                "path_on_host": data,
+                "is_root_device": false,
+                "is_read_only": false,
+                "cache_type": "Writeback",
+            })
+        }));
         let mut config = json!({
             "boot-source": {
                 "kernel_image_path": stage.kernel,
@@ -80,15 +84,6 @@ impl Contender for Firecracker {
             "drives": drives,
             "machine-config": { "vcpu_count": stage::GUEST_CPUS, "mem_size_mib": stage.guest_mib },
         });
-        if let (Some(data), Some(drives)) = (order.data, config["drives"].as_array_mut()) {
-            drives.push(json!({
-                "drive_id": "data",
-                "path_on_host": data,
-                "is_root_device": false,
-                "is_read_only": false,
-                "cache_type": "Writeback",
-            }));
-        }
         if let Some(tap) = guest::tap(order)? {
             config["network-interfaces"] =
                 json!([{ "iface_id": "net0", "host_dev_name": tap, "guest_mac": guest::mac() }]);

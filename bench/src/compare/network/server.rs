@@ -52,7 +52,12 @@ impl Server {
         // Only this thread enters the namespace; its sockets stay there, whoever uses them.
         let listeners = thread::spawn(move || {
             setns(space, CloneFlags::CLONE_NEWNET).context("setns")?;
-            let listen = |port| TcpListener::bind(SocketAddrV4::new(address, port)).context("listen");
+            let listen = |port| {
+                let listener = TcpListener::bind(SocketAddrV4::new(address, port)).context("listen")?;
+                // What came may have gone again, and who waits for the next hears of no end.
+                listener.set_nonblocking(true).context("listen")?;
+                anyhow::Ok(listener)
+            };
             anyhow::Ok([(listen(ECHO)?, Service::Echo), (listen(DISCARD)?, Service::Discard)])
         });
         let listeners = listeners.join().map_err(|_| anyhow!("the server's thread panicked"))??;
@@ -79,7 +84,7 @@ fn accept(listener: &TcpListener, service: Service, over: &AtomicBool) {
     thread::scope(|scope| {
         while !over.load(Ordering::Relaxed) {
             let came = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], wait);
-            if came != Ok(0)
+            if came.is_ok_and(|count| count > 0)
                 && let Ok((stream, _)) = listener.accept()
             {
                 // How it ends is the client's to tell.
