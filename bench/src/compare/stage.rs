@@ -78,6 +78,7 @@ impl Stage {
                 path.display().to_string(),
             ),
         };
+        task::ensure_static(&content).with_context(|| format!("--workload {file}"))?;
         let workload = Workload { file, size: content.len() as u64, sha256: hex(&Sha256::digest(&content)) };
         let stage = Self {
             folder,
