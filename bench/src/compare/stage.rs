@@ -30,6 +30,11 @@ const INSTANCES: &str = "instances";
 /// How long a program has to say its version.
 const VERSION: Duration = Duration::from_mins(1);
 
+/// Environment variables that name what no option does: the small kernel, a distribution's, and its initial RAM disk.
+const KERNEL: &str = "RVMM_KERNEL_SMALL";
+const STOCK_KERNEL: &str = "RVMM_KERNEL_6_12";
+const STOCK_INITRD: &str = "RVMM_INITRD_6_12";
+
 /// Room in the image beside the files, for what programs write.
 const SPARE_MIB: u64 = 64;
 
@@ -78,7 +83,12 @@ impl Stage {
         let lock = remains::claim(folder.path())?;
         // Without it the next comparison removes what is left of this one, should it be killed.
         let keeper = keeper::start(folder.path()).ok();
-        for file in [&args.kernel, &args.stock_kernel, &args.stock_initrd].into_iter().flatten() {
+        let kernel = args.kernel.clone().or_else(|| named(KERNEL));
+        // Those two belong together.
+        let stock = args.stock_kernel.is_none() && args.stock_initrd.is_none();
+        let stock_kernel = args.stock_kernel.clone().or_else(|| named(STOCK_KERNEL).filter(|_| stock));
+        let stock_initrd = args.stock_initrd.clone().or_else(|| named(STOCK_INITRD).filter(|_| stock));
+        for file in [&kernel, &stock_kernel, &stock_initrd].into_iter().flatten() {
             input::open(file)?;
         }
         let (content, file) = match &args.workload {
@@ -87,15 +97,16 @@ impl Stage {
                 (input::read(path, MOST_WORKLOAD).context("--workload")?, path.display().to_string())
             }
         };
+        task::ensure_static(&content).with_context(|| format!("--workload {file}"))?;
         let workload = Workload { file, size: content.len() as u64, sha256: hex(&Sha256::digest(&content)) };
         let stage = Self {
             folder,
             _keeper: keeper,
             _lock: lock,
             workload,
-            kernel: absolute(args.kernel.as_deref())?,
-            stock_kernel: absolute(args.stock_kernel.as_deref())?
-                .map(|kernel| anyhow::Ok((kernel, absolute(args.stock_initrd.as_deref())?)))
+            kernel: absolute(kernel.as_deref())?,
+            stock_kernel: absolute(stock_kernel.as_deref())?
+                .map(|kernel| anyhow::Ok((kernel, absolute(stock_initrd.as_deref())?)))
                 .transpose()?,
             guest_mib: args.guest_memory,
             memory_budget: args.memory_budget.map_or_else(|| host::available_memory() / 2, |mib| mib << 20),
@@ -238,6 +249,10 @@ pub(crate) fn version(program: &Path, flag: &str) -> Option<String> {
         .map(str::trim)
         .find(|line| !line.is_empty())
         .map(|line| line.chars().take(200).collect())
+}
+
+fn named(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn absolute(path: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {

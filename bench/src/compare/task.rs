@@ -1,6 +1,10 @@
 //! What an instance is to do.
 
+mod program;
+
 use crate::probe;
+
+pub(crate) use program::ensure_static;
 
 /// Words of which the first is a program in the root file system, or a verb of the built-in one.
 #[derive(Clone, Debug, Eq, PartialEq)]

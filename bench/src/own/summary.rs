@@ -1,5 +1,7 @@
 //! What a list of figures comes to.
 
+use crate::report::statistics;
+
 /// Median, nine tenths and the least of some figures; of none, no numbers.
 pub(crate) struct Summary {
     pub(crate) median: f64,
@@ -9,13 +11,10 @@ pub(crate) struct Summary {
 
 impl Summary {
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let at = |percent: usize| {
-            let last = values.len().saturating_sub(1);
-            values.get(last * percent / 100).copied().unwrap_or(f64::NAN)
-        };
-        Self { median: at(50), p90: at(90), min: at(0) }
+        statistics::Summary::of(values).map_or(
+            Self { median: f64::NAN, p90: f64::NAN, min: f64::NAN },
+            |statistics::Summary { median, p90, min, .. }| Self { median, p90, min },
+        )
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
@@ -28,9 +27,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_is_of_figures_that_were_taken() {
+    fn quantiles_are_those_of_the_report() {
         let Summary { median, p90, min } = Summary::of((1..=10).rev().map(f64::from));
-        assert_eq!(format!("{median} {p90} {min}"), "5 9 1");
+        assert_eq!(format!("{median} {p90} {min}"), "5.5 9.1 1");
         assert!(Summary::of([]).median.is_nan());
     }
 }

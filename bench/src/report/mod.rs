@@ -6,7 +6,7 @@ mod figures;
 mod html;
 mod progress;
 mod schema;
-mod statistics;
+pub(crate) mod statistics;
 mod summary;
 mod tables;
 mod terminal;

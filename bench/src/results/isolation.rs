@@ -71,6 +71,6 @@ pub(crate) struct Leak {
     pub(crate) fact: String,
     /// Whether the program inside can tell it.
     pub(crate) leaks: bool,
-    /// What it saw, in a few words.
+    /// What it saw, in a few words; of ids, addresses, and what else identifies a host only its shape.
     pub(crate) seen: String,
 }

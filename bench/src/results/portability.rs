@@ -14,7 +14,7 @@ pub(crate) struct Portability {
     /// Whether it could be set up and started by a user without rights, who is only in the group of `/dev/kvm`, if it has one;
     /// none where that was not tried.
     pub(crate) without_root: Option<bool>,
-    /// What that user was told, where it did not.
+    /// What that user was told, where it did not; or why that was not tried.
     pub(crate) without_root_error: Option<String>,
     /// Features of the host's kernel that the running instance was seen to use: namespaces, control groups, device files.
     pub(crate) host_features: Vec<String>,

@@ -40,6 +40,7 @@ impl Contender for CloudHypervisor {
         self.program = stage::on_path(PROGRAM).ok_or_else(|| {
             Unfit::missing(PROGRAM, "Debian has no package; put the program of a release on PATH")
         })?;
+        guest::kvm()?;
         Ok(Prepared {
             version: stage::version(&self.program, "--version"),
             ships: guest::ships(stage, self.program.clone(), guest::kernel(stage)?)?,

@@ -50,6 +50,7 @@ impl Contender for Firecracker {
                     "Debian has no package; name the program of a release in FIRECRACKER, or put it on PATH",
                 )
             })?;
+        guest::kvm()?;
         Ok(Prepared {
             version: stage::version(&self.program, "--version"),
             ships: guest::ships(stage, self.program.clone(), guest::kernel(stage)?)?,

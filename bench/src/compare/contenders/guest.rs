@@ -15,6 +15,19 @@ const BASE: &str = "console=ttyS0 panic=-1 tsc=reliable random.trust_cpu=on";
 /// The guest's end of a network.
 const MAC: &str = "02:72:62:00:00:02";
 
+/// Without it there are no VMs.
+pub(crate) const KVM: &str = "/dev/kvm";
+
+/// Whether VMs run here at all, which is asked before a kernel is asked for.
+pub(super) fn kvm() -> Result<(), Unfit> {
+    // It says what mends it.
+    vmm::kvm::Host::open().map(drop).map_err(|error| unusable(&error.into()))
+}
+
+fn unusable(error: &anyhow::Error) -> Unfit {
+    Unfit::missing(KVM, format!("{error:#}"))
+}
+
 /// The small kernel.
 pub(super) fn kernel(stage: &Stage) -> Result<PathBuf, Unfit> {
     stage.kernel.clone().ok_or_else(|| {
@@ -66,4 +79,17 @@ pub(super) fn tap<'a>(order: &Order<'a>) -> anyhow::Result<Option<&'a str>> {
 /// The guest's MAC address, which is local to the tap.
 pub(super) fn mac() -> &'static str {
     MAC
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmm::kvm::KvmError;
+
+    #[test]
+    fn a_host_without_kvm_is_told_what_brings_it() {
+        let Unfit::Missing(missing) = unusable(&KvmError::Denied.into()) else { panic!("it failed") };
+        assert_eq!(missing.what, "/dev/kvm");
+        assert!(missing.mend.contains("join its group"), "{}", missing.mend);
+    }
 }

@@ -20,6 +20,8 @@ use super::contender::{Contender, Entry};
 use super::stage::Stage;
 use super::{interrupt, tree};
 
+pub(crate) use guest::KVM;
+
 fn all() -> Vec<Box<dyn Contender>> {
     let mut all: Vec<Box<dyn Contender>> = vec![Box::new(process::Process), Box::new(venv::Venv)];
     all.extend(oci::all().map(|runtime| Box::new(runtime) as Box<dyn Contender>));

@@ -16,8 +16,11 @@ use crate::results::Kind;
 /// Where it keeps everything, below the comparison's folder.
 const FOLDER: &str = "podman";
 
-/// And what does not outlive a boot: it takes no more than 50 characters for that path.
-const RUN: &str = "pr";
+/// And what does not outlive a boot.
+const RUN: &str = "r";
+
+/// The most characters that it takes for that path.
+const LONGEST_RUN: usize = 50;
 
 /// Limits of its containers: open files, and processes. Its own defaults are higher than a host without the right to raise
 /// limits may offer.
@@ -98,6 +101,10 @@ impl Contender for Podman {
     fn prepare(&mut self, stage: &Stage) -> Result<Prepared, Unfit> {
         self.program =
             stage::on_path("podman").ok_or_else(|| Unfit::missing("podman", "apt install podman"))?;
+        if stage.path(RUN).as_os_str().len() > LONGEST_RUN {
+            let long = format!("podman takes {LONGEST_RUN} characters for {}", stage.path(RUN).display());
+            return Err(Unfit::missing("a shorter folder for podman", format!("--folder DIR; {long}")));
+        }
         let folder = stage.path(FOLDER);
         fs::create_dir(&folder)?;
         fs::write(folder.join("containers.conf"), configuration(&folder))?;

@@ -45,6 +45,7 @@ impl Contender for Qemu {
     fn prepare(&mut self, stage: &Stage) -> Result<Prepared, Unfit> {
         self.program =
             stage::on_path(PROGRAM).ok_or_else(|| Unfit::missing(PROGRAM, "apt install qemu-system-x86"))?;
+        guest::kvm()?;
         Ok(Prepared {
             version: stage::version(&self.program, "--version"),
             ships: guest::ships(stage, self.program.clone(), guest::kernel(stage)?)?,

@@ -130,6 +130,7 @@ impl Contender for Rvmm {
 
     fn prepare(&mut self, stage: &Stage) -> Result<Prepared, Unfit> {
         self.program = program().ok_or_else(|| Unfit::missing("rvmm", "cargo build --release makes it"))?;
+        guest::kvm()?;
         self.find_kernel(stage)?;
         let mut ships = guest::ships(stage, self.program.clone(), self.kernel.clone())?;
         let mut steps = vec!["make an image of the root file system".to_owned()];

@@ -1,8 +1,10 @@
 //! A virtual environment of Python: its interpreter starts the program, as a Python program would.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use anyhow::{Context as _, ensure};
 
 use crate::compare::contender::{Contender, Launch, Order, Prepared, Unfit};
 use crate::compare::helper;
@@ -12,6 +14,10 @@ use crate::results::Kind;
 /// The Python program: it starts what its arguments say, waits for it, and ends as it has.
 const SCRIPT: &str = "import subprocess, sys\nsys.exit(subprocess.call(sys.argv[1:]))\n";
 
+/// Says where the interpreter is that is behind an environment's, and its standard library.
+const PLACES: &str = "import sys, sysconfig\nprint(getattr(sys, '_base_executable', sys.executable))\n\
+     print(sysconfig.get_path('stdlib'))\n";
+
 /// The virtual environment.
 pub(crate) struct Venv;
 
@@ -19,6 +25,20 @@ impl Venv {
     fn folder(stage: &Stage) -> PathBuf {
         stage.path("venv")
     }
+}
+
+/// What the environment needs of the host's Python: the program, and its library with what is installed in that.
+fn base(python: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let mut command = Command::new(python);
+    command.args(["-c", PLACES]);
+    let text = String::from_utf8(helper::output(command, helper::LIMIT)?)?;
+    let whats = ["interpreter", "standard library"];
+    let places: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+    ensure!(places.len() == whats.len(), "Python did not say where it is: {text:?}");
+    let found = whats.iter().zip(places);
+    found
+        .map(|(what, place)| Ok(((*what).to_owned(), fs::canonicalize(place).context(place.to_owned())?)))
+        .collect()
 }
 
 impl Contender for Venv {
@@ -43,13 +63,15 @@ impl Contender for Venv {
         command.args(["-m", "venv", "--without-pip"]).arg(&folder);
         helper::output(command, helper::LIMIT)?;
         fs::write(folder.join("start.py"), SCRIPT)?;
+        let python = folder.join("bin/python");
+        let mut ships = base(&python)?;
+        ships.extend([
+            ("virtual environment".to_owned(), folder),
+            ("root file system".to_owned(), stage.rootfs()),
+        ]);
         Ok(Prepared {
-            version: stage::version(&folder.join("bin/python"), "--version"),
-            ships: vec![
-                ("interpreter".to_owned(), fs::canonicalize(&python)?),
-                ("virtual environment".to_owned(), folder),
-                ("root file system".to_owned(), stage.rootfs()),
-            ],
+            version: stage::version(&python, "--version"),
+            ships,
             steps: vec!["python3 -m venv --without-pip".to_owned()],
         })
     }
@@ -60,5 +82,20 @@ impl Contender for Venv {
         let mut command = Command::new(folder.join("bin/python"));
         command.arg(folder.join("start.py")).arg(program.get_program()).args(program.get_args());
         Ok(Launch::new(command))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_environment_ships_is_the_library_of_the_host() -> anyhow::Result<()> {
+        let Some(python) = stage::on_path("python3") else { return Ok(()) };
+        let ships = base(&python)?;
+        let (what, library) = ships.last().context("nothing")?;
+        assert_eq!(what, "standard library");
+        assert!(ships.iter().all(|(_, place)| place.exists()) && library.join("subprocess.py").exists());
+        Ok(())
     }
 }

@@ -1,4 +1,7 @@
 //! What of the host the probe has seen: two looks at machines, compared.
+//!
+//! Results are handed on. What could identify a host, or help who attacks it, is told by its shape only: how long an id is, how
+//! many devices were seen, never which. What the results say of the host anyway, as its processor, is told as it is.
 
 use std::collections::BTreeSet;
 
@@ -40,13 +43,13 @@ pub(super) fn compare(host: &Sight, seen: &Sight, shared: bool) -> Vec<Leak> {
         if seen.booted > 0.0 { format!("up for {:.0} s", seen.now - seen.booted) } else { String::new() };
     vec![
         leak("time since boot", boots, &up),
-        equal(
+        secret(
             "boot id",
             file(host, "/proc/sys/kernel/random/boot_id"),
             file(seen, "/proc/sys/kernel/random/boot_id"),
         ),
-        equal("machine id", file(host, "/etc/machine-id"), file(seen, "/etc/machine-id")),
-        equal("host name", &host.host_name, &seen.host_name),
+        secret("machine id", file(host, "/etc/machine-id"), file(seen, "/etc/machine-id")),
+        secret("host name", &host.host_name, &seen.host_name),
         equal(
             "model of the processor",
             value(host, "/proc/cpuinfo", "model name"),
@@ -58,22 +61,22 @@ pub(super) fn compare(host: &Sight, seen: &Sight, shared: bool) -> Vec<Leak> {
             value(seen, "/proc/meminfo", "MemTotal"),
         ),
         load(host, seen, shared),
-        equal("kernel command line", file(host, "/proc/cmdline"), file(seen, "/proc/cmdline")),
-        of_kernel("kernel log", seen.log.as_deref(), shared),
-        of_kernel("kernel addresses", seen.symbol.as_deref(), shared),
-        of_kernel("kernel modules", first_line(seen, "/proc/modules"), shared),
-        of_kernel("interrupt counters", first_line(seen, "/proc/interrupts"), shared),
+        secret("kernel command line", file(host, "/proc/cmdline"), file(seen, "/proc/cmdline")),
+        of_kernel("kernel log", seen.log.as_deref(), shared, "a line of the log"),
+        of_kernel("kernel addresses", seen.symbol.as_deref(), shared, "an address of the kernel"),
+        of_kernel("kernel modules", first_line(seen, "/proc/modules"), shared, "modules by name"),
+        of_kernel("interrupt counters", first_line(seen, "/proc/interrupts"), shared, "counters"),
         equal(
             "limit of threads (/proc/sys)",
             file(host, "/proc/sys/kernel/threads-max"),
             file(seen, "/proc/sys/kernel/threads-max"),
         ),
-        common("other processes", "programs seen", &host.processes, &seen.processes),
+        common("other processes", "programs", &host.processes, &seen.processes),
         common("mounts", "file systems", &mounts(host, shared), &mounts(seen, shared)),
-        common("disks and their sizes", "seen", &partitions(host), &partitions(seen)),
-        common("PCI devices", "seen", &host.pci, &seen.pci),
-        common("addresses of network interfaces", "seen", &host.interfaces, &seen.interfaces),
-        equal("firmware (DMI)", &firmware(host), &firmware(seen)),
+        common("disks and their sizes", "disks and partitions", &partitions(host), &partitions(seen)),
+        common("PCI devices", "devices", &host.pci, &seen.pci),
+        common("addresses of network interfaces", "addresses", &host.interfaces, &seen.interfaces),
+        secret("firmware (DMI)", &firmware(host), &firmware(seen)),
     ]
 }
 
@@ -119,21 +122,29 @@ fn equal(fact: &str, host: &str, seen: &str) -> Leak {
     leak(fact, !seen.is_empty() && host == seen, seen)
 }
 
-/// What any kernel shows of itself is the host's if the kernel is.
-fn of_kernel(fact: &str, seen: Option<&str>, shared: bool) -> Leak {
-    leak(fact, shared && seen.is_some(), seen.unwrap_or_default())
+/// The same for a value that is nobody else's business.
+fn secret(fact: &str, host: &str, seen: &str) -> Leak {
+    let whose = if host == seen { "the host's" } else { "another than the host's" };
+    let length = seen.chars().count();
+    let words = if seen.is_empty() { String::new() } else { format!("{whose}, {length} characters") };
+    leak(fact, !seen.is_empty() && host == seen, &words)
 }
 
-/// Leaks if something of the host is among what was seen, and shows that first.
+/// What any kernel shows of itself is the host's if the kernel is; `shape` is what that looks like.
+fn of_kernel(fact: &str, seen: Option<&str>, shared: bool, shape: &str) -> Leak {
+    leak(fact, shared && seen.is_some(), seen.map_or("", |_| shape))
+}
+
+/// Leaks if something of the host is among what was seen.
 fn common(fact: &str, what: &str, host: &[String], seen: &[String]) -> Leak {
     let host: BTreeSet<_> = host.iter().collect();
-    let shared: Vec<_> = seen.iter().filter(|one| host.contains(one)).collect();
-    let words = match (shared.first(), seen.len()) {
+    let shared = seen.iter().filter(|one| host.contains(one)).count();
+    let words = match (shared, seen.len()) {
         (_, 0) => String::new(),
-        (None, count) => format!("{count} {what}, none of the host"),
-        (Some(first), count) => format!("{} of {count} {what} are the host's: {first}", shared.len()),
+        (0, count) => format!("{count} {what}, none of the host"),
+        (shared, count) => format!("{shared} of {count} {what} are the host's"),
     };
-    leak(fact, !shared.is_empty(), &words)
+    leak(fact, shared > 0, &words)
 }
 
 /// The load of the last 15 minutes changes slowly. One near 0 tells nothing of another kernel's.

@@ -6,7 +6,7 @@ mod rights;
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use procfs::process::Process;
 
 use crate::probe::{self, Sight, Trial, Trials};
@@ -50,7 +50,11 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], notes: &mut Vec<Stri
         match probed {
             Ok(isolation) => entry.result.isolation = Some(isolation),
             Err(error) => {
-                entry.fail("isolation", &error);
+                // The host's boot id went in as an argument, and may come back in what was printed.
+                let boot_id = facts::file(&host, "/proc/sys/kernel/random/boot_id");
+                let error = format!("{error:#}");
+                let error = if boot_id.is_empty() { error } else { error.replace(boot_id, "…") };
+                entry.fail("isolation", &anyhow!(error));
                 continue;
             }
         }

@@ -18,6 +18,8 @@ use super::stage::Stage;
 use super::task::{MARKER, PROBE, Task};
 use super::{interrupt, tree};
 
+use unprivileged::Outcome;
+
 /// Bytes of a block, as stat(2) counts them.
 const BLOCK: u64 = 512;
 
@@ -70,8 +72,11 @@ pub(crate) fn measure(stage: &Stage, entries: &mut [Entry], notes: &mut Vec<Stri
     for entry in entries.iter_mut() {
         let told = told.remove(entry.contender.name());
         if let (Some(told), Some(portability)) = (told, &mut entry.result.portability) {
-            portability.without_root = Some(told.is_none());
-            portability.without_root_error = told;
+            (portability.without_root, portability.without_root_error) = match told {
+                Outcome::Started => (Some(true), None),
+                Outcome::Refused(error) => (Some(false), Some(error)),
+                Outcome::Untried(why) => (None, Some(format!("not tried: {why}"))),
+            };
         }
     }
     Ok(())

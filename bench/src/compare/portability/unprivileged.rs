@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use crate::compare::contender::Launch;
-use crate::compare::contenders;
+use crate::compare::contenders::{self, KVM};
 use crate::compare::instance::Instance;
 use crate::compare::stage::Stage;
 use crate::results::{Contender, Results};
@@ -24,20 +24,34 @@ const INSTANCES: u32 = 5;
 /// How long an error may be, in characters.
 const MOST: usize = 300;
 
-/// How it went for each of the contenders `names`: none if it started, or what the user was told.
+/// The folder's name: podman takes no more than 50 characters for a path that ends below it.
+const FOLDER: &str = "u";
+
+/// How it went for one contender.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Outcome {
+    /// It started.
+    Started,
+    /// It did not, and the user was told this.
+    Refused(String),
+    /// It could not be tried, for this reason: nothing is known of it.
+    Untried(String),
+}
+
+/// How it went for each of the contenders `names`.
 ///
 /// The user is in the group of `/dev/kvm`, if that has one which may open it.
 ///
 /// # Errors
 /// The user could not start at all: not the fault of any contender.
-pub(super) fn start(stage: &Stage, names: &[&str]) -> anyhow::Result<BTreeMap<String, Option<String>>> {
+pub(super) fn start(stage: &Stage, names: &[&str]) -> anyhow::Result<BTreeMap<String, Outcome>> {
     let mode = |path: &Path| fs::metadata(path).map_or(0, |file| file.mode());
     let closed = stage.folder().ancestors().skip(1).find(|folder| mode(folder) & 0o001 == 0);
     if let Some(closed) = closed {
         anyhow::bail!("{} is closed to other users; --folder names another place", closed.display());
     }
     fs::set_permissions(stage.folder(), Permissions::from_mode(0o711))?;
-    let folder = stage.path("user");
+    let folder = stage.path(FOLDER);
     fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
     let outcome = start_in(&folder, stage, names);
     // The largest part is copies.
@@ -46,11 +60,7 @@ pub(super) fn start(stage: &Stage, names: &[&str]) -> anyhow::Result<BTreeMap<St
     outcome
 }
 
-fn start_in(
-    folder: &Path,
-    stage: &Stage,
-    names: &[&str],
-) -> anyhow::Result<BTreeMap<String, Option<String>>> {
+fn start_in(folder: &Path, stage: &Stage, names: &[&str]) -> anyhow::Result<BTreeMap<String, Outcome>> {
     let program = copy(Path::new("/proc/self/exe"), &folder.join("rvmm-bench"))?;
     let found = folder.join("found.json");
     let mut command = Command::new(program);
@@ -83,17 +93,27 @@ fn start_in(
     Ok(results.contenders.iter().map(|contender| (contender.name.clone(), told(contender))).collect())
 }
 
-/// What the user was told, if it didn't start.
-fn told(contender: &Contender) -> Option<String> {
+/// How it went for a contender that root had set up before.
+fn told(contender: &Contender) -> Outcome {
     if !contender.start.is_empty() {
-        return None;
+        return Outcome::Started;
     }
-    let missing = contender.missing.iter().map(|missing| missing.what.as_str());
-    let all: Vec<_> = contender.errors.iter().map(String::as_str).chain(missing).collect();
-    let text = if all.is_empty() { "nothing".to_owned() } else { all.join("; ") };
-    // What a program complains of comes last.
+    match &contender.missing {
+        Some(missing) if missing.what == KVM => Outcome::Refused(missing.mend.clone()),
+        // It is there for root: a place that is closed, or a folder of this benchmark that does not suit.
+        Some(missing) => Outcome::Untried(format!("{} is not there for that user", missing.what)),
+        None if contender.errors.is_empty() => Outcome::Untried("it had no turn".to_owned()),
+        None => Outcome::Refused(end(&contender.errors.join("; "))),
+    }
+}
+
+/// The end of `text`: what a program complains of comes last.
+fn end(text: &str) -> String {
     let skipped = text.chars().count().saturating_sub(MOST);
-    Some(if skipped == 0 { text } else { std::iter::once('…').chain(text.chars().skip(skipped)).collect() })
+    if skipped == 0 {
+        return text.to_owned();
+    }
+    std::iter::once('…').chain(text.chars().skip(skipped)).collect()
 }
 
 /// The group that opens `/dev/kvm`, if there is one.
@@ -127,6 +147,34 @@ fn all_can_read(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::{Kind, Missing};
+
+    fn failed(errors: &[&str], missing: Option<&str>) -> Contender {
+        Contender {
+            name: "name".to_owned(),
+            title: "Title".to_owned(),
+            kind: Kind::Container,
+            version: None,
+            command: Vec::new(),
+            missing: missing.map(|what| Missing { what: what.to_owned(), mend: "mend".to_owned() }),
+            errors: errors.iter().map(|&error| error.to_owned()).collect(),
+            start: Vec::new(),
+            memory: None,
+            density: None,
+            work: Vec::new(),
+            isolation: None,
+            portability: None,
+        }
+    }
+
+    #[test]
+    fn only_what_a_contender_said_counts_as_its_refusal() {
+        let untried = |contender| matches!(told(&contender), Outcome::Untried(_));
+        assert_eq!(told(&failed(&["start: no"], None)), Outcome::Refused("start: no".to_owned()));
+        assert_eq!(told(&failed(&[], Some(KVM))), Outcome::Refused("mend".to_owned()));
+        assert!(untried(failed(&[], Some("a shorter folder"))));
+        assert!(untried(failed(&[], None)));
+    }
 
     #[test]
     fn a_file_below_a_closed_folder_is_copied_for_everyone() -> anyhow::Result<()> {

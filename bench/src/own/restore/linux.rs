@@ -111,8 +111,11 @@ pub(crate) fn compare(needed: &Needed, args: &RestoreArgs) -> anyhow::Result<()>
         let base = samples.first().map_or(f64::NAN, |samples| of_column(samples).median);
         for (contender, samples) in contenders.iter().zip(&samples) {
             let Summary { median, min, .. } = of_column(samples);
-            let ratio = median / base;
-            let _ = writeln!(text, "  {:<18} {median:>10.1} {min:>8.1} {ratio:>8.2}", contender.name);
+            let _ = write!(text, "  {:<18} {median:>10.1} {min:>8.1}", contender.name);
+            if contenders.len() > 1 {
+                let _ = write!(text, " {:>8.2}", median / base);
+            }
+            text.push('\n');
         }
     }
     print(&text)

@@ -120,3 +120,46 @@ fn what_a_hostile_probe_prints_stays_short_and_on_one_line() {
         assert!(leak.seen.chars().count() <= EXCERPT && !leak.seen.contains('\n'), "{}", leak.fact);
     }
 }
+
+#[test]
+fn nothing_that_identifies_a_host_is_in_the_results() -> anyhow::Result<()> {
+    let secrets = [
+        ("/etc/machine-id", "0f0e0d0c0b0a09080706050403020100"),
+        ("/proc/sys/kernel/random/boot_id", "6c9f0b1e-2f4e-4e0c-9a39-0d7cf2b2a001"),
+        ("/proc/cmdline", "root=UUID=secret-root-uuid"),
+        ("/proc/modules", "secretmodule 16384 0 - Live 0xffffffffc0a1b000"),
+        ("/proc/interrupts", "0: secretinterrupt"),
+        ("/sys/class/dmi/id/product_serial", "SERIAL-4711"),
+        ("/sys/class/dmi/id/product_uuid", "uuid-of-the-board"),
+        ("/proc/self/mountinfo", "22 1 254:1 / /secretmount rw - ext4 /dev/mapper/secretvolume rw"),
+        ("/proc/partitions", "254 1 41942016 secretdisk"),
+    ];
+    let host = Sight {
+        version: "#1 SMP secretbuilder".to_owned(),
+        host_name: "secrethost".to_owned(),
+        processes: vec!["400 900 secretprogram".to_owned()],
+        interfaces: vec!["secretlink 52:54:00:ab:cd:ef".to_owned()],
+        pci: vec!["0000:00:1f.0 0x8086:0x1234 0xfeb00000".to_owned()],
+        log: Some("/dev/kmsg: secretlog".to_owned()),
+        symbol: Some("ffffffff81000000 secretsymbol".to_owned()),
+        ..sight(&secrets)
+    };
+    let others = secrets.map(|(path, value)| (path, value.replace(['0', 'e', 'E'], "7")));
+    let guest = sight(&others.each_ref().map(|(path, value)| (*path, value.as_str())));
+    let words = ["secret", "52:54", "8086", "feb0", "ffffffff", "SERIAL", "uuid-of", "0f0e", "6c9f"];
+    for seen in [&host, &Sight { host_name: "inner".to_owned(), ..guest }] {
+        let answer = host_kernel(&host, seen);
+        let text = serde_json::to_string(&(compare(&host, seen, answer.yes), answer))?;
+        let values =
+            secrets.iter().map(|&(_, value)| value).chain(others.iter().map(|(_, value)| value.as_str()));
+        for value in values.chain(words) {
+            assert!(!text.contains(value), "{value} in {text}");
+        }
+    }
+    let told = compare(&host, &host, true);
+    let seen = |fact: &str| told.iter().find(|leak| leak.fact == fact).map(|leak| leak.seen.as_str());
+    assert_eq!(seen("machine id"), Some("the host's, 32 characters"));
+    assert_eq!(seen("kernel addresses"), Some("an address of the kernel"));
+    assert_eq!(seen("addresses of network interfaces"), Some("1 of 1 addresses are the host's"));
+    Ok(())
+}
