@@ -163,7 +163,14 @@ pub(crate) fn each(contender: &Contender, value: impl Fn(&Start) -> f64) -> Vec<
     contender.start.iter().map(value).collect()
 }
 
-/// Medians of the parts of a VM's start: VMM, kernel, init. None where it has no parts.
+/// What the parts of a VM's start are called.
+pub(crate) const PARTS: [&str; 3] =
+    ["VMM, until the kernel's clock runs", "guest's kernel", "guest's first process"];
+
+/// What has to be known of the first part.
+pub(crate) const FIRST_PART: &str = "The VMM's part ends when the guest's kernel starts its clock: a compressed kernel has unpacked itself by then.";
+
+/// Medians of the parts of a VM's start, as in [`PARTS`]. None where it has no parts.
 pub(crate) fn parts(contender: &Contender) -> Option<[f64; 3]> {
     let parts: Vec<_> = contender.start.iter().filter_map(|start| start.parts.as_ref()).collect();
     let median = |of: fn(&crate::results::Parts) -> f64| {

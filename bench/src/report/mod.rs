@@ -4,6 +4,7 @@ mod clean;
 mod csv;
 mod figures;
 mod html;
+mod isolation;
 mod progress;
 mod schema;
 mod statistics;

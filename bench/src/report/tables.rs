@@ -1,6 +1,6 @@
 //! The results as tables, which the terminal and the HTML report have in common.
 
-use crate::results::{Answer, Contender, Density, Leak, Means, ProcessMemory, Shipped, Step};
+use crate::results::{Contender, Density, ProcessMemory, Shipped, Step};
 
 use super::figures::{self, Figures, Share, State};
 use super::statistics::{Summary, real};
@@ -18,20 +18,27 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<Vec<String>>,
     /// Whether the cells are figures, which are set under each other.
     pub(crate) figures: bool,
+    /// What has to be known to read it; may be empty.
+    pub(crate) note: &'static str,
 }
 
 impl Table {
-    fn of(title: impl Into<String>, head: &[&str], rows: Vec<Vec<String>>) -> Self {
+    pub(super) fn of(title: impl Into<String>, head: &[&str], rows: Vec<Vec<String>>) -> Self {
         Self {
             title: title.into(),
             head: head.iter().map(|&head| head.to_owned()).collect(),
             rows,
             figures: true,
+            note: "",
         }
     }
 
-    fn of_words(title: impl Into<String>, head: &[&str], rows: Vec<Vec<String>>) -> Self {
+    pub(super) fn of_words(title: impl Into<String>, head: &[&str], rows: Vec<Vec<String>>) -> Self {
         Self { figures: false, ..Self::of(title, head, rows) }
+    }
+
+    pub(super) fn noting(self, note: &'static str) -> Self {
+        Self { note, ..self }
     }
 
     /// Whether what is below `head` is words, though the table has figures.
@@ -82,8 +89,9 @@ pub(crate) fn parts(figures: &Figures<'_>) -> Table {
         let [vmm, kernel, init] = figures::parts(contender)?.map(words::time);
         Some(vec![contender.title.clone(), n.to_string(), vmm, kernel, init])
     };
-    let head = ["", "runs", "VMM, p50", "guest's kernel, p50", "first process, p50"];
-    Table::of("Parts of a VM's start", &head, figures.present().filter_map(row).collect())
+    let [vmm, kernel, init] = figures::PARTS;
+    let rows = figures.present().filter_map(row).collect();
+    Table::of("Parts of a VM's start, p50", &["", "runs", vmm, kernel, init], rows)
 }
 
 /// Memory of one instance.
@@ -160,103 +168,6 @@ pub(crate) fn work(figures: &Figures<'_>, name: &str) -> Table {
     };
     let head = ["", "rounds", "p50", "min", "max", "speed, process = 1"];
     Table::of(format!("Work: {}", figures::work_title(name)), &head, shares.into_iter().map(row).collect())
-}
-
-/// Which kernel runs it.
-pub(crate) fn kernels(figures: &Figures<'_>) -> Table {
-    let row = |contender: &Contender| {
-        let isolation = contender.isolation.as_ref()?;
-        let seccomp = isolation.seccomp.map(|mode| match mode {
-            0 => "off".to_owned(),
-            1 => "strict".to_owned(),
-            2 => "filter".to_owned(),
-            other => other.to_string(),
-        });
-        let gains = if isolation.no_new_privileges == Some(true) { ", no new rights" } else { "" };
-        let users: Vec<_> = isolation.host_users.iter().take(8).map(u32::to_string).collect();
-        Some(vec![
-            contender.title.clone(),
-            isolation.kernel.clone(),
-            format!("{}: {}", words::yes(isolation.host_kernel.yes), isolation.host_kernel.seen),
-            isolation
-                .host_syscalls
-                .as_ref()
-                .map_or_else(|| "not traced".to_owned(), |calls| calls.len().to_string()),
-            or_none(seccomp) + gains,
-            or_none(isolation.host_processes_filtered.map(|[with, all]| format!("{with} of {all}"))),
-            users.join(", "),
-        ])
-    };
-    let head = [
-        "",
-        "kernel seen",
-        "is it the host's",
-        "distinct host system calls",
-        "seccomp inside",
-        "host processes with a filter",
-        "users on the host",
-    ];
-    Table::of_words("Isolation: kernels", &head, figures.present().filter_map(row).collect())
-}
-
-/// What the program inside may do and see.
-pub(crate) fn rights(figures: &Figures<'_>) -> Table {
-    let row = |contender: &Contender| {
-        let isolation = contender.isolation.as_ref()?;
-        let answer = |answer: &Answer| {
-            let by = match answer.by {
-                Means::Tried => "tried",
-                Means::Rights => "from its rights",
-                Means::Compared => "compared",
-            };
-            format!("{} ({by})", words::yes(answer.yes))
-        };
-        let leaks = isolation.leaks.iter().filter(|leak| leak.leaks).count();
-        Some(vec![
-            contender.title.clone(),
-            isolation.capabilities.len().to_string(),
-            isolation.uid_map.split_whitespace().collect::<Vec<_>>().join(" "),
-            if isolation.leaks.is_empty() {
-                NONE.to_owned()
-            } else {
-                format!("{leaks} of {}", isolation.leaks.len())
-            },
-            isolation.devices.len().to_string(),
-            answer(&isolation.panic),
-            answer(&isolation.load_module),
-            answer(&isolation.set_clock),
-        ])
-    };
-    let head = [
-        "",
-        "capabilities",
-        "user-id map",
-        "host facts that leak",
-        "device nodes",
-        "kernel panic",
-        "load a module",
-        "set the clock",
-    ];
-    Table::of_words("Isolation: rights and leaks", &head, figures.present().filter_map(row).collect())
-}
-
-/// Which facts of the host leak into which contender.
-pub(crate) fn leaks(figures: &Figures<'_>) -> Table {
-    let of = |contender: &Contender| {
-        contender.isolation.as_ref().is_some_and(|isolation| !isolation.leaks.is_empty())
-    };
-    let row = |contender: &Contender| {
-        let leaks = contender.isolation.iter().flat_map(|isolation| &isolation.leaks);
-        let seen = |leak: &Leak| {
-            if leak.seen.is_empty() { leak.fact.clone() } else { format!("{} ({})", leak.fact, leak.seen) }
-        };
-        let found = leaks.clone().filter(|leak| leak.leaks).map(seen);
-        let hidden = leaks.filter(|leak| !leak.leaks).map(|leak| leak.fact.clone());
-        let cell = |facts: Vec<String>| if facts.is_empty() { NONE.to_owned() } else { facts.join("; ") };
-        vec![contender.title.clone(), cell(found.collect()), cell(hidden.collect())]
-    };
-    let rows = figures.present().filter(|contender| of(contender)).map(row).collect();
-    Table::of_words("Isolation: facts of the host", &["", "seen inside", "not seen"], rows)
 }
 
 /// What it takes along, and what it asks of its host.
@@ -391,6 +302,6 @@ pub(crate) fn commands(figures: &Figures<'_>) -> Table {
     )
 }
 
-fn or_none(text: Option<String>) -> String {
+pub(super) fn or_none(text: Option<String>) -> String {
     text.unwrap_or_else(|| NONE.to_owned())
 }

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use super::{clean, csv, schema, summary, terminal, testdata};
+use super::{clean, csv, isolation, schema, summary, terminal, testdata};
 use crate::report::figures::Figures;
-use crate::results::Results;
+use crate::results::{Means, Results};
 
 #[test]
 fn the_committed_schema_is_that_of_the_results() {
@@ -94,6 +94,68 @@ fn words_are_said_only_of_figures_that_are_there() {
     for absent in ["memory", "distinct", "side by side", "Faster", "Slower", "Not told apart"] {
         assert!(!said.contains(absent), "{absent}: {said}");
     }
+}
+
+fn named<'a>(results: &'a mut Results, name: &str) -> &'a mut crate::results::Contender {
+    results.contenders.iter_mut().find(|contender| contender.name == name).unwrap()
+}
+
+#[test]
+fn words_on_work_name_only_who_is_told_apart() {
+    let mut results = testdata::invented();
+    for (name, samples) in [
+        ("process", [100.0, 100.0, 100.0, 100.0, 100.0]),
+        ("runc", [40.0, 41.0, 42.0, 43.0, 44.0]),
+        ("crun", [30.0, 300.0, 20.0, 100.0, 90.0]),
+    ] {
+        let contender = named(&mut results, name);
+        contender.work.truncate(1);
+        (contender.work[0].samples, contender.work[0].more_is_better) = (samples.to_vec(), true);
+    }
+    results.contenders.retain(|contender| ["process", "runc", "crun"].contains(&contender.name.as_str()));
+    let work = |results: &Results| {
+        let of_work = summary::summary(&Figures::new(results)).into_iter().find(|part| part.topic == "Work");
+        of_work.unwrap().sentences.join(" ")
+    };
+    let told = work(&results);
+    assert!(told.contains("slower in runc 0.420."), "{told}");
+    assert!(
+        !told.contains("crun")
+            && told.ends_with("The others could not be told apart from the plain process.")
+    );
+    for contender in &mut results.contenders {
+        contender.work[0].samples.truncate(4);
+    }
+    assert_eq!(work(&results), "With fewer than 5 rounds in common nobody is told apart.");
+}
+
+#[test]
+fn rights_say_whose_kernel_they_are_of() {
+    let mut results = testdata::invented();
+    for (name, by) in [("process", Means::Rights), ("rvmm", Means::Tried)] {
+        let isolation = named(&mut results, name).isolation.as_mut().unwrap();
+        (isolation.panic.yes, isolation.panic.by) = (true, by);
+        isolation.uid_map = "         0          0 4294967295".to_owned();
+    }
+    let own = named(&mut results, "rvmm").title.clone();
+    let rights = isolation::rights(&Figures::new(&results));
+    let row = |title: &str| rights.rows.iter().find(|row| row[0] == title).unwrap().join(" | ");
+    let (process, rvmm) = (row("plain process"), row(&own));
+    assert!(process.contains("yes, the host's (by rights)") && process.contains("root is the host's root"));
+    assert!(rvmm.contains("yes, its own (tried)") && rvmm.contains(", in its own kernel"), "{rvmm}");
+    assert!(!rvmm.contains("the host's"), "{rvmm}");
+    let said = said(&results);
+    let down = said.lines().find(|line| line.starts_with("It could bring down the host's kernel")).unwrap();
+    assert!(down.contains("plain process") && !down.contains(&own), "{down}");
+    assert!(!said.contains("system calls to an instance"), "{said}");
+}
+
+#[test]
+fn the_first_part_of_a_start_is_not_all_the_vmm() {
+    let results = testdata::invented();
+    let text = terminal::text(&results, 200);
+    assert!(text.contains("VMM, until the kernel's clock runs"), "{text}");
+    assert!(text.contains("a compressed kernel has unpacked itself by then"), "{text}");
 }
 
 #[test]
