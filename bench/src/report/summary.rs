@@ -304,6 +304,10 @@ fn not_measured(figures: &Figures<'_>) -> Vec<String> {
             sentences.push(format!("{before} {}.", words::list(&titles)));
         }
     }
+    sentences.extend(figures::left_out(figures).iter().map(|left_out| {
+        let reason = left_out.reason.trim_end_matches('.');
+        format!("Left out: {} of {} ({reason}).", words::list(&left_out.works), words::list(&left_out.titles))
+    }));
     if !figures
         .results
         .contenders

@@ -126,7 +126,7 @@ pub(crate) fn density(figures: &Figures<'_>) -> Table {
                 contender.title.clone(),
                 step.instances.to_string(),
                 words::size(figures::memory_per_instance(step)),
-                words::size(host_memory(step.host_memory) / real(step.instances)),
+                host_memory(step),
                 words::number(figures::rate(step, step.sequential)),
                 words::number(figures::rate(step, step.parallel)),
                 if at == last { density.ended_by.clone() } else { String::new() },
@@ -144,13 +144,19 @@ pub(crate) fn density(figures: &Figures<'_>) -> Table {
         "starts/s, at once",
         "ended by",
     ];
-    Table::of("Density (1 sample each)", &head, with.flat_map(rows).collect())
+    Table::of("Density (1 sample each)", &head, with.flat_map(rows).collect()).noting(HOST_MEMORY)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "what is drawn has three digits")]
-fn host_memory(bytes: i64) -> f64 {
-    bytes as f64
+/// What the host has less of for each instance.
+fn host_memory(step: &Step) -> String {
+    match u64::try_from(step.host_memory) {
+        Ok(bytes) => words::size(words::bytes(bytes) / real(step.instances)),
+        Err(_) => "noise".to_owned(),
+    }
 }
+
+/// Before the table of instances side by side.
+const HOST_MEMORY: &str = "“Of the host's” is by how much the host's available memory fell, for each instance. Where it rose instead, what     else the host did was more than the instances took: noise.";
 
 /// Work of one name.
 pub(crate) fn work(figures: &Figures<'_>, name: &str) -> Table {
@@ -181,7 +187,8 @@ pub(crate) fn portability(figures: &Figures<'_>) -> Table {
             .map(|file: &Shipped| format!("{} {}", file.what, words::size(words::bytes(file.size))))
             .collect();
         let without_root = match (portability.without_root, &portability.without_root_error) {
-            (None, _) => "not tried".to_owned(),
+            (None, None) => "not tried".to_owned(),
+            (None, Some(error)) => format!("could not be tried: {error}"),
             (Some(yes), None) => words::yes(yes).to_owned(),
             (Some(yes), Some(error)) => format!("{}: {error}", words::yes(yes)),
         };
@@ -205,18 +212,22 @@ pub(crate) fn portability(figures: &Figures<'_>) -> Table {
     Table::of_words("Portability and effort", &head, figures.present().filter_map(row).collect())
 }
 
-/// Who failed or is not there, and what brings it.
+/// Who failed or is not there, and what brings it; what was left out.
 pub(crate) fn absent(figures: &Figures<'_>) -> Table {
     let rows = |contender: &Contender| {
         let row = |what: &str, mend: &str| vec![contender.title.clone(), what.to_owned(), mend.to_owned()];
         match (figures::state(contender), &contender.missing) {
             (_, Some(missing)) => vec![row(&format!("not here: {}", missing.what), &missing.mend)],
             (State::Untouched, None) => vec![row("nothing was measured", NONE)],
-            _ => figures::errors(contender).iter().map(|error| row(error, NONE)).collect(),
+            _ => contender.errors.iter().map(|error| row(error, NONE)).collect(),
         }
     };
-    let rows = figures.results.contenders.iter().flat_map(rows).collect();
-    Table::of_words("Failed or missing", &["", "what", "what brings it"], rows)
+    let left_out = figures::left_out(figures).into_iter().map(|left_out| {
+        let what = format!("left out: {}: {}", words::list(&left_out.works), left_out.reason);
+        vec![words::list(&left_out.titles), what, NONE.to_owned()]
+    });
+    let rows = figures.results.contenders.iter().flat_map(rows).chain(left_out).collect();
+    Table::of_words("Failed, missing or left out", &["", "what", "what brings it"], rows)
 }
 
 /// Where and with what it was measured.
@@ -239,6 +250,9 @@ pub(crate) fn host(figures: &Figures<'_>) -> Table {
             "KVM",
             match () {
                 () if !host.kvm.usable => "cannot be used".to_owned(),
+                () if host.kvm.hardware && host.emulated => {
+                    format!("{}, by hardware that is emulated", host.kvm.served_by)
+                }
                 () if host.kvm.hardware => format!("{}, by hardware", host.kvm.served_by),
                 () => format!("{}, not by hardware", host.kvm.served_by),
             },

@@ -1,8 +1,11 @@
 //! What the report says, and how it takes files from elsewhere.
 
 use std::fs;
+use std::io::Write as _;
+use std::path::Path;
 
-use super::{clean, csv, isolation, schema, summary, terminal, testdata};
+use super::{clean, csv, figures, isolation, schema, summary, terminal, testdata};
+use crate::args::ReportArgs;
 use crate::report::figures::Figures;
 use crate::results::{Means, Results};
 
@@ -182,6 +185,61 @@ fn what_is_not_a_number_survives_a_file() {
 }
 
 #[test]
+fn a_device_without_end_is_refused() {
+    let error = Results::read(Path::new("/dev/zero")).unwrap_err().to_string();
+    assert_eq!(error, "/dev/zero: more than 64 MiB, too much for results of a comparison");
+}
+
+#[test]
+fn what_a_parser_says_of_a_file_does_not_drive_the_terminal() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let mut value = serde_json::to_value(testdata::invented()).unwrap();
+    value["\u{1b}[2Junknown"] = 1.into();
+    file.write_all(&serde_json::to_vec(&value).unwrap()).unwrap();
+    let args = ReportArgs { file: file.path().to_owned(), html: None, csv: None };
+    let error = super::run(&args).unwrap_err().to_string();
+    assert!(error.contains("\\u{1b}[2Junknown") && !error.contains('\u{1b}'), "{error}");
+}
+
+#[test]
+fn what_is_left_out_is_no_failure_and_told_once() {
+    let mut results = testdata::invented();
+    for name in ["runc", "crun"] {
+        let contender = named(&mut results, name);
+        contender.errors.clear();
+        contender.work[1].samples.clear();
+        contender.work[1].error = Some("it takes root rights".to_owned());
+    }
+    let work = figures::work_title(&named(&mut results, "runc").work[1].name);
+    let said = said(&results);
+    assert!(said.contains(&format!("Left out: {work} of runc and crun (it takes root rights).")), "{said}");
+    let failed = said.lines().find(|line| line.starts_with("Something failed with")).unwrap_or_default();
+    assert!(!failed.contains("runc") && !failed.contains("crun"), "{failed}");
+    let in_table_and_words = terminal::text(&results, 400).matches("it takes root rights").count();
+    assert_eq!(in_table_and_words, 2, "once in each");
+}
+
+#[test]
+fn cells_say_in_words_what_a_figure_would_hide() {
+    let mut results = testdata::invented();
+    (results.host.emulated, results.host.kvm.hardware) = (true, true);
+    let runc = named(&mut results, "runc");
+    runc.isolation.as_mut().unwrap().host_users = vec![0, 65534];
+    runc.density.as_mut().unwrap().steps[0].host_memory = -4096;
+    let portability = runc.portability.as_mut().unwrap();
+    (portability.without_root, portability.without_root_error) = (None, Some("no user to be".to_owned()));
+    let text = terminal::text(&results, 400);
+    for words in [
+        "root, user id 65534",
+        "  noise ",
+        "could not be tried: no user to be",
+        "by hardware that is emulated",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
 fn files_that_are_none_of_ours_are_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("result.json");
@@ -190,8 +248,11 @@ fn files_that_are_none_of_ours_are_refused_in_words() {
         format!("{:#}", Results::read(&path).unwrap_err())
     };
     assert!(refused("no JSON").contains("has no results of rvmm bench compare"));
-    assert!(refused("{}").contains("missing field `format`"));
-    assert!(refused(r#"{"format": 2}"#).contains("has format 2, and this rvmm reads 1"));
+    assert!(refused("{}").contains("it names no format"));
+    for format in ["0", "2", "-1", "1.5"] {
+        let words = format!("is of format {format}: this rvmm reads 1");
+        assert!(refused(&format!(r#"{{"format": {format}}}"#)).contains(&words));
+    }
     assert!(refused(r#"{"format": 1}"#).contains("missing field `version`"));
     assert!(
         format!("{:#}", Results::read(&folder.path().join("none")).unwrap_err()).contains("No such file")

@@ -88,7 +88,7 @@ fn sections(figures: &Figures<'_>) -> anyhow::Result<Vec<Section>> {
     add("work", "Work", work(figures)?);
     add("isolation", "Isolation", isolated(figures));
     add("portability", "Portability and effort", table(&tables::portability(figures), Layout::Cards));
-    add("absent", "Failed or missing", table(&tables::absent(figures), Layout::Cards));
+    add("absent", "Failed, missing or left out", table(&tables::absent(figures), Layout::Cards));
     add("host", "Host and settings", table(&tables::host(figures), Layout::Pair));
     add("repeat", "To repeat it", repeat(figures));
     Ok(sections)
