@@ -64,7 +64,8 @@ fn cut(entries: &mut Vec<Value>, most: usize, left_out: &mut usize) {
     entries.truncate(most);
 }
 
-fn plain(text: &str) -> String {
+/// `text`, fit for a terminal and not too long.
+pub(crate) fn plain(text: &str) -> String {
     let mut shown = String::new();
     let _ = Escape(&mut shown).write_str(&super::words::short(text, MOST_CHARACTERS));
     shown

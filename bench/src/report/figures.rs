@@ -122,16 +122,15 @@ const MOST_WORKS: usize = 20;
 /// Where `contender` stands.
 pub(crate) fn state(contender: &Contender) -> State {
     let Contender { missing, errors, start, memory, density, work, isolation, portability, .. } = contender;
-    let work_fails = work.iter().any(|work| work.error.is_some());
     let empty = start.is_empty()
         && memory.is_none()
         && density.is_none()
-        && work.is_empty()
+        && work.iter().all(|work| work.samples.is_empty())
         && isolation.is_none()
         && portability.is_none();
     match () {
         () if missing.is_some() => State::Missing,
-        () if !errors.is_empty() || work_fails => State::Failed,
+        () if !errors.is_empty() => State::Failed,
         () if empty => State::Untouched,
         () => State::Measured,
     }
@@ -146,11 +145,37 @@ pub(crate) fn work_title(name: &str) -> String {
     }
 }
 
-/// All that went wrong with `contender`, a line each.
-pub(crate) fn errors(contender: &Contender) -> Vec<String> {
-    let work =
-        contender.work.iter().filter_map(|work| Some(format!("{}: {}", work.name, work.error.as_ref()?)));
-    contender.errors.iter().cloned().chain(work).collect()
+/// Work that was not done for the same reason.
+pub(crate) struct LeftOut<'a> {
+    /// Why not, or not in each round.
+    pub(crate) reason: &'a str,
+    /// What the kinds of work are called.
+    pub(crate) works: Vec<String>,
+    /// Whose.
+    pub(crate) titles: Vec<&'a str>,
+}
+
+/// All work that was not done, by reason: what needs rights or devices that a contender does not have is no failure.
+pub(crate) fn left_out<'a>(figures: &Figures<'a>) -> Vec<LeftOut<'a>> {
+    let mut all: Vec<LeftOut<'a>> = Vec::new();
+    for contender in figures.present() {
+        for work in &contender.work {
+            let Some(reason) = work.error.as_deref() else { continue };
+            let at = all.iter().position(|left_out| left_out.reason == reason).unwrap_or_else(|| {
+                all.push(LeftOut { reason, works: Vec::new(), titles: Vec::new() });
+                all.len() - 1
+            });
+            let Some(left_out) = all.get_mut(at) else { continue };
+            let work = work_title(&work.name);
+            if !left_out.works.contains(&work) {
+                left_out.works.push(work);
+            }
+            if !left_out.titles.contains(&contender.title.as_str()) {
+                left_out.titles.push(&contender.title);
+            }
+        }
+    }
+    all
 }
 
 /// Times to the marker.
@@ -163,7 +188,14 @@ pub(crate) fn each(contender: &Contender, value: impl Fn(&Start) -> f64) -> Vec<
     contender.start.iter().map(value).collect()
 }
 
-/// Medians of the parts of a VM's start: VMM, kernel, init. None where it has no parts.
+/// What the parts of a VM's start are called.
+pub(crate) const PARTS: [&str; 3] =
+    ["VMM, until the kernel's clock runs", "guest's kernel", "guest's first process"];
+
+/// What has to be known of the first part.
+pub(crate) const FIRST_PART: &str = "The VMM's part ends when the guest's kernel starts its clock: a compressed kernel has unpacked itself by then.";
+
+/// Medians of the parts of a VM's start, as in [`PARTS`]. None where it has no parts.
 pub(crate) fn parts(contender: &Contender) -> Option<[f64; 3]> {
     let parts: Vec<_> = contender.start.iter().filter_map(|start| start.parts.as_ref()).collect();
     let median = |of: fn(&crate::results::Parts) -> f64| {

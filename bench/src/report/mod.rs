@@ -4,6 +4,7 @@ mod clean;
 mod csv;
 mod figures;
 mod html;
+mod isolation;
 mod progress;
 mod schema;
 pub(crate) mod statistics;
@@ -37,7 +38,9 @@ const LINE: u16 = 150;
 /// # Errors
 /// The file has no results, or what was asked for cannot be written.
 pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
-    let results = Results::read(&args.file)?;
+    // What a parser says of a file has words of that file in it.
+    let results =
+        Results::read(&args.file).map_err(|error| anyhow::Error::msg(clean::plain(&format!("{error:#}"))))?;
     draw(&results, args.html.as_deref(), args.csv.as_deref())?;
     if args.html.is_none() && args.csv.is_none() {
         print(&results)?;

@@ -1,10 +1,10 @@
 //! The results in words. Each sentence is made from figures, and only where they are there.
 
-use crate::results::{Contender, Isolation, Kind, Portability, Step};
+use crate::results::{Contender, Kind, Portability, Step};
 
 use super::figures::{self, Figures, Share, State};
 use super::statistics::{FEWEST, Summary, Verdict, real};
-use super::words;
+use super::{isolation, words};
 
 /// A middle half that is wider than this part of the median is pointed out.
 const NOISY: f64 = 0.25;
@@ -29,7 +29,7 @@ pub(crate) fn summary(figures: &Figures<'_>) -> Vec<Paragraph> {
         ("Memory", memory(figures)),
         ("Density", density(figures)),
         ("Work", work(figures)),
-        ("Isolation", isolation(figures)),
+        ("Isolation", isolation::sentences(figures)),
         ("Portability", portability(figures)),
         ("Not measured", not_measured(figures)),
     ];
@@ -116,14 +116,15 @@ fn start(figures: &Figures<'_>) -> Vec<String> {
 /// Where VMs that boot spend their time.
 fn vms(figures: &Figures<'_>) -> Option<String> {
     let most = |contender: &Contender| {
-        let [vmm, kernel, init] = figures::parts(contender)?;
-        let parts = [("its VMM", vmm), ("its guest's kernel", kernel), ("its guest's first process", init)];
-        let (name, part) = parts.into_iter().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-        let all: f64 = parts.iter().map(|(_, part)| part.max(0.0)).sum();
-        (all > 0.0).then(|| format!("{} {:.0} % in {name}", contender.title, 100.0 * part / all))
+        let parts = figures::parts(contender)?;
+        let named = figures::PARTS.into_iter().zip(parts);
+        let (name, part) = named.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+        let all: f64 = parts.iter().map(|part| part.max(0.0)).sum();
+        (all > 0.0).then(|| format!("{} {:.0} % ({name})", contender.title, 100.0 * part / all))
     };
     let told: Vec<_> = figures.present().filter_map(most).collect();
-    (!told.is_empty()).then(|| format!("The largest part of a VM's start: {}.", words::list(&told)))
+    (!told.is_empty())
+        .then(|| format!("The largest part of a VM's start: {}. {}", words::list(&told), figures::FIRST_PART))
 }
 
 fn not_told(contenders: &[&Contender], from: &str) -> Option<String> {
@@ -206,109 +207,40 @@ fn per_second(rate: f64) -> String {
     format!("{} a second", words::number(rate))
 }
 
+/// Only those that are told apart are named: the largest and the smallest of figures that scatter are chance.
 fn work(figures: &Figures<'_>) -> Vec<String> {
     let Some(process) = figures.process else { return Vec::new() };
-    let sentence = |name: &str| {
+    let (mut sentences, mut alike, mut too_few) = (Vec::new(), false, false);
+    for name in figures.work_names() {
         let (shares, _) = figures.work(name);
         let others = shares.iter().filter(|share| share.contender.name != process.name);
         let mut compared: Vec<(&Share<'_>, Summary)> =
             others.filter_map(|share| Some((share, Summary::of(share.speeds.iter().copied())?))).collect();
         compared.sort_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
-        let told = |(share, speed): &(&Share<'_>, Summary)| {
-            format!("{} {}", share.contender.title, words::number(speed.median))
-        };
         let with = |verdict: Verdict| {
-            compared.iter().filter(|(_, speed)| Verdict::of(speed) == verdict).map(told).collect::<Vec<_>>()
+            let fit = compared.iter().filter(move |(_, speed)| Verdict::of(speed) == verdict);
+            fit.map(|(share, speed)| format!("{} {}", share.contender.title, words::number(speed.median)))
+                .collect::<Vec<_>>()
         };
-        let parts = [
-            ("slower in ", with(Verdict::Less)),
-            ("faster in ", with(Verdict::More)),
-            ("not told apart in ", with(Verdict::Alike)),
-        ];
-        let parts: Vec<_> = parts
-            .into_iter()
-            .filter(|(_, told)| !told.is_empty())
-            .map(|(word, told)| format!("{word}{}", shortened(&told)))
-            .collect();
-        let title = capital(&figures::work_title(name));
-        match compared.as_slice() {
-            [(low, slowest), .., (high, fastest)] if parts.is_empty() => Some(format!(
-                "{title}: from {} ({}) to {} ({}).",
-                words::number(slowest.median),
-                low.contender.title,
-                words::number(fastest.median),
-                high.contender.title
-            )),
-            _ => (!parts.is_empty()).then(|| format!("{title}: {}.", parts.join("; "))),
+        let parts = [("slower in ", with(Verdict::Less)), ("faster in ", with(Verdict::More))];
+        let parts = parts.iter().filter(|(_, told)| !told.is_empty());
+        let parts: Vec<_> = parts.map(|(word, told)| format!("{word}{}", words::list(told))).collect();
+        if !parts.is_empty() {
+            sentences.push(format!("{}: {}.", capital(&figures::work_title(name)), parts.join("; ")));
         }
-    };
-    let mut sentences: Vec<_> = figures.work_names().into_iter().filter_map(sentence).collect();
-    if !sentences.is_empty() {
-        sentences
-            .insert(0, format!("Speed as a part of the {}'s, where 1 is the same, medians:", process.title));
-        let few = process.work.iter().any(|work| (1..FEWEST).contains(&work.samples.len()));
-        sentences.extend(few.then(|| {
-            format!(
-                "With fewer than {FEWEST} rounds nobody is told apart: small differences there mean nothing."
-            )
-        }));
+        alike |= !with(Verdict::Alike).is_empty();
+        too_few |= !with(Verdict::TooFew).is_empty();
     }
-    sentences
-}
-
-/// A list with its middle left out: what is not said here is in the tables.
-fn shortened(told: &[String]) -> String {
-    match told {
-        [first, _, _, .., last] => format!("{first} to {last} ({} in all)", told.len()),
-        _ => words::list(told),
+    let (from, named) = (&process.title, !sentences.is_empty());
+    if named {
+        sentences.insert(0, format!("Speed as a part of the {from}'s, where 1 is the same, medians:"));
     }
-}
-
-fn isolation(figures: &Figures<'_>) -> Vec<String> {
-    let all: Vec<(&Contender, &Isolation)> =
-        figures.present().filter_map(|contender| Some((contender, contender.isolation.as_ref()?))).collect();
-    let titles = |fit: &dyn Fn(&Contender, &Isolation) -> bool| {
-        let fit = all.iter().filter(|(contender, isolation)| fit(contender, isolation));
-        fit.map(|(contender, _)| contender.title.clone()).collect::<Vec<_>>()
-    };
-    let mut sentences = Vec::new();
-    let mut say = |before: &str, titles: &[String], after: &str| {
-        if !titles.is_empty() {
-            sentences.push(format!("{before}{}{after}.", words::list(titles)));
-        }
-    };
-    say(
-        "The program inside sees the host's kernel: ",
-        &titles(&|_, isolation| isolation.host_kernel.yes),
-        "",
-    );
-    say("It sees another one: ", &titles(&|_, isolation| !isolation.host_kernel.yes), "");
-    let panics = titles(&|_, isolation| isolation.panic.yes && !isolation.host_kernel.yes);
-    say("It can bring down its own kernel, and no other: ", &panics, "");
-    let calls = |(contender, isolation): &(&Contender, &Isolation)| {
-        Some((isolation.host_syscalls.as_ref()?.len(), contender.title.clone()))
-    };
-    let mut calls: Vec<_> = all.iter().filter_map(calls).collect();
-    calls.sort();
-    if let [(fewest, first), .., (most, last)] = calls.as_slice() {
-        sentences.push(format!(
-            "The host's kernel served between {fewest} ({first}) and {most} ({last}) distinct system calls to an instance's processes."
-        ));
+    if alike {
+        let who = if named { "The others" } else { "Those measured" };
+        sentences.push(format!("{who} could not be told apart from the {from}."));
     }
-    let mut leaks: Vec<_> = all
-        .iter()
-        .filter(|(_, isolation)| !isolation.leaks.is_empty())
-        .map(|(contender, isolation)| {
-            (
-                isolation.leaks.iter().filter(|leak| leak.leaks).count(),
-                isolation.leaks.len(),
-                &contender.title,
-            )
-        })
-        .collect();
-    leaks.sort();
-    if let [(fewest, _, first), .., (most, of, last)] = leaks.as_slice() {
-        sentences.push(format!("Of the {of} facts of the host that it looked for, it found between {fewest} ({first}) and {most} ({last})."));
+    if too_few {
+        sentences.push(format!("With fewer than {FEWEST} rounds in common nobody is told apart."));
     }
     sentences
 }
@@ -372,6 +304,10 @@ fn not_measured(figures: &Figures<'_>) -> Vec<String> {
             sentences.push(format!("{before} {}.", words::list(&titles)));
         }
     }
+    sentences.extend(figures::left_out(figures).iter().map(|left_out| {
+        let reason = left_out.reason.trim_end_matches('.');
+        format!("Left out: {} of {} ({reason}).", words::list(&left_out.works), words::list(&left_out.titles))
+    }));
     if !figures
         .results
         .contenders

@@ -1,6 +1,6 @@
 //! The results as tables, which the terminal and the HTML report have in common.
 
-use crate::results::{Answer, Contender, Density, Leak, Means, ProcessMemory, Shipped, Step};
+use crate::results::{Contender, Density, ProcessMemory, Shipped, Step};
 
 use super::figures::{self, Figures, Share, State};
 use super::statistics::{Summary, real};
@@ -18,20 +18,27 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<Vec<String>>,
     /// Whether the cells are figures, which are set under each other.
     pub(crate) figures: bool,
+    /// What has to be known to read it; may be empty.
+    pub(crate) note: &'static str,
 }
 
 impl Table {
-    fn of(title: impl Into<String>, head: &[&str], rows: Vec<Vec<String>>) -> Self {
+    pub(super) fn of(title: impl Into<String>, head: &[&str], rows: Vec<Vec<String>>) -> Self {
         Self {
             title: title.into(),
             head: head.iter().map(|&head| head.to_owned()).collect(),
             rows,
             figures: true,
+            note: "",
         }
     }
 
-    fn of_words(title: impl Into<String>, head: &[&str], rows: Vec<Vec<String>>) -> Self {
+    pub(super) fn of_words(title: impl Into<String>, head: &[&str], rows: Vec<Vec<String>>) -> Self {
         Self { figures: false, ..Self::of(title, head, rows) }
+    }
+
+    pub(super) fn noting(self, note: &'static str) -> Self {
+        Self { note, ..self }
     }
 
     /// Whether what is below `head` is words, though the table has figures.
@@ -82,8 +89,9 @@ pub(crate) fn parts(figures: &Figures<'_>) -> Table {
         let [vmm, kernel, init] = figures::parts(contender)?.map(words::time);
         Some(vec![contender.title.clone(), n.to_string(), vmm, kernel, init])
     };
-    let head = ["", "runs", "VMM, p50", "guest's kernel, p50", "first process, p50"];
-    Table::of("Parts of a VM's start", &head, figures.present().filter_map(row).collect())
+    let [vmm, kernel, init] = figures::PARTS;
+    let rows = figures.present().filter_map(row).collect();
+    Table::of("Parts of a VM's start, p50", &["", "runs", vmm, kernel, init], rows)
 }
 
 /// Memory of one instance.
@@ -118,7 +126,7 @@ pub(crate) fn density(figures: &Figures<'_>) -> Table {
                 contender.title.clone(),
                 step.instances.to_string(),
                 words::size(figures::memory_per_instance(step)),
-                words::size(host_memory(step.host_memory) / real(step.instances)),
+                host_memory(step),
                 words::number(figures::rate(step, step.sequential)),
                 words::number(figures::rate(step, step.parallel)),
                 if at == last { density.ended_by.clone() } else { String::new() },
@@ -136,13 +144,19 @@ pub(crate) fn density(figures: &Figures<'_>) -> Table {
         "starts/s, at once",
         "ended by",
     ];
-    Table::of("Density (1 sample each)", &head, with.flat_map(rows).collect())
+    Table::of("Density (1 sample each)", &head, with.flat_map(rows).collect()).noting(HOST_MEMORY)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "what is drawn has three digits")]
-fn host_memory(bytes: i64) -> f64 {
-    bytes as f64
+/// What the host has less of for each instance.
+fn host_memory(step: &Step) -> String {
+    match u64::try_from(step.host_memory) {
+        Ok(bytes) => words::size(words::bytes(bytes) / real(step.instances)),
+        Err(_) => "noise".to_owned(),
+    }
 }
+
+/// Before the table of instances side by side.
+const HOST_MEMORY: &str = "“Of the host's” is by how much the host's available memory fell, for each instance. Where it rose instead, what     else the host did was more than the instances took: noise.";
 
 /// Work of one name.
 pub(crate) fn work(figures: &Figures<'_>, name: &str) -> Table {
@@ -162,103 +176,6 @@ pub(crate) fn work(figures: &Figures<'_>, name: &str) -> Table {
     Table::of(format!("Work: {}", figures::work_title(name)), &head, shares.into_iter().map(row).collect())
 }
 
-/// Which kernel runs it.
-pub(crate) fn kernels(figures: &Figures<'_>) -> Table {
-    let row = |contender: &Contender| {
-        let isolation = contender.isolation.as_ref()?;
-        let seccomp = isolation.seccomp.map(|mode| match mode {
-            0 => "off".to_owned(),
-            1 => "strict".to_owned(),
-            2 => "filter".to_owned(),
-            other => other.to_string(),
-        });
-        let gains = if isolation.no_new_privileges == Some(true) { ", no new rights" } else { "" };
-        let users: Vec<_> = isolation.host_users.iter().take(8).map(u32::to_string).collect();
-        Some(vec![
-            contender.title.clone(),
-            isolation.kernel.clone(),
-            format!("{}: {}", words::yes(isolation.host_kernel.yes), isolation.host_kernel.seen),
-            isolation
-                .host_syscalls
-                .as_ref()
-                .map_or_else(|| "not traced".to_owned(), |calls| calls.len().to_string()),
-            or_none(seccomp) + gains,
-            or_none(isolation.host_processes_filtered.map(|[with, all]| format!("{with} of {all}"))),
-            users.join(", "),
-        ])
-    };
-    let head = [
-        "",
-        "kernel seen",
-        "is it the host's",
-        "distinct host system calls",
-        "seccomp inside",
-        "host processes with a filter",
-        "users on the host",
-    ];
-    Table::of_words("Isolation: kernels", &head, figures.present().filter_map(row).collect())
-}
-
-/// What the program inside may do and see.
-pub(crate) fn rights(figures: &Figures<'_>) -> Table {
-    let row = |contender: &Contender| {
-        let isolation = contender.isolation.as_ref()?;
-        let answer = |answer: &Answer| {
-            let by = match answer.by {
-                Means::Tried => "tried",
-                Means::Rights => "from its rights",
-                Means::Compared => "compared",
-            };
-            format!("{} ({by})", words::yes(answer.yes))
-        };
-        let leaks = isolation.leaks.iter().filter(|leak| leak.leaks).count();
-        Some(vec![
-            contender.title.clone(),
-            isolation.capabilities.len().to_string(),
-            isolation.uid_map.split_whitespace().collect::<Vec<_>>().join(" "),
-            if isolation.leaks.is_empty() {
-                NONE.to_owned()
-            } else {
-                format!("{leaks} of {}", isolation.leaks.len())
-            },
-            isolation.devices.len().to_string(),
-            answer(&isolation.panic),
-            answer(&isolation.load_module),
-            answer(&isolation.set_clock),
-        ])
-    };
-    let head = [
-        "",
-        "capabilities",
-        "user-id map",
-        "host facts that leak",
-        "device nodes",
-        "kernel panic",
-        "load a module",
-        "set the clock",
-    ];
-    Table::of_words("Isolation: rights and leaks", &head, figures.present().filter_map(row).collect())
-}
-
-/// Which facts of the host leak into which contender.
-pub(crate) fn leaks(figures: &Figures<'_>) -> Table {
-    let of = |contender: &Contender| {
-        contender.isolation.as_ref().is_some_and(|isolation| !isolation.leaks.is_empty())
-    };
-    let row = |contender: &Contender| {
-        let leaks = contender.isolation.iter().flat_map(|isolation| &isolation.leaks);
-        let seen = |leak: &Leak| {
-            if leak.seen.is_empty() { leak.fact.clone() } else { format!("{} ({})", leak.fact, leak.seen) }
-        };
-        let found = leaks.clone().filter(|leak| leak.leaks).map(seen);
-        let hidden = leaks.filter(|leak| !leak.leaks).map(|leak| leak.fact.clone());
-        let cell = |facts: Vec<String>| if facts.is_empty() { NONE.to_owned() } else { facts.join("; ") };
-        vec![contender.title.clone(), cell(found.collect()), cell(hidden.collect())]
-    };
-    let rows = figures.present().filter(|contender| of(contender)).map(row).collect();
-    Table::of_words("Isolation: facts of the host", &["", "seen inside", "not seen"], rows)
-}
-
 /// What it takes along, and what it asks of its host.
 pub(crate) fn portability(figures: &Figures<'_>) -> Table {
     let row = |contender: &Contender| {
@@ -270,7 +187,8 @@ pub(crate) fn portability(figures: &Figures<'_>) -> Table {
             .map(|file: &Shipped| format!("{} {}", file.what, words::size(words::bytes(file.size))))
             .collect();
         let without_root = match (portability.without_root, &portability.without_root_error) {
-            (None, _) => "not tried".to_owned(),
+            (None, None) => "not tried".to_owned(),
+            (None, Some(error)) => format!("could not be tried: {error}"),
             (Some(yes), None) => words::yes(yes).to_owned(),
             (Some(yes), Some(error)) => format!("{}: {error}", words::yes(yes)),
         };
@@ -294,18 +212,22 @@ pub(crate) fn portability(figures: &Figures<'_>) -> Table {
     Table::of_words("Portability and effort", &head, figures.present().filter_map(row).collect())
 }
 
-/// Who failed or is not there, and what brings it.
+/// Who failed or is not there, and what brings it; what was left out.
 pub(crate) fn absent(figures: &Figures<'_>) -> Table {
     let rows = |contender: &Contender| {
         let row = |what: &str, mend: &str| vec![contender.title.clone(), what.to_owned(), mend.to_owned()];
         match (figures::state(contender), &contender.missing) {
             (_, Some(missing)) => vec![row(&format!("not here: {}", missing.what), &missing.mend)],
             (State::Untouched, None) => vec![row("nothing was measured", NONE)],
-            _ => figures::errors(contender).iter().map(|error| row(error, NONE)).collect(),
+            _ => contender.errors.iter().map(|error| row(error, NONE)).collect(),
         }
     };
-    let rows = figures.results.contenders.iter().flat_map(rows).collect();
-    Table::of_words("Failed or missing", &["", "what", "what brings it"], rows)
+    let left_out = figures::left_out(figures).into_iter().map(|left_out| {
+        let what = format!("left out: {}: {}", words::list(&left_out.works), left_out.reason);
+        vec![words::list(&left_out.titles), what, NONE.to_owned()]
+    });
+    let rows = figures.results.contenders.iter().flat_map(rows).chain(left_out).collect();
+    Table::of_words("Failed, missing or left out", &["", "what", "what brings it"], rows)
 }
 
 /// Where and with what it was measured.
@@ -328,6 +250,9 @@ pub(crate) fn host(figures: &Figures<'_>) -> Table {
             "KVM",
             match () {
                 () if !host.kvm.usable => "cannot be used".to_owned(),
+                () if host.kvm.hardware && host.emulated => {
+                    format!("{}, by hardware that is emulated", host.kvm.served_by)
+                }
                 () if host.kvm.hardware => format!("{}, by hardware", host.kvm.served_by),
                 () => format!("{}, not by hardware", host.kvm.served_by),
             },
@@ -391,6 +316,6 @@ pub(crate) fn commands(figures: &Figures<'_>) -> Table {
     )
 }
 
-fn or_none(text: Option<String>) -> String {
+pub(super) fn or_none(text: Option<String>) -> String {
     text.unwrap_or_else(|| NONE.to_owned())
 }

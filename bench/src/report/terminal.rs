@@ -8,7 +8,7 @@ use crate::results::Results;
 
 use super::figures::Figures;
 use super::tables::{self, Table};
-use super::{summary, words};
+use super::{isolation, summary, words};
 
 /// The narrowest that tables are made.
 const LEAST_WIDTH: u16 = 60;
@@ -44,14 +44,18 @@ pub(crate) fn text(results: &Results, width: u16) -> String {
     ];
     tables.extend(figures.work_names().into_iter().map(|name| tables::work(&figures, name)));
     tables.extend([
-        tables::kernels(&figures),
-        tables::rights(&figures),
+        isolation::kernels(&figures),
+        isolation::rights(&figures),
         tables::portability(&figures),
         tables::absent(&figures),
         tables::host(&figures),
     ]);
     for table in tables.iter().filter(|table| !table.is_empty()) {
-        line(&format!("\n{}\n{}", table.title, drawn(table, width.max(LEAST_WIDTH))));
+        line(&format!("\n{}", table.title));
+        if !table.note.is_empty() {
+            line(table.note);
+        }
+        line(&drawn(table, width.max(LEAST_WIDTH)));
     }
     for paragraph in summary::summary(&figures) {
         line(&format!("\n{}: {}", paragraph.topic, paragraph.sentences.join(" ")));

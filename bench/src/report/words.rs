@@ -15,6 +15,8 @@ pub(crate) fn number(value: f64) -> String {
         () if size >= 9.995 => format!("{value:.1}"),
         () if size >= 0.9995 || value == 0.0 => format!("{value:.2}"),
         () if size >= 0.000_999_5 => format!("{value:.3}"),
+        () if size >= 0.000_099_5 => format!("{value:.5}"),
+        () if size >= 0.000_009_95 => format!("{value:.6}"),
         () => format!("{value:.1e}"),
     };
     text.strip_prefix('-').map_or_else(|| text.clone(), |digits| format!("−{digits}"))
@@ -159,7 +161,7 @@ mod tests {
     fn numbers_have_three_digits() {
         let shown: Vec<_> = [0.0, 1.0, 12.345, 99.97, 123.4, 0.0123, -5.0, f64::NAN].map(number).into();
         assert_eq!(shown, ["0.00", "1.00", "12.3", "100", "123", "0.012", "−5.00", NONE]);
-        assert_eq!(number(1e300), "1.00e300");
+        assert_eq!([1e300, 9.6e-4, 2.04e-5, 1e-9].map(number), ["1.00e300", "0.00096", "0.000020", "1.0e-9"]);
         assert_eq!(["10.0 ms", "0.500", "100", "0.00"].map(round), ["10 ms", "0.5", "100", "0"]);
     }
 

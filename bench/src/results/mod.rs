@@ -7,12 +7,14 @@ mod isolation;
 mod number;
 mod portability;
 
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
 pub(crate) use host::{Host, Kvm};
 pub(crate) use isolation::{Answer, Isolation, Leak, Means};
@@ -271,22 +273,22 @@ impl Results {
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         #[derive(Deserialize)]
         struct Version {
-            format: u32,
+            format: Option<Number>,
         }
         let name = path.display();
-        let size = fs::metadata(path).with_context(|| name.to_string())?.len();
+        let mut text = Vec::new();
+        // A device or a pipe does not say how much it has.
+        let file = File::open(path).with_context(|| name.to_string())?;
+        file.take(MOST_BYTES + 1).read_to_end(&mut text).with_context(|| name.to_string())?;
         ensure!(
-            size <= MOST_BYTES,
-            "{name}: {size} bytes are too many for results of a comparison; at most {MOST_BYTES} are read"
+            text.len() as u64 <= MOST_BYTES,
+            "{name}: more than {} MiB, too much for results of a comparison",
+            MOST_BYTES >> 20
         );
-        let text = fs::read(path).with_context(|| name.to_string())?;
-        let version: Version = serde_json::from_slice(&text)
-            .with_context(|| format!("{name} has no results of rvmm bench compare"))?;
-        ensure!(
-            version.format == FORMAT,
-            "{name} has format {}, and this rvmm reads {FORMAT}",
-            version.format
-        );
-        serde_json::from_slice(&text).with_context(|| format!("{name} has no results of rvmm bench compare"))
+        let none = || format!("{name} has no results of rvmm bench compare");
+        let Version { format } = serde_json::from_slice(&text).with_context(none)?;
+        let format = format.context("it names no format").with_context(none)?;
+        ensure!(format == FORMAT.into(), "{name} is of format {format}: this rvmm reads {FORMAT}");
+        serde_json::from_slice(&text).with_context(none)
     }
 }

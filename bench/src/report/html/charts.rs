@@ -38,9 +38,9 @@ pub(super) fn parts(figures: &Figures<'_>) -> anyhow::Result<Markup> {
     let rows: Vec<_> = figures.present().filter_map(row).collect();
     let axis = Axis { name: "from the launch to the marker".to_owned(), unit: Unit::TIME, mark: None };
     let title = spoken("Parts of a VM's start, sums of medians", &rows);
-    let legend = parts_legend(&["VMM", "guest's kernel", "guest's first process"]);
+    let legend = parts_legend(&figures::PARTS);
     Ok(figure(
-        "Medians of each part; their sum is at the right.",
+        &format!("Medians of each part; their sum is at the right. {}", figures::FIRST_PART),
         &legend,
         &rows::stacks(&title, &rows, &axis)?,
     ))

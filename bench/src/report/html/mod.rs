@@ -15,7 +15,7 @@ use crate::results::Results;
 
 use super::figures::{self, Figures};
 use super::tables::{self, Table};
-use super::{summary, words};
+use super::{isolation, summary, words};
 
 /// Browsers shall not load or run anything, whatever the results have in them.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
@@ -86,9 +86,9 @@ fn sections(figures: &Figures<'_>) -> anyhow::Result<Vec<Section>> {
     add("memory", "Memory", memory(figures)?);
     add("density", "Density", density(figures)?);
     add("work", "Work", work(figures)?);
-    add("isolation", "Isolation", isolation(figures));
+    add("isolation", "Isolation", isolated(figures));
     add("portability", "Portability and effort", table(&tables::portability(figures), Layout::Cards));
-    add("absent", "Failed or missing", table(&tables::absent(figures), Layout::Cards));
+    add("absent", "Failed, missing or left out", table(&tables::absent(figures), Layout::Cards));
     add("host", "Host and settings", table(&tables::host(figures), Layout::Pair));
     add("repeat", "To repeat it", repeat(figures));
     Ok(sections)
@@ -177,36 +177,18 @@ fn work(figures: &Figures<'_>) -> anyhow::Result<Markup> {
     Ok(content)
 }
 
-fn isolation(figures: &Figures<'_>) -> Markup {
-    let kernels = tables::kernels(figures);
+fn isolated(figures: &Figures<'_>) -> Markup {
+    let kernels = isolation::kernels(figures);
     if kernels.is_empty() {
         return Markup::default();
     }
-    let calls = figures.present().filter_map(|contender| {
-        let calls = contender.isolation.as_ref()?.host_syscalls.as_ref().filter(|calls| !calls.is_empty())?;
-        Some(vec![contender.title.clone(), calls.join(", ")])
-    });
-    let rights = figures.present().filter_map(|contender| {
-        let isolation = contender.isolation.as_ref()?;
-        let none = |list: &[String]| if list.is_empty() { words::NONE.to_owned() } else { list.join(", ") };
-        let groups = isolation.gid_map.split_whitespace().collect::<Vec<_>>().join(" ");
-        Some(vec![contender.title.clone(), none(&isolation.capabilities), none(&isolation.devices), groups])
-    });
-    let list = |title: &str, head: &[&str], rows: Vec<Vec<String>>| Table {
-        title: title.to_owned(),
-        head: head.iter().map(|&head| head.to_owned()).collect(),
-        rows,
-        figures: false,
-    };
     html! {
         p { "What a program inside found, and what was seen of the instance from outside." }
         h3 { "Kernels" }
         (table(&kernels, Layout::Cards))
         h3 { "Rights and leaks" }
-        (table(&tables::rights(figures), Layout::Cards))
-        (folded(&tables::leaks(figures)))
-        (folded(&list("Capabilities, device nodes, groups", &["", "capabilities", "device nodes", "group-id map"], rights.collect())))
-        (folded(&list("System calls that the host's kernel served", &["", "names"], calls.collect())))
+        (table(&isolation::rights(figures), Layout::Cards))
+        @for part in [isolation::leaks(figures), isolation::lists(figures), isolation::calls(figures)] { (folded(&part)) }
     }
 }
 
@@ -245,6 +227,7 @@ fn table(content: &Table, layout: Layout) -> Markup {
     };
     let words = |head: &str| content.in_words(head).then_some("words");
     html! { @if !content.is_empty() {
+        @if !content.note.is_empty() { p.faint { (content.note) } }
         div.scroll role="region" tabindex="0" aria-label=(content.title) {
             table.(class) {
                 @if layout != Layout::Pair {
