@@ -24,6 +24,8 @@ pub(crate) struct Summary {
     pub(crate) p99: f64,
     /// The largest.
     pub(crate) max: f64,
+    /// How many are below 1, and how many above.
+    pub(crate) around_one: [usize; 2],
 }
 
 impl Summary {
@@ -41,6 +43,10 @@ impl Summary {
             p90: quantile(&sorted, 0.9)?,
             p99: quantile(&sorted, 0.99)?,
             max: *sorted.last()?,
+            around_one: [
+                sorted.iter().filter(|&&sample| sample < 1.0).count(),
+                sorted.iter().filter(|&&sample| sample > 1.0).count(),
+            ],
         })
     }
 
@@ -90,11 +96,12 @@ pub(crate) enum Verdict {
 impl Verdict {
     /// Of a summary of ratios: nine of ten have to agree, or all where there are fewer than ten.
     pub(crate) fn of(ratios: &Summary) -> Self {
-        let (low, high) = if ratios.n < 10 { (ratios.min, ratios.max) } else { (ratios.p10, ratios.p90) };
+        let [below, above] = ratios.around_one;
+        let agree = |count: usize| if ratios.n < 10 { count == ratios.n } else { count * 10 >= ratios.n * 9 };
         match () {
             () if ratios.n < FEWEST => Self::TooFew,
-            () if high < 1.0 => Self::Less,
-            () if low > 1.0 => Self::More,
+            () if agree(below) => Self::Less,
+            () if agree(above) => Self::More,
             () => Self::Alike,
         }
     }
@@ -132,6 +139,7 @@ mod tests {
         assert_eq!(verdict(&[1.2, 1.3, 1.1, 1.2, 1.2]), Verdict::More);
         assert_eq!(verdict(&[[1.2; 19].as_slice(), &[0.9]].concat()), Verdict::More);
         assert_eq!(verdict(&[0.2, 0.3, 0.1, 0.2, 0.2]), Verdict::Less);
+        assert_eq!(verdict(&[[0.5; 10].as_slice(), &[1.1; 2]].concat()), Verdict::Alike);
         assert_eq!(verdict(&[5.0, 5.0]), Verdict::TooFew);
     }
 }

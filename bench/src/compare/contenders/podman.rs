@@ -56,6 +56,10 @@ fn podman(program: &Path, stage: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("CONTAINERS_CONF", folder.join("containers.conf")).env("XDG_RUNTIME_DIR", &folder);
     command.arg("--root").arg(folder.join("root")).arg("--runroot").arg(stage.join(RUN));
+    // They would have it ask a service elsewhere.
+    for variable in ["CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINERS_CONF_OVERRIDE"] {
+        command.env_remove(variable);
+    }
     command.args(["--storage-driver", "vfs", "--runtime-flag"]);
     command.arg(format!("root={}", folder.join("runtime").display()));
     command

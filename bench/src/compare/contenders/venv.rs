@@ -59,8 +59,8 @@ impl Contender for Venv {
             stage::on_path("python3").ok_or_else(|| Unfit::missing("python3", "apt install python3-venv"))?;
         let folder = Self::folder(stage);
         let mut command = Command::new(&python);
-        // pip takes its time to install itself, and nothing here needs it.
-        command.args(["-m", "venv", "--without-pip"]).arg(&folder);
+        // Nothing of the folder that we happen to be in is run (-I). pip takes its time to install itself, and nothing needs it.
+        command.args(["-I", "-m", "venv", "--without-pip"]).arg(&folder);
         helper::output(command, helper::LIMIT)?;
         fs::write(folder.join("start.py"), SCRIPT)?;
         let python = folder.join("bin/python");

@@ -1,6 +1,7 @@
 //! The same contenders, set up and started by a user without rights: this program runs once more, as that user.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -60,10 +61,15 @@ pub(super) fn start(stage: &Stage, names: &[&str]) -> anyhow::Result<BTreeMap<St
     outcome
 }
 
+/// Variables that it is told.
+const KEPT: [&str; 4] = ["PATH", "LANG", "FIRECRACKER", "RVMM_EMULATED_HOST"];
+
 fn start_in(folder: &Path, stage: &Stage, names: &[&str]) -> anyhow::Result<BTreeMap<String, Outcome>> {
     let program = copy(Path::new("/proc/self/exe"), &folder.join("rvmm-bench"))?;
     let found = folder.join("found.json");
     let mut command = Command::new(program);
+    // What root's environment has is root's.
+    command.env_clear();
     command.args(["compare", "--measure", "start", "--runs", "1", "--only", &names.join(",")]);
     command.args(["--timeout", &stage.timeout.as_secs().to_string()]);
     command.args(["--guest-memory", &stage.guest_mib.to_string()]);
@@ -79,6 +85,9 @@ fn start_in(folder: &Path, stage: &Stage, names: &[&str]) -> anyhow::Result<BTre
     }
     if let Some(rvmm) = contenders::rvmm::program() {
         command.env("RVMM_PROGRAM", readable(&rvmm, folder)?);
+    }
+    for (variable, value) in KEPT.iter().filter_map(|variable| Some((variable, env::var_os(variable)?))) {
+        command.env(variable, value);
     }
     for variable in ["HOME", "TMPDIR", "XDG_RUNTIME_DIR"] {
         command.env(variable, folder);
@@ -122,13 +131,20 @@ fn group() -> u32 {
     kvm.map_or(NOBODY, |kvm| kvm.gid())
 }
 
-/// `path`, or a copy in `folder` if not everyone can read that: a kernel that lies where only root looks tells nothing of who
-/// starts it.
+/// `path`, or a copy in `folder` if a folder above keeps others from it: a kernel that lies where only root looks tells nothing of
+/// who starts it.
+///
+/// # Errors
+/// The file itself is not for everybody: an initial RAM disk may have keys in it.
 fn readable(path: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     if all_can_read(path) {
         return Ok(path.to_owned());
     }
-    copy(path, &folder.join(path.file_name().context("a path without a name")?))
+    let name = path.file_name().context("a path without a name")?.to_string_lossy();
+    ensure!(fs::metadata(path)?.mode() & 0o004 != 0, "not everybody may read {}", path.display());
+    // Two files may have one name.
+    let copies = fs::read_dir(folder)?.count();
+    copy(path, &folder.join(format!("{copies}-{name}")))
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<PathBuf> {
@@ -184,10 +200,12 @@ mod tests {
         fs::set_permissions(&file, Permissions::from_mode(0o644))?;
         fs::set_permissions(closed.path(), Permissions::from_mode(0o700))?;
         let copied = readable(&file, open.path())?;
-        assert_eq!(copied, open.path().join("kernel"));
+        assert_eq!(copied, open.path().join("0-kernel"));
         assert_eq!(fs::read_to_string(&copied)?, "content");
         fs::set_permissions(closed.path(), Permissions::from_mode(0o755))?;
         assert_eq!(readable(&file, open.path())?, file);
+        fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+        assert!(readable(&file, open.path()).is_err());
         Ok(())
     }
 }
