@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, process, thread};
 
@@ -11,6 +12,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use procfs::process::{Process, Stat, all_processes};
+
+/// Whether children may be here that nobody else waits for.
+static ADOPTS: AtomicBool = AtomicBool::new(false);
 
 /// How long a process has to end after SIGKILL before it is told of: one that the kernel holds can't be waited for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -26,7 +30,9 @@ const SETTLING: Duration = Duration::from_secs(3);
 /// # Errors
 /// The kernel is older than Linux 3.4.
 pub(crate) fn adopt_orphans() -> anyhow::Result<()> {
-    nix::sys::prctl::set_child_subreaper(true).context("processes of instances could not be kept track of")
+    nix::sys::prctl::set_child_subreaper(true).context("processes of instances could not be kept track of")?;
+    ADOPTS.store(true, Ordering::Relaxed);
+    Ok(())
 }
 
 /// All descendants of this process, in no order. Those that end meanwhile may be missing.
@@ -79,6 +85,9 @@ pub(crate) fn kill_with_descendants(child: &mut Child) {
 
 /// Reaps what has ended, without waiting.
 pub(crate) fn reap() {
+    if !ADOPTS.load(Ordering::Relaxed) {
+        return;
+    }
     while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
         if status == WaitStatus::StillAlive {
             break;
@@ -122,7 +131,6 @@ fn halt_children() {
     let list = format!("/proc/self/task/{}/children", own_pid());
     let mut halted = HashSet::new();
     for _ in 0..CHASES {
-        reap();
         let children = fs::read_to_string(&list).unwrap_or_default();
         let mut came = false;
         for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
