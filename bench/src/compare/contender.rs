@@ -34,7 +34,7 @@ pub(crate) trait Contender {
 pub(crate) struct Prepared {
     /// What its program says of its version.
     pub(crate) version: Option<String>,
-    /// Files that its host must have: what each is, and its path.
+    /// Files that its host must have: what each is, and its path. Those that are alike are counted as one.
     pub(crate) ships: Vec<(String, std::path::PathBuf)>,
     /// What was done to set it up, a step each.
     pub(crate) steps: Vec<String>,

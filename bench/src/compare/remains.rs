@@ -7,6 +7,8 @@
 //! - mounts are below the folder, and so is what runtimes keep of their containers;
 //! - network namespaces and devices have the last part of the name in theirs ([`network_prefix`]).
 
+mod orphans;
+
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -79,7 +81,8 @@ pub(crate) fn control_group(folder: &Path) -> String {
     format!("/{}", folder.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// Removes what comparisons have left below `parent` that were killed: their folders, and all that is known by them.
+/// Removes what comparisons have left below `parent` that were killed: their folders, and all that is known by them;
+/// and networks whose folder is gone.
 pub(crate) fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -90,6 +93,7 @@ pub(crate) fn sweep(parent: &Path) {
             remove_abandoned(&path);
         }
     }
+    orphans::remove(parent);
 }
 
 /// Removes what is left of the comparison of `folder`, if it does not live any more.
@@ -194,9 +198,14 @@ fn remove_group(group: &Path) {
 /// Deletes network namespaces and devices that have the comparison's prefix.
 pub(crate) fn remove_networks(folder: &Path) {
     let Some(prefix) = network_prefix(folder) else { return };
+    delete_networks(|name| name.starts_with(&prefix));
+}
+
+/// Deletes network namespaces and devices whose names fit.
+fn delete_networks(fits: impl Fn(&str) -> bool) {
     for (place, kind) in [("/run/netns", ["netns", "delete"]), ("/sys/class/net", ["link", "delete"])] {
         for entry in fs::read_dir(place).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            if entry.file_name().to_str().is_some_and(&fits) {
                 let mut command = Command::new("ip");
                 command.args(kind).arg(entry.file_name());
                 helper::tidy(command);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
 use crate::compare::contender::{Contender, Launch, Order, Prepared, Unfit};
 use crate::compare::helper;
@@ -14,9 +14,16 @@ use crate::results::Kind;
 /// The Python program: it starts what its arguments say, waits for it, and ends as it has.
 const SCRIPT: &str = "import subprocess, sys\nsys.exit(subprocess.call(sys.argv[1:]))\n";
 
-/// Says where the interpreter is that is behind an environment's, and its standard library.
-const PLACES: &str = "import sys, sysconfig\nprint(getattr(sys, '_base_executable', sys.executable))\n\
-     print(sysconfig.get_path('stdlib'))\n";
+/// Says where the interpreter is that is behind an environment's, its standard library, and its shared library if it has one.
+const PLACES: &str = "import os, sys, sysconfig
+print(getattr(sys, '_base_executable', sys.executable))
+print(sysconfig.get_path('stdlib'))
+get = sysconfig.get_config_var
+if get('Py_ENABLE_SHARED'): print(os.path.join(get('LIBDIR'), get('INSTSONAME')))
+";
+
+/// Folders in the standard library with what was installed beside it.
+const INSTALLED: [&str; 2] = ["site-packages", "dist-packages"];
 
 /// The virtual environment.
 pub(crate) struct Venv;
@@ -27,18 +34,25 @@ impl Venv {
     }
 }
 
-/// What the environment needs of the host's Python: the program, and its library with what is installed in that.
+/// What the environment needs of the host's Python: the program and the standard library.
 fn base(python: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let mut command = Command::new(python);
     command.args(["-c", PLACES]);
     let text = String::from_utf8(helper::output(command, helper::LIMIT)?)?;
-    let whats = ["interpreter", "standard library"];
-    let places: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
-    ensure!(places.len() == whats.len(), "Python did not say where it is: {text:?}");
-    let found = whats.iter().zip(places);
-    found
-        .map(|(what, place)| Ok(((*what).to_owned(), fs::canonicalize(place).context(place.to_owned())?)))
-        .collect()
+    let mut lines = text.lines();
+    let (program, library) = lines.next().zip(lines.next()).context("Python did not say where it is")?;
+    let program = fs::canonicalize(program).with_context(|| program.to_owned())?;
+    // Where it is installed by packages, its shared library may be elsewhere.
+    let shared = lines.filter_map(|path| fs::canonicalize(path).ok());
+    let mut ships: Vec<_> =
+        std::iter::once(program).chain(shared).map(|path| ("interpreter".to_owned(), path)).collect();
+    for entry in fs::read_dir(library).with_context(|| library.to_owned())? {
+        let entry = entry?;
+        if !INSTALLED.iter().any(|name| entry.file_name() == *name) {
+            ships.push(("standard library".to_owned(), entry.path()));
+        }
+    }
+    Ok(ships)
 }
 
 impl Contender for Venv {
@@ -90,12 +104,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_environment_ships_is_the_library_of_the_host() -> anyhow::Result<()> {
+    fn what_an_environment_ships_has_the_library_and_not_what_was_installed_there() -> anyhow::Result<()> {
         let Some(python) = stage::on_path("python3") else { return Ok(()) };
         let ships = base(&python)?;
-        let (what, library) = ships.last().context("nothing")?;
-        assert_eq!(what, "standard library");
-        assert!(ships.iter().all(|(_, place)| place.exists()) && library.join("subprocess.py").exists());
+        assert!(ships.iter().all(|(_, place)| place.exists()));
+        assert!(ships.iter().any(|(_, place)| place.ends_with("subprocess.py")));
+        assert!(!ships.iter().any(|(_, place)| place.ends_with("site-packages")));
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ use server::Server;
 use subnet::Subnet;
 
 /// The bridge's address on the link, which would be that of one of its ports otherwise and change with them.
-const BRIDGE_MAC: &str = "02:72:62:00:00:01";
+pub(crate) const BRIDGE_MAC: &str = "02:72:62:00:00:01";
 
 /// The most ends that a network has in its time: an interface's name has 15 bytes at most, and four are for the number.
 const MOST_ENDS: u32 = 10_000;

@@ -94,12 +94,17 @@ fn idle(stage: &Stage, entry: &Entry) -> anyhow::Result<Vec<String>> {
 fn shipped(stage: &Stage, entry: &Entry) -> Vec<Shipped> {
     let probe = fs::metadata(stage.rootfs().join(PROBE.trim_start_matches('/'))).ok();
     let ours = stage.path("");
-    let sizes = entry.prepared.ships.iter().map(|(what, path)| {
+    let mut shipped: Vec<Shipped> = Vec::new();
+    for (what, path) in &entry.prepared.ships {
         let image = path.starts_with(&ours) && path.extension().is_some_and(|extension| extension == "ext4");
         let within = if image { probe.as_ref().map_or(0, bytes) } else { 0 };
-        Shipped { what: what.clone(), size: on_disk(path, probe.as_ref()).saturating_sub(within) }
-    });
-    sizes.collect()
+        let size = on_disk(path, probe.as_ref()).saturating_sub(within);
+        match shipped.iter_mut().find(|shipped| shipped.what == *what) {
+            Some(shipped) => shipped.size += size,
+            None => shipped.push(Shipped { what: what.clone(), size }),
+        }
+    }
+    shipped
 }
 
 /// Bytes on disk of a file or of all below a folder, `but` for one file.
