@@ -43,12 +43,12 @@ fn start(figures: &Figures<'_>) -> Vec<String> {
     let mut sentences = Vec::new();
     if let [(first, low), .., (last, high)] = started.as_slice() {
         sentences.push(format!(
-            "Fastest to start: {}, {} at the median of {}; slowest: {}, {}.",
-            first.title,
+            "Medians of the times to start reach from {} ({}, {}) to {} ({}).",
             words::time(low.median),
+            first.title,
             words::count(low.n, "run"),
-            last.title,
-            words::time(high.median)
+            words::time(high.median),
+            last.title
         ));
     } else if let [(only, summary)] = started.as_slice() {
         let n = words::count(summary.n, "run");

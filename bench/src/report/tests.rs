@@ -240,6 +240,20 @@ fn cells_say_in_words_what_a_figure_would_hide() {
 }
 
 #[test]
+fn narrow_lines_do_not_break_a_figure() {
+    let text = terminal::text(&testdata::invented(), 80);
+    let (_, starts) = text.split_once("\nStart\n").unwrap();
+    let starts: Vec<_> = starts.split("\n\n").next().unwrap().lines().collect();
+    assert!(starts.iter().all(|line| line.chars().count() <= 80), "{starts:#?}");
+    for line in starts.iter().skip(3) {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        assert!(!["ms", "s", ")"].contains(&first) && !first.starts_with('–'), "{starts:#?}");
+    }
+    assert!(starts.iter().any(|line| line.starts_with("firecracker ")), "{starts:#?}");
+    assert!(text.contains("rvmm-restored: "), "the names are explained");
+}
+
+#[test]
 fn files_that_are_none_of_ours_are_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("result.json");

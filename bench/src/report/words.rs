@@ -22,12 +22,16 @@ pub(crate) fn number(value: f64) -> String {
     text.strip_prefix('-').map_or_else(|| text.clone(), |digits| format!("−{digits}"))
 }
 
+/// Between a number and its unit, where no line ends.
+pub(crate) const NO_BREAK: char = '\u{a0}';
+
 /// A figure without noughts at its end, for axes.
 pub(crate) fn round(figure: &str) -> String {
-    let (digits, unit) = figure.split_once(' ').map_or((figure, None), |(digits, unit)| (digits, Some(unit)));
+    let (digits, unit) =
+        figure.split_once(NO_BREAK).map_or((figure, None), |(digits, unit)| (digits, Some(unit)));
     let digits =
         if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
-    unit.map_or_else(|| digits.to_owned(), |unit| format!("{digits} {unit}"))
+    unit.map_or_else(|| digits.to_owned(), |unit| format!("{digits}{NO_BREAK}{unit}"))
 }
 
 /// A time that is given in ms.
@@ -35,9 +39,9 @@ pub(crate) fn time(ms: f64) -> String {
     if !ms.is_finite() {
         NONE.to_owned()
     } else if ms.abs() >= 10_000.0 {
-        format!("{} s", number(ms / 1e3))
+        format!("{}{NO_BREAK}s", number(ms / 1e3))
     } else {
-        format!("{} ms", number(ms))
+        format!("{}{NO_BREAK}ms", number(ms))
     }
 }
 
@@ -54,8 +58,8 @@ pub(crate) fn size(bytes: f64) -> String {
     }
     match unit {
         _ if !bytes.is_finite() => NONE.to_owned(),
-        "B" => format!("{rest:.0} B"),
-        _ => format!("{} {unit}", number(rest)),
+        "B" => format!("{rest:.0}{NO_BREAK}B"),
+        _ => format!("{}{NO_BREAK}{unit}", number(rest)),
     }
 }
 
@@ -66,12 +70,12 @@ pub(crate) fn with_unit(value: f64, unit: &str) -> String {
     }
     let (divisor, prefix) = match value.abs() {
         size if size < 1e4 => (1.0, ""),
-        size if size < 1e6 => (1e3, "thousand "),
-        size if size < 1e9 => (1e6, "million "),
-        _ => (1e9, "thousand million "),
+        size if size < 1e6 => (1e3, "thousand\u{a0}"),
+        size if size < 1e9 => (1e6, "million\u{a0}"),
+        _ => (1e9, "thousand\u{a0}million\u{a0}"),
     };
     if value.is_finite() {
-        format!("{} {prefix}{unit}", number(value / divisor)).trim_end().to_owned()
+        format!("{}{NO_BREAK}{prefix}{unit}", number(value / divisor)).trim_end().to_owned()
     } else {
         NONE.to_owned()
     }
@@ -142,8 +146,8 @@ pub(crate) fn date(seconds: u64) -> String {
 pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         s if !s.is_finite() => NONE.to_owned(),
-        s if s < 120.0 => format!("{} s", number(s)),
-        s => format!("{} min", number(s / 60.0)),
+        s if s < 120.0 => format!("{}{NO_BREAK}s", number(s)),
+        s => format!("{}{NO_BREAK}min", number(s / 60.0)),
     }
 }
 
@@ -162,17 +166,17 @@ mod tests {
         let shown: Vec<_> = [0.0, 1.0, 12.345, 99.97, 123.4, 0.0123, -5.0, f64::NAN].map(number).into();
         assert_eq!(shown, ["0.00", "1.00", "12.3", "100", "123", "0.012", "−5.00", NONE]);
         assert_eq!([1e300, 9.6e-4, 2.04e-5, 1e-9].map(number), ["1.00e300", "0.00096", "0.000020", "1.0e-9"]);
-        assert_eq!(["10.0 ms", "0.500", "100", "0.00"].map(round), ["10 ms", "0.5", "100", "0"]);
+        assert_eq!(["10.0\u{a0}ms", "0.500", "100", "0.00"].map(round), ["10\u{a0}ms", "0.5", "100", "0"]);
     }
 
     #[test]
     fn units_follow_the_size() {
-        assert_eq!(time(12_345.0), "12.3 s");
-        assert_eq!(size(1536.0), "1.50 KiB");
-        assert_eq!(size(1023.9 * 1024.0), "1.00 MiB");
-        assert_eq!(size(7.0), "7 B");
-        assert_eq!(with_unit(2_500_000.0, "calls/s"), "2.50 million calls/s");
-        assert_eq!(with_unit(9000.0, "calls/s"), "9000 calls/s");
+        assert_eq!(time(12_345.0), "12.3\u{a0}s");
+        assert_eq!(size(1536.0), "1.50\u{a0}KiB");
+        assert_eq!(size(1023.9 * 1024.0), "1.00\u{a0}MiB");
+        assert_eq!(size(7.0), "7\u{a0}B");
+        assert_eq!(with_unit(2_500_000.0, "calls/s"), "2.50\u{a0}million\u{a0}calls/s");
+        assert_eq!(with_unit(9000.0, "calls/s"), "9000\u{a0}calls/s");
     }
 
     #[test]

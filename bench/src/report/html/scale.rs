@@ -173,8 +173,11 @@ mod tests {
             ticks.into_iter().map(|tick| words::round(&words::size(tick))).collect::<Vec<_>>()
         };
         let mib = f64::from(1 << 20);
-        assert_eq!(ticks(&[0.0, 74.0 * mib]), ["0 B", "20 MiB", "40 MiB", "60 MiB"]);
-        assert_eq!(ticks(&[0.3 * mib, 74.0 * mib]), ["1 MiB", "4 MiB", "16 MiB", "64 MiB"]);
+        assert_eq!(ticks(&[0.0, 74.0 * mib]), ["0\u{a0}B", "20\u{a0}MiB", "40\u{a0}MiB", "60\u{a0}MiB"]);
+        assert_eq!(
+            ticks(&[0.3 * mib, 74.0 * mib]),
+            ["1\u{a0}MiB", "4\u{a0}MiB", "16\u{a0}MiB", "64\u{a0}MiB"]
+        );
     }
 
     #[test]
