@@ -156,7 +156,7 @@ fn host_memory(step: &Step) -> String {
 }
 
 /// Before the table of instances side by side.
-const HOST_MEMORY: &str = "“Of the host's” is by how much the host's available memory fell, for each instance. Where it rose instead, what     else the host did was more than the instances took: noise.";
+const HOST_MEMORY: &str = "“Of the host's” is by how much the host's available memory fell, for each instance. Where it rose instead, what else the host did was more than the instances took: noise.";
 
 /// Work of one name.
 pub(crate) fn work(figures: &Figures<'_>, name: &str) -> Table {

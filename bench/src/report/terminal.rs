@@ -106,9 +106,7 @@ fn drawn(table: &Table, width: u16) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    if table.figures {
-        keep_figures_whole(&mut drawing, table, width);
-    }
+    keep_whole(&mut drawing, table, width);
     drawing.to_string()
 }
 
@@ -117,15 +115,16 @@ fn padding(width: u16) -> u16 {
     u16::from(width >= NARROW)
 }
 
-/// Lets no cell with a figure break inside of it, where the lines have room for that.
-fn keep_figures_whole(drawing: &mut comfy_table::Table, table: &Table, width: u16) {
+/// Lets no figure and no word of a head break inside of it, where the lines have room for that.
+fn keep_whole(drawing: &mut comfy_table::Table, table: &Table, width: u16) {
     // What a column is wide holds its padding; between columns is a space.
     let padding = 2 * usize::from(padding(width));
     let longest = |text: &String| text.split(' ').map(|word| word.chars().count()).max().unwrap_or_default();
     let least = |at: usize, head: &String| {
         let cells = table.rows.iter().filter_map(|row| row.get(at)).map(longest);
         let cells = cells.max().unwrap_or_default();
-        padding + if table.in_words(head) { 1 } else { cells.max(longest(head)) }
+        let words = !table.figures || table.in_words(head);
+        padding + if words { longest(head) } else { cells.max(longest(head)) }
     };
     let mut all: Vec<_> = table.head.iter().enumerate().skip(1).map(|(at, head)| least(at, head)).collect();
     let taken = all.iter().map(|least| least + 1).sum();
@@ -133,7 +132,8 @@ fn keep_figures_whole(drawing: &mut comfy_table::Table, table: &Table, width: u1
         return;
     };
     let names = table.rows.iter().filter_map(|row| row.first()).flat_map(|name| name.lines());
-    all.insert(0, names.map(|name| padding + name.chars().count()).max().unwrap_or_default().min(room));
+    let longest = names.map(|name| padding + name.chars().count()).max().unwrap_or_default();
+    all.insert(0, longest.min(if table.figures { room } else { NAME }));
     for (column, least) in drawing.column_iter_mut().zip(all) {
         let least = u16::try_from(least).unwrap_or(width);
         column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
