@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::remains;
+use super::{remains, tree};
 
 /// The arguments of the process that starts the keeper, and of the keeper.
 const VERB: &str = "keep";
@@ -39,6 +39,8 @@ pub(crate) fn start(folder: &Path) -> anyhow::Result<Keeper> {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
+    // Where this process is itself in a comparison: its keeper stays to remove what it leaves.
+    remains::unmark(&mut command);
     let mut child =
         command.process_group(0).spawn().context("what removes the rest after a crash cannot be started")?;
     let pipe = child.stdin.take();
@@ -60,13 +62,18 @@ pub(crate) fn run(folder: &Path, detach: bool) -> anyhow::Result<()> {
     // The signals of whoever ends the comparison may be meant for all of its kind.
     super::interrupt::catch()?;
     nix::unistd::setsid().ok();
+    tree::adopt_orphans()?;
     let mut rest = Vec::new();
     let _ = std::io::stdin().read_to_end(&mut rest);
     // The pipe of a process that was killed can end before its lock does.
     let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(20);
     while folder.exists() && Instant::now() < deadline {
         remains::remove_abandoned(folder);
-        thread::sleep(Duration::from_millis(20));
+        // What removes may have started a daemon.
+        tree::clear();
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(1));
     }
     Ok(())
 }

@@ -201,7 +201,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         tree::clear();
-        remains::clear(self.folder.path());
+        remains::finish(&mut self.folder);
     }
 }
 

@@ -8,23 +8,21 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
-use std::{process, thread};
 
 use anyhow::{Context as _, anyhow, bail};
-use nix::unistd::{Pid, gettid};
+use nix::unistd::gettid;
 use syscalls::Sysno;
 
 use super::contender::{Entry, Launch, Order};
 use super::instance::Instance;
+use super::remains;
 use super::stage::{self, Stage};
 use super::task::Task;
 
 /// Where tracefs is mounted.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-
-/// Begins the name of a tracing instance of this benchmark; the process id follows.
-const PREFIX: &str = "rvmm-bench-";
 
 /// The event, below a tracing instance.
 const EVENT: &str = "events/raw_syscalls/sys_enter";
@@ -103,8 +101,8 @@ impl TracingInstance {
     fn new() -> anyhow::Result<Self> {
         let tracefs = TRACEFS.map(Path::new).into_iter().find(|path| path.join("instances").is_dir());
         let instances = tracefs.context("tracefs is not mounted")?.join("instances");
-        remove_stale(&instances);
-        let folder = instances.join(format!("{PREFIX}{}", process::id()));
+        let (_, comparison) = remains::marked().context("there is no comparison")?;
+        let folder = instances.join(comparison.file_name().unwrap_or_default());
         fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
         let instance = Self { folder };
         instance.write("options/event-fork", "1")?;
@@ -163,20 +161,19 @@ impl Drop for TracingInstance {
     }
 }
 
-/// Removes those of benchmarks that have ended without doing so.
-fn remove_stale(instances: &Path) {
-    for entry in fs::read_dir(instances).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|pid| pid.parse().ok());
-        if pid.is_some_and(|pid| is_gone(Pid::from_raw(pid))) {
-            remove(&entry.path());
+/// Removes the tracing instance of the comparison of `folder`, which has that name. Returns what is there still.
+pub(super) fn remove_of(folder: &Path) -> Vec<String> {
+    let Some(name) = folder.file_name() else { return Vec::new() };
+    // Often one file system, mounted twice.
+    let mut instances: Vec<PathBuf> =
+        TRACEFS.iter().map(|tracefs| Path::new(tracefs).join("instances").join(name)).collect();
+    instances.retain(|instance| {
+        if instance.is_dir() {
+            remove(instance);
         }
-    }
-}
-
-/// No process has this id, or it is this one, which has none yet.
-fn is_gone(pid: Pid) -> bool {
-    pid == Pid::this() || !Path::new("/proc").join(pid.to_string()).exists()
+        instance.exists()
+    });
+    instances.iter().map(|instance| format!("tracing instance {}", instance.display())).collect()
 }
 
 fn remove(folder: &Path) {

@@ -7,7 +7,8 @@ use std::{env, fs};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
-use super::{LOCK, PREFIX, delete_networks};
+use super::claim::LOCK;
+use super::{PREFIX, delete_networks};
 use crate::compare::network::BRIDGE_MAC;
 
 /// How many characters the end of a folder's name has.
