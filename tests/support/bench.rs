@@ -112,7 +112,8 @@ impl Bench {
         let comparison = self.launch(command);
         let folder = comparison.folder.clone();
         let ended = comparison.end();
-        assert!(ended.success(), "{ended}");
+        // 1 where nothing could be measured: the results say why.
+        assert!(matches!(ended.code(), Some(0 | 1)), "{ended}");
         self.assert_nothing_left(&folder);
         self.results()
     }

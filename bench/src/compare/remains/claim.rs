@@ -52,8 +52,8 @@ pub(super) fn looks_own(folder: &Path) -> bool {
         && fs::symlink_metadata(folder).is_ok_and(|metadata| {
             metadata.is_dir()
                 && metadata.uid() == geteuid().as_raw()
-                // The latter while other users' processes run from it.
-                && matches!(metadata.mode() & 0o777, 0o700 | 0o711)
+                // Nobody else can have put anything there.
+                && metadata.mode() & 0o022 == 0
         })
 }
 

@@ -63,7 +63,7 @@ fn a_folder_that_only_has_such_a_name_is_left_alone_however_old() -> anyhow::Res
     fs::set_permissions(empty_lock.join(claim::LOCK), Permissions::from_mode(0o600))?;
     let open = folder(parent, "open00")?;
     drop(claim::take(&open)?);
-    fs::set_permissions(&open, Permissions::from_mode(0o755))?;
+    fs::set_permissions(&open, Permissions::from_mode(0o775))?;
     let readable = folder(parent, "read00")?;
     drop(claim::take(&readable)?);
     fs::set_permissions(readable.join(claim::LOCK), Permissions::from_mode(0o644))?;
