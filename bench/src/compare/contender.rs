@@ -140,21 +140,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// Sets `contender` up.
     pub(crate) fn new(mut contender: Box<dyn Contender>, stage: &Stage) -> Self {
-        let mut result = results::Contender {
-            name: contender.name().to_owned(),
-            title: contender.title().to_owned(),
-            kind: contender.kind(),
-            version: None,
-            command: Vec::new(),
-            missing: None,
-            errors: Vec::new(),
-            start: Vec::new(),
-            memory: None,
-            density: None,
-            work: Vec::new(),
-            isolation: None,
-            portability: None,
-        };
+        let mut result = results::Contender::new(contender.name(), contender.title(), contender.kind());
         let mut prepared = Prepared::default();
         let mut takes_part = false;
         let fits = result.kind != Kind::MicroVm || stage.guest_memory() <= stage.memory_budget;

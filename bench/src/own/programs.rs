@@ -1,19 +1,13 @@
 //! Where the programs are that take part.
 
-use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context as _;
 
+pub(crate) use crate::compare::contenders::firecracker::program as firecracker;
 use crate::compare::contenders::rvmm::program;
 pub(crate) use crate::compare::stage::on_path;
-
-/// Firecracker, where it is at hand: the program that `FIRECRACKER` names, or that of PATH.
-pub(crate) fn firecracker() -> Option<PathBuf> {
-    let named = env::var_os("FIRECRACKER").filter(|name| !name.is_empty());
-    named.map(PathBuf::from).or_else(|| on_path("firecracker"))
-}
 
 /// The rvmm that is measured: the one that `RVMM_PROGRAM` names (`rvmm bench` names itself), that lies beside this program, or
 /// that of PATH.

@@ -256,6 +256,27 @@ pub(crate) struct Work {
     pub(crate) error: Option<String>,
 }
 
+impl Contender {
+    /// One of which nothing is known yet.
+    pub(crate) fn new(name: &str, title: &str, kind: Kind) -> Self {
+        Self {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            kind,
+            version: None,
+            command: Vec::new(),
+            missing: None,
+            errors: Vec::new(),
+            start: Vec::new(),
+            memory: None,
+            density: None,
+            work: Vec::new(),
+            isolation: None,
+            portability: None,
+        }
+    }
+}
+
 impl Results {
     /// Whether anything was measured at all.
     pub(crate) fn has_figures(&self) -> bool {

@@ -12,15 +12,9 @@ use super::guest;
 const PROGRAM: &str = "cloud-hypervisor";
 
 /// Cloud Hypervisor.
+#[derive(Default)]
 pub(crate) struct CloudHypervisor {
     program: PathBuf,
-}
-
-impl CloudHypervisor {
-    /// Not looked for yet.
-    pub(crate) fn new() -> Self {
-        Self { program: PathBuf::new() }
-    }
 }
 
 impl Contender for CloudHypervisor {
@@ -40,12 +34,7 @@ impl Contender for CloudHypervisor {
         self.program = stage::on_path(PROGRAM).ok_or_else(|| {
             Unfit::missing(PROGRAM, "Debian has no package; put the program of a release on PATH")
         })?;
-        guest::kvm()?;
-        Ok(Prepared {
-            version: stage::version(&self.program, "--version"),
-            ships: guest::ships(stage, self.program.clone(), guest::kernel(stage)?)?,
-            steps: vec!["make an image of the root file system".to_owned()],
-        })
+        guest::prepared(stage, &self.program)
     }
 
     fn launch(&self, stage: &Stage, order: &Order) -> anyhow::Result<Launch> {

@@ -15,15 +15,15 @@ use crate::results::Kind;
 use super::guest;
 
 /// Firecracker.
+#[derive(Default)]
 pub(crate) struct Firecracker {
     program: PathBuf,
 }
 
-impl Firecracker {
-    /// Not looked for yet.
-    pub(crate) fn new() -> Self {
-        Self { program: PathBuf::new() }
-    }
+/// The program that `FIRECRACKER` names, or that of PATH, if it is there.
+pub(crate) fn program() -> Option<PathBuf> {
+    let named = std::env::var_os("FIRECRACKER").filter(|name| !name.is_empty()).map(PathBuf::from);
+    named.map_or_else(|| stage::on_path("firecracker"), |path| path.is_file().then_some(path))
 }
 
 impl Contender for Firecracker {
@@ -40,25 +40,11 @@ impl Contender for Firecracker {
     }
 
     fn prepare(&mut self, stage: &Stage) -> Result<Prepared, Unfit> {
-        let named = std::env::var_os("FIRECRACKER").map(PathBuf::from);
-        self.program = named
-            .filter(|path| path.is_file())
-            .or_else(|| stage::on_path("firecracker"))
-            .ok_or_else(|| {
-                Unfit::missing(
-                    "firecracker",
-                    "Debian has no package; name the program of a release in FIRECRACKER, or put it on PATH",
-                )
-            })?;
-        guest::kvm()?;
-        Ok(Prepared {
-            version: stage::version(&self.program, "--version"),
-            ships: guest::ships(stage, self.program.clone(), guest::kernel(stage)?)?,
-            steps: vec![
-                "make an image of the root file system".to_owned(),
-                "write the VM's configuration as JSON".to_owned(),
-            ],
-        })
+        let mend = "Debian has no package; name the program of a release in FIRECRACKER, or put it on PATH";
+        self.program = program().ok_or_else(|| Unfit::missing("firecracker", mend))?;
+        let mut prepared = guest::prepared(stage, &self.program)?;
+        prepared.steps.push("write the VM's configuration as JSON".to_owned());
+        Ok(prepared)
     }
 
     fn launch(&self, stage: &Stage, order: &Order) -> anyhow::Result<Launch> {

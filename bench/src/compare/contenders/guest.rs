@@ -1,12 +1,12 @@
 //! What all VMMs are told alike: the kernel, its command line, and the guest's end of a network.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::compare::contender::{Attachment, Link, Order, Unfit};
-use crate::compare::stage::Stage;
+use crate::compare::contender::{Attachment, Link, Order, Prepared, Unfit};
+use crate::compare::stage::{self, Stage};
 use crate::compare::task;
 
 /// What rvmm adds by itself, for the other VMMs: the same but for what is said of devices that they do not have.
@@ -14,6 +14,9 @@ const BASE: &str = "console=ttyS0 panic=-1 tsc=reliable random.trust_cpu=on";
 
 /// The guest's end of a network.
 const MAC: &str = "02:72:62:00:00:02";
+
+/// A step of setting any VM up.
+pub(super) const IMAGE: &str = "make an image of the root file system";
 
 /// Without it there are no VMs.
 pub(crate) const KVM: &str = "/dev/kvm";
@@ -46,6 +49,16 @@ pub(super) fn ships(
         ("guest kernel".to_owned(), kernel),
         ("disk image".to_owned(), stage.image()?),
     ])
+}
+
+/// A VMM at `program` that boots the small kernel.
+pub(super) fn prepared(stage: &Stage, program: &Path) -> Result<Prepared, Unfit> {
+    kvm()?;
+    Ok(Prepared {
+        version: stage::version(program, "--version"),
+        ships: ships(stage, program.to_owned(), kernel(stage)?)?,
+        steps: vec![IMAGE.to_owned()],
+    })
 }
 
 /// The words of a kernel command line that have the built-in program, as the first process, do the order's task and end the

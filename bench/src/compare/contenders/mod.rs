@@ -1,7 +1,7 @@
 //! All contenders, in the order of their turns.
 
 mod cloud_hypervisor;
-mod firecracker;
+pub(crate) mod firecracker;
 mod guest;
 mod oci;
 mod podman;
@@ -26,9 +26,9 @@ fn all() -> Vec<Box<dyn Contender>> {
     let mut all: Vec<Box<dyn Contender>> = vec![Box::new(process::Process), Box::new(venv::Venv)];
     all.extend(oci::all().map(|runtime| Box::new(runtime) as Box<dyn Contender>));
     all.push(Box::new(podman::Podman::new()));
-    all.push(Box::new(qemu::Qemu::new()));
-    all.push(Box::new(firecracker::Firecracker::new()));
-    all.push(Box::new(cloud_hypervisor::CloudHypervisor::new()));
+    all.push(Box::new(qemu::Qemu::default()));
+    all.push(Box::new(firecracker::Firecracker::default()));
+    all.push(Box::new(cloud_hypervisor::CloudHypervisor::default()));
     all.extend(rvmm::all().map(|way| Box::new(way) as Box<dyn Contender>));
     all
 }

@@ -12,15 +12,9 @@ use super::guest;
 const PROGRAM: &str = "qemu-system-x86_64";
 
 /// QEMU.
+#[derive(Default)]
 pub(crate) struct Qemu {
     program: PathBuf,
-}
-
-impl Qemu {
-    /// Not looked for yet.
-    pub(crate) fn new() -> Self {
-        Self { program: PathBuf::new() }
-    }
 }
 
 fn disk(command: &mut Command, name: &str, image: &Path, options: &str) {
@@ -45,12 +39,7 @@ impl Contender for Qemu {
     fn prepare(&mut self, stage: &Stage) -> Result<Prepared, Unfit> {
         self.program =
             stage::on_path(PROGRAM).ok_or_else(|| Unfit::missing(PROGRAM, "apt install qemu-system-x86"))?;
-        guest::kvm()?;
-        Ok(Prepared {
-            version: stage::version(&self.program, "--version"),
-            ships: guest::ships(stage, self.program.clone(), guest::kernel(stage)?)?,
-            steps: vec!["make an image of the root file system".to_owned()],
-        })
+        guest::prepared(stage, &self.program)
     }
 
     fn launch(&self, stage: &Stage, order: &Order) -> anyhow::Result<Launch> {

@@ -133,7 +133,7 @@ impl Contender for Rvmm {
         guest::kvm()?;
         self.find_kernel(stage)?;
         let mut ships = guest::ships(stage, self.program.clone(), self.kernel.clone())?;
-        let mut steps = vec!["make an image of the root file system".to_owned()];
+        let mut steps = vec![guest::IMAGE.to_owned()];
         match self.way {
             Way::Small => {}
             Way::Stock => {

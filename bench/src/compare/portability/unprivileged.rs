@@ -167,19 +167,9 @@ mod tests {
 
     fn failed(errors: &[&str], missing: Option<&str>) -> Contender {
         Contender {
-            name: "name".to_owned(),
-            title: "Title".to_owned(),
-            kind: Kind::Container,
-            version: None,
-            command: Vec::new(),
             missing: missing.map(|what| Missing { what: what.to_owned(), mend: "mend".to_owned() }),
             errors: errors.iter().map(|&error| error.to_owned()).collect(),
-            start: Vec::new(),
-            memory: None,
-            density: None,
-            work: Vec::new(),
-            isolation: None,
-            portability: None,
+            ..Contender::new("name", "Title", Kind::Container)
         }
     }
 
