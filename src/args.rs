@@ -25,7 +25,7 @@ mod usage;
 mod vsock;
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
@@ -38,6 +38,7 @@ pub(crate) use log::LogArgs;
 pub(crate) use metadata::MetadataArgs;
 pub(crate) use net::NetArg;
 pub(crate) use overrides::new_mac;
+use overrides::{disk_override, net_override, vsock_override};
 pub(crate) use restore::RestoreArgs;
 pub(crate) use serve_memory::ServeMemoryArgs;
 pub(crate) use snapshot::{
@@ -394,11 +395,12 @@ impl ConsoleEnd {
 /// Parses a command line, the program's name first.
 pub(crate) fn parse(argv: &[OsString]) -> Result<Invocation, Stop> {
     if argv.get(1).is_some_and(|word| word == RESTORE)
-        && let Some(Ok(restore)) = argv.get(1..).map(restore)
+        && let Some(restore) =
+            argv.get(2..).and_then(plain::restore).or_else(|| restore(argv.get(1..)?).ok())
     {
         return Ok(Invocation::Verb(Verb::Restore(Box::new(restore))));
     }
-    if let Some(run) = argv.get(1..).and_then(plain::parse).or_else(|| parse_run(argv)) {
+    if let Some(run) = argv.get(1..).and_then(plain::run).or_else(|| parse_run(argv)) {
         return Ok(Invocation::Run(Box::new(run)));
     }
     let line = CommandLine::try_parse_from(argv).map_err(|error| Stop::from_clap(&error))?;
@@ -448,7 +450,11 @@ fn whole_number(text: &str) -> Result<u32, &'static str> {
 
 /// The path of a folder, which is shown without a slash at its end.
 fn a_folder() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().map(|path| path.components().as_path().to_owned())
+    PathBufValueParser::new().map(|path| a_folder_at(&path))
+}
+
+fn a_folder_at(path: &Path) -> PathBuf {
+    path.components().as_path().to_owned()
 }
 
 /// Which characters a name has is said where it is taken; one that is empty could not be seen there.

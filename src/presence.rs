@@ -1,7 +1,8 @@
 //! How a VM is seen from outside: its name, its socket, and who waits to hear that it runs.
 //!
-//! A VM that was given no name and no socket gets both only when its guest has run for a moment, so that they do not take
-//! its time; and where the host has no place for them it does without.
+//! What need not be there before takes none of the guest's time: who gave a name finds the socket as soon as the guest runs,
+//! and is answered when it has run for a moment. A VM that was given no name and no socket gets both only then, and where the
+//! host has no place for them it does without.
 
 use std::cell::{OnceCell, RefCell};
 use std::error::Error;
@@ -9,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::rc::Rc;
 
-use api::{Limits, Server, StartTimes};
+use api::{Limits, Server, Socket, StartTimes};
 use vmm::controller::Controller;
 
 use crate::args::ControlArgs;
@@ -20,6 +21,8 @@ use crate::name::Name;
 pub(crate) struct Presence {
     // Dropped in this order: the socket is in the folder.
     server: RefCell<Option<Server>>,
+    /// It is not served yet.
+    socket: RefCell<Option<Socket>>,
     name: OnceCell<Name>,
     id: String,
     /// The name was given and not invented.
@@ -32,6 +35,7 @@ impl Presence {
     pub(crate) fn new(id: Option<&str>) -> Self {
         Self {
             server: RefCell::default(),
+            socket: RefCell::default(),
             name: OnceCell::new(),
             id: id.map_or_else(crate::name::invent, str::to_owned),
             named: id.is_some(),
@@ -41,7 +45,14 @@ impl Presence {
 
     /// A VM in the background, which is called `id`; who waits for it hears by `report`.
     pub(crate) fn detached(id: String, name: Name, report: Report) -> Self {
-        Self { server: RefCell::default(), name: name.into(), id, named: true, report: Some(report) }
+        Self {
+            server: RefCell::default(),
+            socket: RefCell::default(),
+            name: name.into(),
+            id,
+            named: true,
+            report: Some(report),
+        }
     }
 
     /// What it is called.
@@ -72,7 +83,7 @@ impl Presence {
             }
         }
         if let Some(path) = &control.api_sock {
-            self.listen(controller, path, limits.clone())?;
+            self.serve(controller, Socket::bind(path)?, limits.clone())?;
             if let Some(server) = &*self.server.borrow() {
                 server.metrics().started(start_times);
             }
@@ -85,43 +96,59 @@ impl Presence {
         if listens {
             controller.keep_console();
         }
-        let me = Rc::clone(self);
-        let settle = move |controller: &mut Controller| {
-            me.settle(|name| {
-                if listens
-                    && me.server.borrow().is_none()
-                    && let Err(error) = me.listen(controller, &name.socket(), limits)
-                {
-                    let level = if me.named { log::Level::Warn } else { log::Level::Debug };
-                    log::log!(level, "nobody can ask the VM by its name: {}", crate::chain(&*error));
-                }
-            });
-        };
+        let wants_socket = listens && control.api_sock.is_none();
         // Who gave a name or a socket, or waits for the name, is about to use it.
         if self.named || control.api_sock.is_some() {
-            controller.when_started(settle);
-        } else {
-            controller.when_settled(settle);
+            let me = Rc::clone(self);
+            controller.when_started(move |_| me.show(wants_socket));
         }
+        let me = Rc::clone(self);
+        controller.when_settled(move |controller| me.settle(controller, wants_socket, limits));
         Ok(())
     }
 
-    /// The guest runs: takes a name if there is none yet, has `listen` make a socket there, and tells who waits.
-    fn settle(&self, listen: impl FnOnce(&Name)) {
+    /// The guest runs: takes a name if there is none yet, makes a socket there if one is wanted, and tells who waits.
+    fn show(&self, wants_socket: bool) {
         if self.name.get().is_none() {
             match Name::take(&self.id) {
                 Ok(name) => drop(self.name.set(name)),
                 Err(error) => log::debug!("the VM has no folder: {error}"),
             }
         }
-        if let Some(name) = self.name.get() {
-            listen(name);
+        if let Some(name) = self.name.get().filter(|_| wants_socket) {
+            match Socket::bind(&name.socket()) {
+                Ok(socket) => drop(self.socket.replace(Some(socket))),
+                Err(error) => self.stays_alone(&error),
+            }
         }
         self.tell();
     }
 
-    fn listen(&self, controller: &mut Controller, path: &Path, limits: Limits) -> Result<(), Box<dyn Error>> {
-        let server = Server::start(path, controller.remote()?, limits)?;
+    /// The guest has run for a moment.
+    fn settle(&self, controller: &mut Controller, wants_socket: bool, limits: Limits) {
+        if self.name.get().is_none() {
+            self.show(wants_socket);
+        }
+        if let Some(socket) = self.socket.take()
+            && let Err(error) = self.serve(controller, socket, limits)
+        {
+            self.stays_alone(&*error);
+        }
+    }
+
+    /// Its socket cannot be.
+    fn stays_alone(&self, error: &dyn Error) {
+        let level = if self.named { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, "nobody can ask the VM by its name: {}", crate::chain(error));
+    }
+
+    fn serve(
+        &self,
+        controller: &mut Controller,
+        socket: Socket,
+        limits: Limits,
+    ) -> Result<(), Box<dyn Error>> {
+        let server = Server::start(socket, controller.remote()?, limits)?;
         controller.measure("api_server", server.metrics());
         controller.listen(server.listener());
         self.server.replace(Some(server));
@@ -145,6 +172,7 @@ impl Presence {
     /// The VM has ended: gives the answers that are due, and removes the socket.
     pub(crate) fn fall_silent(&self) {
         drop(self.server.take());
+        drop(self.socket.take());
     }
 
     /// It has failed. A VM in the background leaves its folder behind with the reason, unless who started it hears that.

@@ -21,7 +21,7 @@ pub use devices::unix_socket::SocketError;
 pub use errors::Fault;
 pub use metrics::{ApiMetrics, StartTimes};
 pub use reply::Reply;
-pub use server::{Limits, Server, ServerError};
+pub use server::{Limits, Server, ServerError, Socket};
 
 /// Removes the socket at `path` if it is one that nobody listens on; anything else is left alone.
 pub fn clear_stale_socket(path: &std::path::Path) {

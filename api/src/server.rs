@@ -90,6 +90,25 @@ pub enum ServerError {
     Thread(#[source] io::Error),
 }
 
+/// The socket of an API that is not there yet: clients can connect, and wait. Dropping it removes the socket.
+#[derive(Debug)]
+pub struct Socket {
+    listener: StdListener,
+    file: SocketFile,
+}
+
+impl Socket {
+    /// Makes it at `path`.
+    ///
+    /// # Errors
+    /// [`ServerError::Socket`].
+    pub fn bind(path: &Path) -> Result<Self, ServerError> {
+        let named = |source| ServerError::Socket { path: path.display().to_string(), source };
+        let (listener, file) = ListeningSocket::bind(path).map_err(named)?.into_parts();
+        Ok(Self { listener, file })
+    }
+}
+
 /// The API of one VM. Dropping it gives the answers that are still due, and removes the socket.
 #[derive(Debug)]
 pub struct Server {
@@ -102,14 +121,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at `path` for requests to the VM of `remote`, in a thread of its own. Signals that the process handles
+    /// Serves requests to the VM of `remote` that come to `socket`, in a thread of its own. Signals that the process handles
     /// have to be blocked already.
     ///
     /// # Errors
-    /// [`ServerError`].
-    pub fn start(path: &Path, remote: Remote, limits: Limits) -> Result<Self, ServerError> {
-        let named = |source| ServerError::Socket { path: path.display().to_string(), source };
-        let (listener, file) = ListeningSocket::bind(path).map_err(named)?.into_parts();
+    /// [`ServerError::Thread`].
+    pub fn start(socket: Socket, remote: Remote, limits: Limits) -> Result<Self, ServerError> {
+        let Socket { listener, file } = socket;
         let metrics = Arc::new(ApiMetrics::default());
         let listeners = Listeners::default();
         let console = remote.console().clone();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use api::{Limits, Server};
+use api::{Limits, Server, Socket};
 use libfuzzer_sys::fuzz_target;
 use vmm::config::VmConfig;
 use vmm::controller::{Controller, Options};
@@ -28,7 +28,7 @@ fn socket() -> &'static Path {
         let mut controller = Controller::new(VmConfig::default(), Options::default()).unwrap();
         let remote = controller.remote().unwrap();
         drop(controller);
-        let server = Server::start(&path, remote, Limits::default()).unwrap();
+        let server = Server::start(Socket::bind(&path).unwrap(), remote, Limits::default()).unwrap();
         (path, server)
     });
     path

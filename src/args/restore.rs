@@ -10,7 +10,7 @@ use super::overrides::{disk_override, net_override, vsock_override};
 use super::{ConsoleEnd, ControlArgs, LogArgs, MetadataArgs, OnReset, Stop, TimingArgs, a_folder, a_name};
 
 /// `rvmm restore`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option without a value")]
 pub(crate) struct RestoreArgs {
     /// Folder of the snapshot.

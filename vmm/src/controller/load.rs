@@ -1,12 +1,17 @@
 //! A VM from a snapshot, in place of one that is configured and started.
 
+use std::panic::resume_unwind;
+use std::thread;
+
+use kvm_ioctls::VmFd;
+
 use super::live::Live;
 use super::opened::Opened;
 use super::snapshot::Lineage;
 use super::{Controller, ControllerError};
 use crate::config::{LoadSnapshot, OverrideError, VmConfig};
 use crate::console::Output;
-use crate::kvm::{Elapsed, Host};
+use crate::kvm::{Elapsed, Host, KvmError};
 use crate::memory;
 use crate::snapshot::{DiskV1, SnapshotError, StateError, StateV1};
 use crate::vcpu::Begin;
@@ -79,6 +84,23 @@ impl Controller {
     fn load_over(&mut self, own: &VmConfig, request: &LoadSnapshot) -> Result<Live, ControllerError> {
         // Of a VM that was configured it does not matter what the files are.
         own.has_outputs_only().map_err(LoadError::from)?;
+        // KVM waits for its host's kernel while it makes a VM. The files are read meanwhile.
+        thread::scope(|scope| {
+            let empty = thread::Builder::new()
+                .name("kvm".to_owned())
+                .spawn_scoped(scope, empty_vm)
+                .map_err(|source| ControllerError::Host { what: "start a thread", source })?;
+            self.load_into(own, request, || empty.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        })
+    }
+
+    /// Makes it of the VM that `empty` waits for.
+    fn load_into(
+        &mut self,
+        own: &VmConfig,
+        request: &LoadSnapshot,
+        empty: impl FnOnce() -> Result<(Host, VmFd), KvmError>,
+    ) -> Result<Live, ControllerError> {
         let opened = Opened::new(request)?;
         self.config = own.restored(&opened.config, request).map_err(LoadError::from)?;
         if !request.accept_changed_drives {
@@ -86,7 +108,7 @@ impl Controller {
         }
         let saved = Saved::read(&opened.state).map_err(LoadError::from)?;
         self.config.boot_timer = saved.has_boot_timer();
-        let host = Host::open().map_err(VmError::from)?;
+        let (host, fd) = empty().map_err(VmError::from)?;
         saved.check(&host, &self.config)?;
         let (memory, pager) = opened.memory(&self.config.machine_config).map_err(VmError::from)?;
         if request.prefault {
@@ -99,7 +121,7 @@ impl Controller {
         self.open_metrics()?;
         self.check_log()?;
         let output = Output::open(&self.options.console, &self.config)?.taped(self.tape.clone());
-        let mut vm = Vm::restore(&host, &self.config, &output, &self.metadata, memory, &saved, elapsed)
+        let mut vm = Vm::restore(fd, &self.config, &output, &self.metadata, memory, &saved, elapsed)
             .inspect_err(|_| output.abandon())?;
         vm.is_served_by(pager);
         output
@@ -108,6 +130,13 @@ impl Controller {
         self.lineage = opened.last.map(Lineage::on).unwrap_or_default();
         self.start(vm, output, if request.resume_vm { Begin::Running } else { Begin::Paused })
     }
+}
+
+/// An open `/dev/kvm`, and a VM without anything.
+fn empty_vm() -> Result<(Host, VmFd), KvmError> {
+    let host = Host::open()?;
+    let vm = host.create_vm()?;
+    Ok((host, vm))
 }
 
 /// A file by the path that the snapshot knows has to be what it was. One that was given in its place is somebody's copy:

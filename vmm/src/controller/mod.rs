@@ -121,6 +121,7 @@ pub struct Controller {
     when_settled: Option<WhenStarted>,
     /// When that is, once the guest was started for the first time: one that resets all the time does not put it off.
     settles_at: Option<Instant>,
+    has_settled: bool,
     created: Instant,
     /// What the metadata service gives out.
     metadata: Arc<MmdsStore>,
@@ -165,6 +166,7 @@ impl Controller {
             when_started: None,
             when_settled: None,
             settles_at: None,
+            has_settled: false,
             created: Instant::now(),
             metadata: Arc::default(),
             policy: None,
@@ -427,7 +429,6 @@ impl Controller {
         }
         let machine = &self.config.machine_config;
         log::info!("the guest runs: {} vCPUs, {} MiB of memory", machine.vcpu_count, machine.mem_size_mib);
-        self.warn_of_emulation();
         if stdio {
             let input = Input::new(vm.devices().input_port(), terminal)
                 .map_err(|source| ControllerError::Host { what: "watch standard input", source })?;
@@ -443,21 +444,26 @@ impl Controller {
         Ok(Live { events, vm, output })
     }
 
-    /// Does what waited for the guest to have run for a moment.
+    /// Does what waited for the guest to have run for a moment, once.
     fn settle(&mut self) {
+        if std::mem::replace(&mut self.has_settled, true) {
+            return;
+        }
         if let Some(hook) = self.when_settled.take() {
             hook(self);
         }
+        self.warn_of_emulation();
     }
 
     /// Waits for what is to be seen to. When the guest has run for a moment meanwhile, what waited for that is done.
     fn wait(&mut self, events: &mut EventLoop) -> io::Result<Wake> {
-        if let (Some(_), Some(settles_at)) = (&self.when_settled, self.settles_at) {
+        if let (false, Some(settles_at)) = (self.has_settled, self.settles_at) {
             if let Some(wake) = events.run_until(settles_at)? {
                 return Ok(wake);
             }
+            let had_inbox = self.inbox.is_some();
             self.settle();
-            if let Some(inbox) = &self.inbox {
+            if let (false, Some(inbox)) = (had_inbox, &self.inbox) {
                 events.watch_requests(inbox.wake().as_raw_fd());
             }
         }

@@ -123,7 +123,7 @@ impl Vm {
         let template = config.cpu_config.as_ref().map(CpuConfig::template).transpose()?;
         let host = Host::open()?;
         let memory = memory::create(machine.mem_size_mib, machine.huge_pages, machine.track_dirty_pages)?;
-        let shell = Shell::create(&host, config, console, metadata, memory, start)?;
+        let shell = Shell::create(host.create_vm()?, config, console, metadata, memory, start)?;
         mask_pic(&shell.fd)?;
         let registers = load(config, source, &shell.memory, &shell.devices)?;
         let vcpus = VcpuPlan {

@@ -22,6 +22,7 @@ use crate::snapshot::{SectionV1, StateError, StateV1, bounded};
 use crate::vcpu::{self, SaveError as VcpuSaveError, VcpuHandle, VcpuStateV1};
 use crate::vmgenid;
 use kvm_bindings::kvm_cpuid_entry2;
+use kvm_ioctls::VmFd;
 use serde::Deserialize;
 
 /// Why a VM cannot be saved. It goes on all the same.
@@ -157,13 +158,13 @@ impl Vm {
         DirtyPages::take(&self.fd, &self.memory)
     }
 
-    /// Makes the VM that `config` describes with what was `saved` of it and its `memory`. Its vCPUs go on where they were
+    /// Makes of `fd`, a VM without anything, the one that `config` describes, with what was `saved` of it and its `memory`. Its vCPUs go on where they were
     /// when they are [started](Vm::start). What was saved has to be [checked](Saved::check) before.
     ///
     /// # Errors
     /// [`VmError`]; nothing is left behind.
     pub fn restore(
-        host: &Host,
+        fd: VmFd,
         config: &VmConfig,
         console: &Output,
         metadata: &Arc<MmdsStore>,
@@ -172,7 +173,7 @@ impl Vm {
         elapsed: Elapsed,
     ) -> Result<Self, VmError> {
         let Saved { machine, vcpus: states, devices: device_states } = saved;
-        let shell = Shell::create(host, config, console, metadata, memory, Moment::now())?;
+        let shell = Shell::create(fd, config, console, metadata, memory, Moment::now())?;
         let mut ready = Vec::with_capacity(states.len());
         for (id, state) in (0..).zip(states) {
             let fd = shell.fd.create_vcpu(u64::from(id)).map_err(kvm::failed("KVM_CREATE_VCPU"))?;

@@ -14,7 +14,7 @@ use super::{Vm, VmError};
 use crate::config::VmConfig;
 use crate::console::Output;
 use crate::device_set::DeviceSet;
-use crate::kvm::{self, Host, KvmError};
+use crate::kvm::{self, KvmError};
 use crate::layout;
 use crate::vcpu::{Buses, ExitCounters, GuestEvents, Vcpu};
 
@@ -39,19 +39,19 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    /// Makes it as `config` says, with this `memory`. A boot timer runs since `start`.
+    /// Makes it of `fd`, a VM without anything, as `config` says and with this `memory`. A boot timer runs since `start`.
     ///
     /// # Errors
     /// [`VmError`] when KVM or the host refuses something, or a device cannot be.
     pub(super) fn create(
-        host: &Host,
+        fd: VmFd,
         config: &VmConfig,
         console: &Output,
         metadata: &Arc<MmdsStore>,
         memory: GuestMemory,
         start: Moment,
     ) -> Result<Self, VmError> {
-        let fd = Arc::new(host.create_vm()?);
+        let fd = Arc::new(fd);
         // Slots first: behind the interrupt controllers or an ioeventfd, each waits for a grace period of the host's kernel.
         register_memory(&fd, &memory, config.machine_config.track_dirty_pages)?;
         fd.set_tss_address(layout::KVM_TSS_ADDRESS as usize).map_err(kvm::failed("KVM_SET_TSS_ADDR"))?;
