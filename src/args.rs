@@ -395,8 +395,7 @@ impl ConsoleEnd {
 /// Parses a command line, the program's name first.
 pub(crate) fn parse(argv: &[OsString]) -> Result<Invocation, Stop> {
     if argv.get(1).is_some_and(|word| word == RESTORE)
-        && let Some(restore) =
-            argv.get(2..).and_then(plain::restore).or_else(|| restore(argv.get(1..)?).ok())
+        && let Some(restore) = argv.get(2..).and_then(plain::restore).or_else(|| restore(argv.get(1..)?).ok())
     {
         return Ok(Invocation::Verb(Verb::Restore(Box::new(restore))));
     }

@@ -12,8 +12,8 @@ use std::slice::Iter;
 use clap::ValueEnum as _;
 
 use super::{
-    BalloonArg, ConsoleArg, ConsoleEnd, ControlArgs, DiskArg, LogArgs, NetArg, RestoreArgs, RunArgs, VsockArg,
-    a_folder_at, a_name, disk_override, log, net_override, size, vsock_override, whole_number,
+    BalloonArg, ConsoleArg, ConsoleEnd, ControlArgs, DiskArg, LogArgs, NetArg, RestoreArgs, RunArgs,
+    VsockArg, a_folder_at, a_name, disk_override, log, net_override, size, vsock_override, whole_number,
 };
 
 /// The run that `words`, without the program's name, describe; `None` unless it is a plain one without a mistake.

@@ -183,7 +183,7 @@ fn dsdt_names_all_devices() {
         "\"VM_Gen_Counter\"",
         "0x000FF000,",
         "\"ACPI0013\"",
-        "Method (_EVT, 1, Serialized)",
+        "Method (_EVT, 1, NotSerialized)",
         "Notify (VGEN, 0x80)",
         "Device (V000)",
         "Device (V012)",

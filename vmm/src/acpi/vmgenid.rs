@@ -1,7 +1,7 @@
 //! The VM generation ID, and the device whose interrupt says that it is another (ACPI 6.5, 5.6.9 "Interrupt-signaled ACPI
 //! events").
 
-use acpi_tables::aml::{Arg, Device, Equal, If, Method, Notify, Package, Path, ResourceTemplate};
+use acpi_tables::aml::{Device, Method, Notify, Package, Path, ResourceTemplate};
 use acpi_tables::{Aml, AmlSink};
 
 use super::dsdt::{Named, interrupt};
@@ -31,7 +31,8 @@ impl Aml for Counter {
     }
 }
 
-/// The Generic Event Device. The interrupt is its own, so its event has one cause.
+/// The Generic Event Device. It has one interrupt, with one cause: its method need not look which, and a guest that was
+/// restored, which runs it first, has the less of its interpreter to read in.
 pub(super) struct EventDevice;
 
 impl Aml for EventDevice {
@@ -43,12 +44,7 @@ impl Aml for EventDevice {
             vec![
                 &Named(b"_HID", &"ACPI0013"),
                 &Named(b"_CRS", &ResourceTemplate::new(vec![&interrupt(layout::VMGENID_GSI)])),
-                &Method::new(
-                    "_EVT".into(),
-                    1,
-                    true,
-                    vec![&If::new(&Equal::new(&Arg(0), &layout::VMGENID_GSI), vec![&changed])],
-                ),
+                &Method::new("_EVT".into(), 1, false, vec![&changed]),
             ],
         )
         .to_aml_bytes(sink);

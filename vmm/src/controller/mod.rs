@@ -94,6 +94,17 @@ pub enum Ending {
 /// Has the process log as is said; why it cannot, if so.
 pub type ApplyLogger = Box<dyn Fn(&LoggerConfig) -> Result<(), String>>;
 
+/// Whether the guest has run for a moment. One that resets all the time does not put that off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Settling {
+    /// It was not started.
+    NotStarted,
+    /// It will have by then.
+    At(Instant),
+    /// It has.
+    Done,
+}
+
 /// What is done once, when the guest runs.
 type WhenStarted = Box<dyn FnOnce(&mut Controller)>;
 
@@ -119,9 +130,7 @@ pub struct Controller {
     tape: Option<Arc<Tape>>,
     when_started: Option<WhenStarted>,
     when_settled: Option<WhenStarted>,
-    /// When that is, once the guest was started for the first time: one that resets all the time does not put it off.
-    settles_at: Option<Instant>,
-    has_settled: bool,
+    settling: Settling,
     created: Instant,
     /// What the metadata service gives out.
     metadata: Arc<MmdsStore>,
@@ -165,8 +174,7 @@ impl Controller {
             tape: None,
             when_started: None,
             when_settled: None,
-            settles_at: None,
-            has_settled: false,
+            settling: Settling::NotStarted,
             created: Instant::now(),
             metadata: Arc::default(),
             policy: None,
@@ -406,10 +414,12 @@ impl Controller {
         if let Some(hook) = self.when_started.take() {
             hook(self);
         }
-        let now = Instant::now();
-        let moment = (MAKINGS * (now - self.created)).clamp(*MOMENT.start(), *MOMENT.end());
-        let settles_at = *self.settles_at.get_or_insert(now + moment);
-        if begin == Begin::Paused || self.policy.is_some() || settles_at <= now {
+        if self.settling == Settling::NotStarted {
+            let now = Instant::now();
+            let moment = (MAKINGS * (now - self.created)).clamp(*MOMENT.start(), *MOMENT.end());
+            self.settling = Settling::At(now + moment);
+        }
+        if begin == Begin::Paused || self.policy.is_some() {
             self.settle();
         }
         let mut watched = Watched {
@@ -446,7 +456,7 @@ impl Controller {
 
     /// Does what waited for the guest to have run for a moment, once.
     fn settle(&mut self) {
-        if std::mem::replace(&mut self.has_settled, true) {
+        if std::mem::replace(&mut self.settling, Settling::Done) == Settling::Done {
             return;
         }
         if let Some(hook) = self.when_settled.take() {
@@ -457,7 +467,7 @@ impl Controller {
 
     /// Waits for what is to be seen to. When the guest has run for a moment meanwhile, what waited for that is done.
     fn wait(&mut self, events: &mut EventLoop) -> io::Result<Wake> {
-        if let (false, Some(settles_at)) = (self.has_settled, self.settles_at) {
+        if let Settling::At(settles_at) = self.settling {
             if let Some(wake) = events.run_until(settles_at)? {
                 return Ok(wake);
             }

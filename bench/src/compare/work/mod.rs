@@ -1,7 +1,7 @@
 //! How fast work is done inside: arithmetic, system calls, files, TCP within and to the outside.
 //!
-//! In each round every contender starts one instance that does all works of the inside one after the other, and one that has a
-//! network and talks to a server there. What fails is noted with the work, and that work is not tried again.
+//! In each round every contender starts one instance that does all works one after the other. What fails is noted with the work,
+//! and that work is not tried again.
 
 mod data;
 mod figure;
@@ -53,10 +53,7 @@ pub(crate) fn measure(
     for round in 0..rounds {
         for works in &mut works {
             progress.tick(&works.entry.result.title);
-            let id = format!("{}-work-{round}", stage.id());
-            works.inside(&id);
-            interrupt::check()?;
-            works.outside(&format!("{id}-outside"), network.as_ref());
+            works.round(&format!("{}-work-{round}", stage.id()), network.as_ref());
             interrupt::check()?;
         }
     }
@@ -93,52 +90,59 @@ impl<'a> Works<'a> {
         Ok(data)
     }
 
-    /// Does all that needs no network.
-    fn inside(&mut self, id: &str) {
-        let all = [Source::Cpu, Source::Syscalls, Source::Loopback, Source::Files];
-        let sources: Vec<_> = all.into_iter().filter(|&source| self.wants(source)).collect();
-        if sources.is_empty() {
-            return;
-        }
-        let outcome = self.run_inside(id, &sources);
-        let mute = outcome.as_ref().map_or(true, |outcome| outcome.said.is_empty());
-        match sources.as_slice() {
-            // It may be what it writes to that it cannot start with.
-            [rest @ .., Source::Files] if mute && !rest.is_empty() && interrupt::check().is_ok() => {
-                self.keep(&[Source::Files], outcome);
-                let outcome = self.run_inside(&format!("{id}-again"), rest);
-                self.keep(rest, outcome);
+    /// Does all that has not failed yet.
+    fn round(&mut self, id: &str, network: Result<&Network, &anyhow::Error>) {
+        let all = [Source::Cpu, Source::Syscalls, Source::Loopback, Source::Files, Source::Outside];
+        let wanted: Vec<_> = all.into_iter().filter(|&source| self.wants(source)).collect();
+        // An instance that says nothing may be one that cannot start with its network, with what it writes to, or with both.
+        let suspects: [&[Source]; 4] =
+            [&[], &[Source::Outside], &[Source::Files], &[Source::Files, Source::Outside]];
+        let mut first_failure = None;
+        for (attempt, &left_out) in suspects.iter().enumerate() {
+            let rest: Vec<_> = wanted.iter().copied().filter(|source| !left_out.contains(source)).collect();
+            let tried_before = left_out.iter().any(|source| !wanted.contains(source));
+            if rest.is_empty() || tried_before {
+                continue;
             }
-            _ => self.keep(&sources, outcome),
+            let outcome = self.run_works(&format!("{id}-{attempt}"), &rest, network);
+            if outcome.as_ref().is_ok_and(|outcome| !outcome.said.is_empty()) {
+                self.keep(&rest, outcome);
+                if let Some(failure) = first_failure {
+                    self.keep(left_out, failure);
+                }
+                return;
+            }
+            if interrupt::check().is_err() {
+                return;
+            }
+            first_failure.get_or_insert(outcome);
+        }
+        if let Some(failure) = first_failure {
+            self.keep(&wanted, failure);
         }
     }
 
-    fn run_inside(&self, id: &str, sources: &[Source]) -> anyhow::Result<Outcome> {
+    fn run_works(
+        &self,
+        id: &str,
+        sources: &[Source],
+        network: Result<&Network, &anyhow::Error>,
+    ) -> anyhow::Result<Outcome> {
         let data = self.data.as_ref().filter(|_| sources.contains(&Source::Files));
-        let mut words: Vec<_> = sources
-            .iter()
-            .filter(|&&source| source != Source::Files)
-            .map(|source| source.word().to_owned())
-            .collect();
-        words.extend(data.map(Data::words).unwrap_or_default());
-        let task = self.task(&words);
-        self.run(&Order { id, task: &task, link: None, data: data.map(Data::path) })
-    }
-
-    /// Talks to the server of the outside.
-    fn outside(&mut self, id: &str, network: Result<&Network, &anyhow::Error>) {
-        if !self.wants(Source::Outside) {
-            return;
-        }
-        let network = match network {
-            Ok(network) => network,
-            Err(error) => return self.give_up(Source::Outside, &format!("{error:#}")),
+        let end = if sources.contains(&Source::Outside) {
+            let network = network.map_err(|error| anyhow!("{error:#}"))?;
+            Some(network.join(self.entry.contender.kind())?)
+        } else {
+            None
         };
-        let outcome = network.join(self.entry.contender.kind()).and_then(|joined| {
-            let task = self.task(&[format!("{}={}", Source::Outside.word(), joined.link.server)]);
-            self.run(&Order { id, task: &task, link: Some(&joined.link), data: None })
+        let words = sources.iter().flat_map(|&source| match (source, &end) {
+            (Source::Files, _) => data.map(Data::words).unwrap_or_default(),
+            (Source::Outside, Some(end)) => vec![format!("{}={}", source.word(), end.link.server)],
+            _ => vec![source.word().to_owned()],
         });
-        self.keep(&[Source::Outside], outcome);
+        let task = self.task(&words.collect::<Vec<_>>());
+        let link = end.as_ref().map(|end| &end.link);
+        self.run(&Order { id, task: &task, link, data: data.map(Data::path) })
     }
 
     fn task(&self, words: &[String]) -> Task {
