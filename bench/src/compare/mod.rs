@@ -84,6 +84,10 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         cut_short: None,
         notes: Vec::new(),
     };
+    if args.workload.is_some() {
+        let note = "--workload is what starts, and whose system calls are counted; all else is measured with the built-in program.";
+        results.notes.push(note.to_owned());
+    }
     let outcome = MEASURES.into_iter().filter(|&measure| args.wants(measure)).try_for_each(|measure| {
         let outcome = take(measure, args, &stage, &mut entries, &mut results.notes);
         results.contenders = entries.iter().map(|entry| entry.result.clone()).collect();

@@ -27,7 +27,7 @@ use super::stage::{self, Stage};
 use super::{helper, remains};
 
 use server::Server;
-use subnet::Subnet;
+use subnet::{Claim, Subnet};
 
 /// The bridge's address on the link, which would be that of one of its ports otherwise and change with them.
 pub(crate) const BRIDGE_MAC: &str = "02:72:62:00:00:01";
@@ -42,6 +42,7 @@ pub(crate) struct Network {
     /// How the names of all of it begin.
     prefix: String,
     subnet: Subnet,
+    _claim: Claim,
     ends: Cell<u32>,
     server: Option<Server>,
 }
@@ -64,7 +65,8 @@ impl Network {
         ensure!(stage::on_path("ip").is_some(), "ip is not installed; Debian's package iproute2 brings it");
         let folder = stage.folder().to_owned();
         let prefix = remains::network_prefix(&folder).context("its interfaces would have no name")?;
-        let mut network = Self { folder, prefix, subnet: Subnet::free()?, ends: Cell::new(0), server: None };
+        let (subnet, claim) = Subnet::claim()?;
+        let mut network = Self { folder, prefix, subnet, _claim: claim, ends: Cell::new(0), server: None };
         let (bridge, host) = (network.name("b"), network.subnet.host());
         ip(
             &network.folder,

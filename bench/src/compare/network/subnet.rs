@@ -1,7 +1,10 @@
 //! Which addresses the network has.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 use anyhow::Context as _;
 
@@ -24,20 +27,35 @@ const INSTANCES: u32 = 252;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Subnet(u32);
 
+/// Keeps a network from other comparisons, from before it has a route on.
+#[derive(Debug)]
+pub(super) struct Claim {
+    _name: UnixListener,
+}
+
 impl Subnet {
-    /// One that the host has no route to, but for a default route.
+    /// One that the host has no route to, but for a default route, and that is ours as long as the claim lives.
     ///
     /// # Errors
-    /// The routes cannot be read, or have them all.
-    pub(super) fn free() -> anyhow::Result<Self> {
+    /// The routes cannot be read, or none is left.
+    pub(super) fn claim() -> anyhow::Result<(Self, Claim)> {
         let routes = fs::read_to_string("/proc/net/route").context("/proc/net/route")?;
-        Self::beside(&routes).context("the host has routes to all of 198.18.0.0/15")
+        for subnet in Self::beside(&routes) {
+            // Abstract names are those of one network namespace, as routes are.
+            let name = SocketAddr::from_abstract_name(format!("rvmm-bench/{}", subnet.host()))?;
+            match UnixListener::bind_addr(&name) {
+                Ok(listener) => return Ok((subnet, Claim { _name: listener })),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+                Err(error) => return Err(error).context("a network cannot be claimed"),
+            }
+        }
+        anyhow::bail!("the host has routes to all of 198.18.0.0/15, or other comparisons have it")
     }
 
-    /// The first that is beside the routes of a `/proc/net/route`.
-    fn beside(routes: &str) -> Option<Self> {
+    /// Those that are beside the routes of a `/proc/net/route`.
+    fn beside(routes: &str) -> impl Iterator<Item = Self> {
         let taken: Vec<_> = routes.lines().filter_map(route).filter(|&(_, mask)| mask != 0).collect();
-        (0..NETWORKS).map(|number| Self(FIRST + (number << 8))).find(|Self(network)| {
+        (0..NETWORKS).map(|number| Self(FIRST + (number << 8))).filter(move |Self(network)| {
             // Two networks share addresses if they are the same as far as the shorter prefix goes.
             taken.iter().all(|&(to, mask)| (network ^ to) & mask & MASK != 0)
         })
@@ -80,7 +98,7 @@ mod tests {
     #[test]
     fn a_default_route_and_other_networks_leave_the_first_addresses() {
         let routes = HEAD.to_owned() + &line("00000000", "00000000") + &line("0002A8C0", "00FFFFFF");
-        let subnet = Subnet::beside(&routes).unwrap();
+        let subnet = Subnet::beside(&routes).next().unwrap();
         assert_eq!(subnet.server(), Ipv4Addr::new(198, 18, 0, 1));
         assert_eq!(subnet.host(), Ipv4Addr::new(198, 18, 0, 2));
         assert_eq!(subnet.instance(0), Ipv4Addr::new(198, 18, 0, 3));
@@ -91,10 +109,17 @@ mod tests {
     #[test]
     fn networks_that_are_taken_are_passed_over() {
         let routes = HEAD.to_owned() + &line("000012C6", "00FFFFFF") + &line("050112C6", "FFFFFFFF");
-        assert_eq!(Subnet::beside(&routes).unwrap().server(), Ipv4Addr::new(198, 18, 2, 1));
+        assert_eq!(Subnet::beside(&routes).next().unwrap().server(), Ipv4Addr::new(198, 18, 2, 1));
         let half = HEAD.to_owned() + &line("000012C6", "0000FFFF");
-        assert_eq!(Subnet::beside(&half).unwrap().server(), Ipv4Addr::new(198, 19, 0, 1));
+        assert_eq!(Subnet::beside(&half).next().unwrap().server(), Ipv4Addr::new(198, 19, 0, 1));
         let all = HEAD.to_owned() + &line("000012C6", "0000FEFF");
-        assert_eq!(Subnet::beside(&all), None);
+        assert_eq!(Subnet::beside(&all).next(), None);
+    }
+
+    #[test]
+    fn a_network_that_is_claimed_is_nobody_elses() {
+        let (one, _claim) = Subnet::claim().unwrap();
+        let (other, _other_claim) = Subnet::claim().unwrap();
+        assert_ne!(one, other);
     }
 }
