@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -12,16 +12,35 @@ use crate::support::Rvmm;
 
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// A stream to a program of the guest that gives back what it gets.
+/// A stream to a program of the guest that gives back what it gets, as soon as that listens.
+#[track_caller]
+fn connect_first(path: &Path) -> BufReader<UnixStream> {
+    let began = Instant::now();
+    loop {
+        match ask(path) {
+            (stream, answer) if answer.starts_with("OK ") => return stream,
+            (_, answer) => assert!(began.elapsed() < PATIENCE, "{answer:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A stream to it, when it has been heard of.
+#[track_caller]
 fn connect(path: &Path) -> BufReader<UnixStream> {
+    let (stream, answer) = ask(path);
+    assert!(answer.starts_with("OK "), "{answer:?}");
+    stream
+}
+
+fn ask(path: &Path) -> (BufReader<UnixStream>, String) {
     let mut stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"CONNECT 80\n").unwrap();
     let mut stream = BufReader::new(stream);
     let mut answer = String::new();
     stream.read_line(&mut answer).unwrap();
-    assert!(answer.starts_with("OK "), "{answer:?}");
-    stream
+    (stream, answer)
 }
 
 #[track_caller]
@@ -52,7 +71,8 @@ fn connections_outlive_a_snapshot_and_are_reset_in_a_restored_guest_which_makes_
     let mut to_guest = listener.accept().unwrap().0;
     to_guest.write_all(b"before\n").unwrap();
     saved.wait_for("before\r\n");
-    let mut echo = connect(&at("saved"));
+    // The shell says that it listens when it has started the program that will.
+    let mut echo = connect_first(&at("saved"));
     assert_echoes(&mut echo);
     // What a guest's program has not been given yet is under way in the snapshot.
     let mut unread = connect(&at("saved"));

@@ -153,15 +153,14 @@ impl Vm {
     pub fn start(&mut self, begin: Begin) -> Result<(), VmError> {
         crate::vcpu::install_kick_handler()
             .map_err(|source| VmError::Host { what: "install the vCPUs' signal handler", source })?;
+        if begin == Begin::Running {
+            self.kick_if_due();
+        }
         for vcpu in self.ready.drain(..) {
             let handle = vcpu
                 .start(begin)
                 .map_err(|source| VmError::Host { what: "start a vCPU's thread", source })?;
             self.running.push(handle);
-        }
-        // The guest is on its way meanwhile.
-        if begin == Begin::Running {
-            self.kick_if_due();
         }
         Ok(())
     }
@@ -178,7 +177,7 @@ impl Vm {
         self.running.iter().for_each(VcpuHandle::resume);
     }
 
-    /// Has restored devices, and their drivers, look at their queues, when the guest goes on.
+    /// Has restored devices, and their drivers, look at their queues, when the guest is about to go on.
     fn kick_if_due(&self) {
         if self.kick_is_due.take() {
             self.devices.kick();
