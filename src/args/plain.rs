@@ -185,6 +185,12 @@ mod tests {
         restore(words(line).get(1..)?).map(|restore| format!("{restore:?}"))
     }
 
+    #[track_caller]
+    fn assert_alike(line: &str, here: &Option<String>, by_clap: &Option<String>) {
+        assert!(here.is_some(), "{line} is plain");
+        assert_eq!(here, by_clap, "{line}");
+    }
+
     #[test]
     fn a_plain_run_is_what_clap_makes_of_it() {
         for line in [
@@ -201,9 +207,7 @@ mod tests {
             "--kernel k --console virtio,file=log --log-level=debug",
             "--console stdio --kernel k",
         ] {
-            let run = here(line);
-            assert!(run.is_some(), "{line} is plain");
-            assert_eq!(run, by_clap(line), "{line}");
+            assert_alike(line, &here(line), &by_clap(line));
         }
     }
 
@@ -262,9 +266,7 @@ mod tests {
             "restore web.snap --prefault --console none --log-level INFO --log-file l --metrics-path m",
             "restore web.snap --console=file=c",
         ] {
-            let restore = restore_here(line);
-            assert!(restore.is_some(), "{line} is plain");
-            assert_eq!(restore, restore_by_clap(line), "{line}");
+            assert_alike(line, &restore_here(line), &restore_by_clap(line));
         }
     }
 

@@ -29,13 +29,6 @@ impl JsonError {
 /// What is wrong, with its line and column: syntax, an unknown key, a value of the wrong type.
 pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
     let mut json = serde_json::Deserializer::from_slice(text);
-    // Only of what is wrong is it told where.
-    if let Ok(value) = T::deserialize(Strict(&mut json))
-        && json.end().is_ok()
-    {
-        return Ok(value);
-    }
-    let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(Strict(&mut json)).map_err(|error| {
         let (path, inner) = (error.path().to_string(), error.inner());
         // There is none to an error of the whole, nor to one of syntax at the beginning.

@@ -9,22 +9,20 @@ mod load;
 mod opened;
 mod remote;
 mod request;
+mod settling;
 mod snapshot;
 
-use std::io;
-use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use devices::mmds::MmdsStore;
 
 use crate::config::{LoadSnapshot, LoggerConfig, VmConfig};
 use crate::console::{ConsoleConfig, Input, Output, Tape, Terminal};
-use crate::event_loop::{EventLoop, LoopEvent, Wake, Watched};
-use crate::kvm::host::{self, KvmServer};
+use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::memory::{self, Pager};
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
 use crate::seccomp::Policy;
@@ -35,6 +33,7 @@ use crate::vm::Vm;
 use configuring::Configured;
 use live::{ControlMetrics, Live};
 use remote::Inbox;
+use settling::Settling;
 use snapshot::{LAST_MOMENT, Lineage, Writing};
 
 pub use error::ControllerError;
@@ -47,15 +46,6 @@ pub use request::{
     Response, State,
 };
 pub use snapshot::CreateError;
-
-/// How long a guest runs by itself before what nobody waits for is done beside it: at least and at most.
-const MOMENT: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(250);
-
-/// In between it is so many times what making the VM took: on a slow host a guest begins slowly, too.
-const MAKINGS: u32 = 4;
-
-/// No Linux kernel is smaller than this many bytes.
-const SMALLEST_LINUX: u64 = 1 << 20;
 
 /// What a reset of the guest does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,17 +83,6 @@ pub enum Ending {
 
 /// Has the process log as is said; why it cannot, if so.
 pub type ApplyLogger = Box<dyn Fn(&LoggerConfig) -> Result<(), String>>;
-
-/// Whether the guest has run for a moment. One that resets all the time does not put that off.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Settling {
-    /// It was not started.
-    NotStarted,
-    /// It will have by then.
-    At(Instant),
-    /// It has.
-    Done,
-}
 
 /// What is done once, when the guest runs.
 type WhenStarted = Box<dyn FnOnce(&mut Controller)>;
@@ -391,16 +370,6 @@ impl Controller {
         }
     }
 
-    /// Says at once that a Linux kernel will not get far where KVM has no hardware to run it on. Smaller kernels are
-    /// made for such hosts and need no warning.
-    fn warn_of_emulation(&self) {
-        let kernel = self.config.boot_source.as_ref().map(|source| &source.kernel_image_path);
-        let size = kernel.and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len());
-        if size >= SMALLEST_LINUX && host::served_by() == KvmServer::Pvm {
-            log::warn!("KVM is served by {}: {}", KvmServer::Pvm, KvmServer::Pvm.advice());
-        }
-    }
-
     /// Starts the guest as `begin` says, and then what watches it: the guest does not wait for it.
     fn start(&mut self, mut vm: Vm, output: Output, begin: Begin) -> Result<Live, ControllerError> {
         output.hold();
@@ -414,14 +383,7 @@ impl Controller {
         if let Some(hook) = self.when_started.take() {
             hook(self);
         }
-        if self.settling == Settling::NotStarted {
-            let now = Instant::now();
-            let moment = (MAKINGS * (now - self.created)).clamp(*MOMENT.start(), *MOMENT.end());
-            self.settling = Settling::At(now + moment);
-        }
-        if begin == Begin::Paused || self.policy.is_some() {
-            self.settle();
-        }
+        self.begin_to_settle(begin);
         let mut watched = Watched {
             guest: vm.events().clone(),
             virtio: vm.devices().virtio.iter().map(|slot| slot.core.clone()).collect(),
@@ -452,32 +414,6 @@ impl Controller {
         }
         self.confine()?;
         Ok(Live { events, vm, output })
-    }
-
-    /// Does what waited for the guest to have run for a moment, once.
-    fn settle(&mut self) {
-        if std::mem::replace(&mut self.settling, Settling::Done) == Settling::Done {
-            return;
-        }
-        if let Some(hook) = self.when_settled.take() {
-            hook(self);
-        }
-        self.warn_of_emulation();
-    }
-
-    /// Waits for what is to be seen to. When the guest has run for a moment meanwhile, what waited for that is done.
-    fn wait(&mut self, events: &mut EventLoop) -> io::Result<Wake> {
-        if let Settling::At(settles_at) = self.settling {
-            if let Some(wake) = events.run_until(settles_at)? {
-                return Ok(wake);
-            }
-            let had_inbox = self.inbox.is_some();
-            self.settle();
-            if let (false, Some(inbox)) = (had_inbox, &self.inbox) {
-                events.watch_requests(inbox.wake().as_raw_fd());
-            }
-        }
-        events.run()
     }
 
     /// Lays its filter on this thread, once.

@@ -158,8 +158,9 @@ impl Vm {
         DirtyPages::take(&self.fd, &self.memory)
     }
 
-    /// Makes of `fd`, a VM without anything, the one that `config` describes, with what was `saved` of it and its `memory`. Its vCPUs go on where they were
-    /// when they are [started](Vm::start). What was saved has to be [checked](Saved::check) before.
+    /// Makes of `fd`, a VM without anything, the one that `config` describes, with what was `saved` of it and its `memory`.
+    /// Its vCPUs go on where they were when they are [started](Vm::start). What was saved has to be
+    /// [checked](Saved::check) before.
     ///
     /// # Errors
     /// [`VmError`]; nothing is left behind.
