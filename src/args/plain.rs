@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_alike(line: &str, here: &Option<String>, by_clap: &Option<String>) {
+    fn assert_alike(line: &str, here: Option<&str>, by_clap: Option<&str>) {
         assert!(here.is_some(), "{line} is plain");
         assert_eq!(here, by_clap, "{line}");
     }
@@ -207,7 +207,7 @@ mod tests {
             "--kernel k --console virtio,file=log --log-level=debug",
             "--console stdio --kernel k",
         ] {
-            assert_alike(line, &here(line), &by_clap(line));
+            assert_alike(line, here(line).as_deref(), by_clap(line).as_deref());
         }
     }
 
@@ -266,7 +266,7 @@ mod tests {
             "restore web.snap --prefault --console none --log-level INFO --log-file l --metrics-path m",
             "restore web.snap --console=file=c",
         ] {
-            assert_alike(line, &restore_here(line), &restore_by_clap(line));
+            assert_alike(line, restore_here(line).as_deref(), restore_by_clap(line).as_deref());
         }
     }
 
