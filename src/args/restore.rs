@@ -48,6 +48,10 @@ pub(crate) struct RestoreArgs {
     #[arg(long, help_heading = "Memory")]
     pub(crate) prefault: bool,
 
+    /// When the VM ends, write to DIR which pages of memory it used: later restores have them at hand.
+    #[arg(long, help_heading = "Memory", conflicts_with_all = ["prefault", "uffd"])]
+    pub(crate) record: bool,
+
     /// Have the process that listens at this unix socket give each page of memory when the guest first touches it.
     #[arg(long, value_name = "SOCKET", help_heading = "Memory", value_hint = ValueHint::FilePath)]
     #[arg(conflicts_with = "prefault")]
@@ -122,6 +126,7 @@ impl RestoreArgs {
             drive_overrides: self.disks.clone(),
             accept_changed_drives: self.accept_changed_disks,
             prefault: self.prefault,
+            record_working_set: self.record,
         }
     }
 }

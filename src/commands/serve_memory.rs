@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use vmm::config::LoggerConfig;
-use vmm::memory_server::{self, Image, Options, Report, WORKING_SET, WorkingSet};
-use vmm::snapshot::Chain;
+use vmm::memory_server::{self, Image, Options, Report, WorkingSet};
+use vmm::snapshot::{Chain, working_set};
 
 use super::lines::Lines;
 use super::{Outcome, print};
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &ServeMemoryArgs) -> Outcome {
     let chain = Chain::open(&args.dir)?;
     let image = Image::new(chain.source(), chain.top().state.memory.len())
         .map_err(|error| format!("cannot serve {}: {error}", args.dir.display()))?;
-    let path = args.dir.join(WORKING_SET);
+    let path = args.dir.join(working_set::FILE);
     let working_set = if args.record { WorkingSet::Record(path) } else { WorkingSet::Send(path) };
     let options = Options { socket: args.socket.clone(), once: args.once, working_set };
     let mut lines = None;

@@ -141,6 +141,9 @@ pub struct LoadSnapshot {
     /// rvmm's own: read all of memory before the guest goes on.
     #[serde(default)]
     pub prefault: bool,
+    /// rvmm's own: write to the folder, when the VM ends, which pages of memory it used, for later restores.
+    #[serde(default)]
+    pub record_working_set: bool,
 }
 
 impl CreateSnapshot {

@@ -7,6 +7,7 @@ use kvm_ioctls::VmFd;
 
 use super::live::Live;
 use super::opened::Opened;
+use super::recording::Recording;
 use super::snapshot::Lineage;
 use super::{Controller, ControllerError};
 use crate::config::{LoadSnapshot, OverrideError, VmConfig};
@@ -54,6 +55,9 @@ pub enum LoadError {
     /// What was to be overridden.
     #[error(transparent)]
     Override(#[from] OverrideError),
+    /// What the VM uses of memory cannot be told, or there is no place for it.
+    #[error("a working set is recorded of {0}")]
+    Recording(&'static str),
     /// A state without its memory.
     #[error(
         "{} is a file, and no memory is named: give mem_file_path or mem_backend, or the folder of a snapshot", path.display()
@@ -103,6 +107,7 @@ impl Controller {
     ) -> Result<Live, ControllerError> {
         let opened = Opened::new(request)?;
         self.config = own.restored(&opened.config, request).map_err(LoadError::from)?;
+        Recording::check(request, &self.config.machine_config)?;
         if !request.accept_changed_drives {
             check_drives(&self.config, &opened.state, request)?;
         }
@@ -127,6 +132,7 @@ impl Controller {
         output
             .begin()
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
+        self.recording = opened.recording;
         self.lineage = opened.last.map(Lineage::on).unwrap_or_default();
         self.start(vm, output, if request.resume_vm { Begin::Running } else { Begin::Paused })
     }

@@ -7,6 +7,7 @@ mod events;
 mod live;
 mod load;
 mod opened;
+mod recording;
 mod remote;
 mod request;
 mod settling;
@@ -32,6 +33,7 @@ use crate::vm::Vm;
 
 use configuring::Configured;
 use live::{ControlMetrics, Live};
+use recording::Recording;
 use remote::Inbox;
 use settling::Settling;
 use snapshot::{LAST_MOMENT, Lineage, Writing};
@@ -120,6 +122,8 @@ pub struct Controller {
     snapshot: Option<LoadSnapshot>,
     /// What diffs are on top of.
     lineage: Lineage,
+    /// Where it is written, when the VM ends, what it used of its memory.
+    recording: Option<Recording>,
     /// A snapshot on its way to the disk.
     writing: Option<Writing>,
     /// The VM was saved, and is to end by that.
@@ -160,6 +164,7 @@ impl Controller {
             confined: false,
             snapshot: None,
             lineage: Lineage::default(),
+            recording: None,
             writing: None,
             is_to_end: false,
         })
@@ -260,6 +265,9 @@ impl Controller {
             if self.metrics_file.is_some() {
                 vm.stop();
                 self.write_metrics(&vm);
+            }
+            if let Some(recording) = self.recording.take() {
+                recording.write(vm.memory());
             }
             let ending = match event {
                 LoopEvent::Guest(GuestEvent::Fault(diagnosis)) => {

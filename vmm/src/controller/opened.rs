@@ -6,10 +6,11 @@ use std::path::Path;
 use devices::GuestMemory;
 
 use super::load::LoadError;
+use super::recording::Recording;
 use crate::config::{LoadSnapshot, MachineConfig, MemBackend, MemBackendType, VmConfig};
 use crate::console;
-use crate::memory::{self, MemoryError, Pager};
-use crate::snapshot::{BaseV1, Chain, Folder, SnapshotError, StateFile, StateV1};
+use crate::memory::{self, MemoryError, Pager, Used};
+use crate::snapshot::{BaseV1, Chain, Folder, SnapshotError, StateFile, StateV1, working_set};
 
 /// What a request names.
 pub(super) struct Opened {
@@ -17,12 +18,15 @@ pub(super) struct Opened {
     pub(super) config: VmConfig,
     /// What a diff of the VM is on top of; nothing if that is not known.
     pub(super) last: Option<BaseV1>,
+    /// Where it is to be written which pages the VM uses.
+    pub(super) recording: Option<Recording>,
     backend: Backend,
 }
 
 /// Who has the memory.
 enum Backend {
-    Files(memory::Source),
+    /// The pages that a VM used earlier are needed soon.
+    Files(memory::Source, Vec<Used>),
     Process(std::path::PathBuf),
 }
 
@@ -45,11 +49,20 @@ impl Opened {
             }
             None => Folder::open(snapshot_path)?,
         };
+        let working_set = snapshot_path.join(working_set::FILE);
+        let mut used = Vec::new();
+        let mut recording = None;
+        if request.record_working_set {
+            recording = Some(Recording::at(&working_set));
+        } else if folder.in_folder() && !request.prefault {
+            used = working_set::read(&working_set, folder.state.memory.len())?;
+        }
         let chain = Chain::of(folder)?;
         let source = chain.source();
         let top = chain.into_top();
         let last = Some(top.as_base()?);
-        Ok(Self { state: top.state, config: top.config, last, backend: Backend::Files(source) })
+        let backend = Backend::Files(source, used);
+        Ok(Self { state: top.state, config: top.config, last, recording, backend })
     }
 
     fn served(state: &Path, folder: &Path, socket: &Path) -> Result<Self, SnapshotError> {
@@ -57,7 +70,7 @@ impl Opened {
         // The memory may be on another host.
         let last = Folder::open(folder).ok().filter(|folder| folder.seal == seal);
         let last = last.map(|folder| folder.as_base()).transpose()?;
-        Ok(Self { state, config, last, backend: Backend::Process(socket.to_owned()) })
+        Ok(Self { state, config, last, recording: None, backend: Backend::Process(socket.to_owned()) })
     }
 
     /// Guest memory, and what keeps it served if another process does.
@@ -70,8 +83,10 @@ impl Opened {
     ) -> Result<(GuestMemory, Option<Pager>), MemoryError> {
         let MachineConfig { mem_size_mib, huge_pages, track_dirty_pages, .. } = *machine;
         match &self.backend {
-            Backend::Files(source) => {
-                Ok((memory::restore(mem_size_mib, source, huge_pages, track_dirty_pages)?, None))
+            Backend::Files(source, used) => {
+                let memory = memory::restore(mem_size_mib, source, huge_pages, track_dirty_pages)?;
+                memory::prefetch(&memory, used);
+                Ok((memory, None))
             }
             Backend::Process(socket) => {
                 memory::serve_by(mem_size_mib, socket, huge_pages, track_dirty_pages, give_up)

@@ -6,6 +6,7 @@ mod extents;
 pub(crate) mod handshake;
 mod mapped;
 mod prefault;
+mod prefetch;
 mod uffd;
 pub(crate) mod userfault;
 
@@ -24,6 +25,7 @@ pub(crate) use self::dirty::DirtyPages;
 pub use self::extents::data_extents;
 pub use self::mapped::{Overlay, Source, restore};
 pub use self::prefault::prefault;
+pub use self::prefetch::{Used, prefetch};
 pub use self::uffd::{LOST, Pager, PagerError, serve_by};
 use crate::layout;
 

@@ -11,11 +11,9 @@ mod arriving;
 mod image;
 mod report;
 mod served;
-mod working_set;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -28,10 +26,10 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use self::arriving::Arriving;
 use self::served::{Plan, Served};
 use crate::signals::{Signal, Signals};
+use crate::snapshot::{SnapshotError, working_set};
 
 pub use image::Image;
 pub use report::Report;
-pub use working_set::FILE as WORKING_SET;
 
 /// VMs that are served at a time. Each takes two of 1024 descriptors.
 const MAX_VMS: usize = 400;
@@ -61,14 +59,8 @@ pub enum ServeError {
         source: SocketError,
     },
     /// A working set that is none.
-    #[error("{}", path.display())]
-    WorkingSet {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    WorkingSet(#[from] SnapshotError),
     /// The host refuses something else.
     #[error("cannot {what}")]
     Host {
@@ -143,15 +135,11 @@ pub fn serve(image: Image, options: &Options, mut ended: impl FnMut(&Report)) ->
     let (working_set, record) = match &options.working_set {
         WorkingSet::None => (Vec::new(), None),
         WorkingSet::Record(path) => (Vec::new(), Some(path.clone())),
-        WorkingSet::Send(path) => (read_working_set(path, image.len())?, None),
+        WorkingSet::Send(path) => (working_set::read(path, image.len())?, None),
     };
     let plan = Plan { image: Rc::new(image), working_set: working_set.into() };
     let mut server = Server::new(&options.socket, plan, record)?;
     server.run(options.once, &mut ended)
-}
-
-fn read_working_set(path: &Path, len: u64) -> Result<Vec<Range<u64>>, ServeError> {
-    working_set::read(path, len).map_err(|source| ServeError::WorkingSet { path: path.to_owned(), source })
 }
 
 fn failed(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {

@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use super::image::{Image, PAGE, Run};
 use super::report::Counts;
-use super::working_set::MAX_RANGES;
+use crate::memory::Used;
 use crate::memory::handshake::Part;
 use crate::memory::userfault::{Event, Userfault};
+use crate::snapshot::working_set::MAX_RANGES;
 
 /// Bytes around a page that was asked for that are given with it, aligned: a guest that reads one page of a file often
 /// reads the next, and giving 16 takes far less than 16 times as long.
@@ -53,7 +54,7 @@ pub(super) struct Plan {
     /// The snapshot.
     pub(super) image: Rc<Image>,
     /// What is sent before it is asked for: ranges in whole pages that lie in the snapshot.
-    pub(super) working_set: Rc<[Range<u64>]>,
+    pub(super) working_set: Rc<[Used]>,
 }
 
 /// A VM's memory.
@@ -70,7 +71,7 @@ pub(super) struct Served {
     next: usize,
     done: u64,
     /// What was asked for, in that order, if that is to be known.
-    recorded: Option<Vec<Range<u64>>>,
+    recorded: Option<Vec<Used>>,
     counts: Counts,
     buffer: Vec<u8>,
 }
@@ -102,7 +103,7 @@ impl Served {
     }
 
     /// What was asked for, in that order.
-    pub(super) fn take_recorded(&mut self) -> Option<Vec<Range<u64>>> {
+    pub(super) fn take_recorded(&mut self) -> Option<Vec<Used>> {
         self.recorded.take()
     }
 
@@ -188,14 +189,14 @@ impl Served {
             && let Some(recorded) = &mut self.recorded
             && recorded.len() < MAX_RANGES
         {
-            recorded.push(window);
+            recorded.push(Used { range: window, written: false });
         }
         Ok(given)
     }
 
     /// Sends what is next of the working set and was not given yet, once.
     fn send_ahead(&mut self) -> io::Result<()> {
-        while let Some(range) = self.plan.working_set.get(self.next).cloned() {
+        while let Some(Used { range, .. }) = self.plan.working_set.get(self.next).cloned() {
             let mut rest = (range.start + self.done..range.end).step_by(PAGE as usize);
             let Some(offset) = rest.find(|offset| self.state_of(*offset) == Page::Missing) else {
                 self.next += 1;

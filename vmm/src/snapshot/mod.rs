@@ -32,6 +32,7 @@ mod state;
 mod tests;
 mod touched;
 mod verify;
+pub mod working_set;
 
 pub use disk::DiskV1;
 pub use error::SnapshotError;

@@ -12,7 +12,9 @@ use vmm_sys_util::ioctl_iowr_nr;
 
 use super::pages::PAGE_SIZE;
 
-/// The page is in memory (`PAGE_IS_PRESENT` of `linux/fs.h`).
+/// The page is one of a file, and not a copy that this process has of it (`PAGE_IS_FILE` of `linux/fs.h`).
+pub(super) const FILE_BACKED: u64 = 1 << 2;
+/// The page is in memory (`PAGE_IS_PRESENT`).
 const PRESENT: u64 = 1 << 3;
 /// The page is in swap (`PAGE_IS_SWAPPED`).
 const SWAPPED: u64 = 1 << 4;
@@ -90,7 +92,7 @@ fn scan(
             vec: regions.as_mut_ptr().expose_provenance() as u64,
             vec_len: REGIONS as u64,
             category_anyof_mask: PRESENT | SWAPPED,
-            return_mask: PRESENT | SWAPPED | ZERO,
+            return_mask: PRESENT | SWAPPED | ZERO | FILE_BACKED,
             ..Scan::default()
         };
         // SAFETY: `scan` is what the kernel expects, and `vec` and `vec_len` in it are those of `regions`, which the kernel
@@ -124,7 +126,7 @@ fn read(pagemap: &File, addresses: &Range<u64>, take: &mut dyn FnMut(Range<u64>,
         pagemap.read_exact_at(entries, start / PAGE_SIZE * ENTRY_SIZE)?;
         for (entry, start) in entries.as_chunks().0.iter().zip((start..).step_by(PAGE_SIZE as usize)) {
             let bits = u64::from_le_bytes(*entry);
-            let known = [(63, PRESENT), (62, SWAPPED)];
+            let known = [(63, PRESENT), (62, SWAPPED), (61, FILE_BACKED)];
             let page =
                 known.iter().filter(|(bit, _)| bits >> bit & 1 == 1).fold(0, |page, (_, is)| page | is);
             if page & (PRESENT | SWAPPED) != 0 {

@@ -1,7 +1,8 @@
 //! A Linux guest that is restored, against containers that are started: `--linux`.
 //!
 //! A program waits in the guest for a line on its standard input. In the containers the same shell runs from the start, and
-//! finds the line there. It prints a line, writes 10 MiB of memory, and prints another.
+//! finds the line there. It prints a line, reads another, writes 10 MiB of memory, and prints a second. One restore before, to the first
+//! line, recorded which pages of memory it used; what a snapshot without that takes is told, too.
 //!
 //! Processor time is that of all that was started, up to the second line for rvmm, which is killed then, and to its end for a
 //! container. With `--counted` the host's clock counts instructions: processor time is in millions of them, nothing else means
@@ -9,15 +10,19 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{fresh, scratch};
 use crate::args::RestoreArgs;
+use crate::own::children::Killed;
 use crate::own::container::{self, Container};
 use crate::own::emulated::{self, How, Need};
 use crate::own::summary::Summary;
@@ -28,13 +33,16 @@ use crate::own::{WARM_UP_RUNS, children, host, output, print, programs, progress
 const CPUS: u32 = 2;
 
 const RVMM: &str = "rvmm restore";
+const NOT_RECORDED: &str = "  nothing recorded";
 const FIRST_LINE: &str = "first";
 const SECOND_LINE: &str = "second";
 /// What the program does.
-const WORKING: &str = "read word; echo first; /bin/busybox dd if=/dev/zero of=/dev/shm/filled bs=1M count=10 2>/dev/null; echo second";
+const WORKING: &str = "read word; echo first; read word; /bin/busybox dd if=/dev/zero of=/dev/shm/filled bs=1M count=10 2>/dev/null; echo second";
 
 /// The same without the work, whose instructions would hide what is counted.
-const ANSWERING: &str = "read word; echo first; echo second";
+const ANSWERING: &str = "read word; echo first; read word; echo second";
+/// One line of what it reads.
+const LINE: &[u8] = b"go\n";
 
 /// What is told of the samples.
 const COLUMNS: [(usize, &str); 3] = [
@@ -47,6 +55,7 @@ const COLUMNS: [(usize, &str); 3] = [
 struct Contender {
     name: &'static str,
     argv: Vec<OsString>,
+    is_restored: bool,
     /// What a run that was killed would leave.
     _container: Option<Container>,
 }
@@ -93,7 +102,11 @@ pub(crate) fn compare(needed: &Needed, args: &RestoreArgs) -> anyhow::Result<()>
     let mut samples = vec![Vec::new(); contenders.len()];
     let bar = progress::bar("lines", WARM_UP_RUNS + runs);
     for run in 0..WARM_UP_RUNS + runs {
-        for (contender, samples) in contenders.iter().zip(&mut samples) {
+        let mut turns: Vec<_> = contenders.iter().zip(&mut samples).collect();
+        // Nobody comes always behind the same one, whose end the host may still be busy with.
+        let count = turns.len();
+        turns.rotate_left(run % count);
+        for (contender, samples) in turns {
             let sample = once(contender, folder.path()).context(contender.name)?;
             if run >= WARM_UP_RUNS {
                 samples.push(sample);
@@ -123,17 +136,38 @@ pub(crate) fn compare(needed: &Needed, args: &RestoreArgs) -> anyhow::Result<()>
 
 fn contenders(folder: &Path, needed: &Needed, script: &str) -> anyhow::Result<Vec<Contender>> {
     let snapshot = snapshot(folder, needed, script)?;
-    let restore = [programs::rvmm()?.into(), "restore".into(), snapshot.into_os_string()];
-    let mut all = vec![Contender { name: RVMM, argv: restore.into(), _container: None }];
+    let program = programs::rvmm()?;
+    let rvmm = |name, snapshot: &Path, option: Option<&str>| {
+        let mut argv = vec![program.clone().into_os_string(), "restore".into(), snapshot.into()];
+        argv.extend(option.map(OsString::from));
+        Contender { name, argv, is_restored: true, _container: None }
+    };
+    let not_recorded = fresh(folder, "as-it-was");
+    fs::create_dir(&not_recorded)?;
+    for file in ["state", "memory"] {
+        fs::hard_link(snapshot.join(file), not_recorded.join(file))?;
+    }
+    record(&rvmm(RVMM, &snapshot, Some("--record")), folder)?;
+    let mut all = vec![rvmm(RVMM, &snapshot, None), rvmm(NOT_RECORDED, &not_recorded, None)];
     for (runtime, name) in [("crun", "crun run"), ("runc", "runc run")] {
         match container::of_busybox(folder, runtime, &["sh", "-c", script]) {
             Ok(container) => {
-                all.push(Contender { name, argv: container.argv().into(), _container: Some(container) });
+                let argv = container.argv().into();
+                all.push(Contender { name, argv, is_restored: false, _container: Some(container) });
             }
             Err(error) => eprintln!("without {runtime}: {error:#}"),
         }
     }
     Ok(all)
+}
+
+/// Restores a guest up to its first line, by `recorder`, which records what of memory that takes when it is asked to end.
+fn record(recorder: &Contender, folder: &Path) -> anyhow::Result<()> {
+    let mut running = Running::start(recorder, folder, LINE)?;
+    running.time_to(FIRST_LINE)?;
+    kill(Pid::from_raw(running.child.id().cast_signed()), Signal::SIGTERM)?;
+    running.child.wait()?;
+    Ok(())
 }
 
 /// A snapshot of the guest whose program waits.
@@ -176,25 +210,49 @@ fn read_to(stream: &mut impl BufRead, wanted: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn once(contender: &Contender, folder: &Path) -> anyhow::Result<Sample> {
-    let mut words = contender.argv.iter();
-    let mut command = Command::new(words.next().map(OsString::as_os_str).unwrap_or_default());
-    command.args(words).env("XDG_RUNTIME_DIR", folder);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let cpu = children::cpu();
-    let begin = Instant::now();
-    let mut child = children::spawn(&mut command)?;
-    let mut stdin = child.stdin.take().context("its input is not there")?;
-    stdin.write_all(b"go\n")?;
-    let mut stdout = BufReader::new(child.stdout.take().context("its output is not there")?);
-    let millis = |time: Duration| time.as_secs_f64() * 1e3;
-    read_to(&mut stdout, FIRST_LINE)?;
-    let first = millis(begin.elapsed());
-    read_to(&mut stdout, SECOND_LINE)?;
-    let second = millis(begin.elapsed());
-    if contender.name == RVMM {
-        child.kill()?;
+/// A contender that runs.
+struct Running {
+    child: Killed,
+    stdout: BufReader<ChildStdout>,
+    began: Instant,
+    // Open, or the guest's console would hear that it is not.
+    _stdin: ChildStdin,
+}
+
+impl Running {
+    /// Starts `contender`, with `lines` for it to read.
+    fn start(contender: &Contender, folder: &Path, lines: &[u8]) -> anyhow::Result<Self> {
+        let mut words = contender.argv.iter();
+        let mut command = Command::new(words.next().map(OsString::as_os_str).unwrap_or_default());
+        command.args(words).env("XDG_RUNTIME_DIR", folder);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let began = Instant::now();
+        let mut child = children::spawn(&mut command)?;
+        let mut stdin = child.stdin.take().context("its input is not there")?;
+        stdin.write_all(lines)?;
+        let stdout = BufReader::new(child.stdout.take().context("its output is not there")?);
+        Ok(Self { child, stdout, began, _stdin: stdin })
     }
-    child.wait()?;
+
+    /// Milliseconds from its start to the line `wanted`.
+    fn time_to(&mut self, wanted: &str) -> anyhow::Result<f64> {
+        read_to(&mut self.stdout, wanted)?;
+        Ok(millis(self.began.elapsed()))
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn once(contender: &Contender, folder: &Path) -> anyhow::Result<Sample> {
+    let cpu = children::cpu();
+    let mut running = Running::start(contender, folder, &LINE.repeat(2))?;
+    let first = running.time_to(FIRST_LINE)?;
+    let second = running.time_to(SECOND_LINE)?;
+    if contender.is_restored {
+        running.child.kill()?;
+    }
+    running.child.wait()?;
     Ok([first, second, millis(children::cpu().saturating_sub(cpu))])
 }
