@@ -6,6 +6,7 @@ mod goes_on;
 mod restore;
 mod uffd;
 mod verbs;
+mod working_set;
 
 use std::path::{Path, PathBuf};
 

@@ -88,8 +88,11 @@ fn each_part(memory: &GuestMemory, range: &Range<u64>, mut take: impl FnMut(*mut
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::FileExt as _;
     use std::sync::Arc;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::memory::{HugePages, MIB, Source, restore};
@@ -116,6 +119,28 @@ mod tests {
         let found = working_set::of(&memory).unwrap();
         let last = written(8 * MIB - 0x1000..8 * MIB);
         assert_eq!(found, [&wanted[..], &[last]].concat());
+    }
+
+    #[test]
+    fn pages_that_will_be_read_come_from_the_disk_before_they_are_asked_for() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&vec![1; 4 << 20], 0).unwrap();
+        file.sync_all().unwrap();
+        // SAFETY: the kernel forgets pages of the file that are on the disk.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        let source = Source { base: Arc::new(file), overlays: Vec::new() };
+        let memory = restore(4, &source, HugePages::None, false).unwrap();
+        if is_in_ram(&memory, 0) {
+            eprintln!("SKIPPED: the temporary folder is on no disk");
+            return;
+        }
+        prefetch(&memory, &[Used { range: MIB..2 * MIB, written: false }]);
+        let since = Instant::now();
+        while !(MIB..2 * MIB).step_by(4096).all(|offset| is_in_ram(&memory, offset)) {
+            assert!(since.elapsed() < Duration::from_secs(20), "nobody read them");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!is_in_ram(&memory, 3 * MIB), "nobody asked for that");
     }
 
     #[test]

@@ -69,18 +69,24 @@ pub fn read(path: &Path, len: u64) -> Result<Vec<Used>, SnapshotError> {
         Err(error) if regular::is_missing(&error) => return Ok(Vec::new()),
         read => read?,
     };
-    let invalid =
-        |what: &str| SnapshotError::broken(path, format!("{what}; remove the file, or record it again"));
-    let text = str::from_utf8(&bytes).map_err(|_| invalid("is no text"))?;
+    parse(&bytes, len)
+        .map_err(|wrong| SnapshotError::broken(path, format!("{wrong}; remove the file, or record it again")))
+}
+
+/// What the `bytes` of such a file say, of `len` bytes of memory.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn parse(bytes: &[u8], len: u64) -> Result<Vec<Used>, String> {
+    let text = str::from_utf8(bytes).map_err(|_| "is no text".to_owned())?;
     let line = |(line, number): (&str, usize)| {
-        parse(line, len).ok_or_else(|| {
-            invalid(&format!("line {number} is no range of whole pages of the guest's memory"))
-        })
+        parse_line(line, len)
+            .ok_or_else(|| format!("line {number} is no range of whole pages of the guest's memory"))
     };
     text.lines().zip(1..).map(line).collect()
 }
 
-fn parse(line: &str, len: u64) -> Option<Used> {
+fn parse_line(line: &str, len: u64) -> Option<Used> {
     let (start, rest) = line.split_once(' ')?;
     let (size, written) = rest.strip_suffix(" w").map_or((rest, false), |size| (size, true));
     let number = |text| u64::from_str_radix(text, 16).ok().filter(|number| number.is_multiple_of(PAGE_SIZE));

@@ -89,8 +89,15 @@ impl Rvmm {
         let mut command = self.rvmm(stage);
         command.args(["snapshot", &id]).arg(Self::snapshot(stage)).arg("--stop");
         helper::output(command, stage.timeout)?;
-        guest.end()?;
-        Ok(())
+        guest.end()
+    }
+
+    /// Restores it once, and has it recorded what a start uses of its memory.
+    fn record(&self, stage: &Stage) -> anyhow::Result<()> {
+        let id = format!("{}-record", stage.id());
+        let mut launch = self.launch(stage, &Order::new(&id, &Task::start()))?;
+        launch.command.arg("--record");
+        Instance::spawn(launch, stage.timeout)?.end()
     }
 
     fn find_kernel(&mut self, stage: &Stage) -> Result<(), Unfit> {
@@ -143,10 +150,12 @@ impl Contender for Rvmm {
             }
             Way::Restored => {
                 self.save(stage)?;
+                self.record(stage)?;
                 // The kernel is in the snapshot.
                 ships.retain(|(_, path)| *path != self.kernel);
                 ships.push(("snapshot".to_owned(), Self::snapshot(stage)));
                 steps.push("boot a guest once and save it".to_owned());
+                steps.push("restore it once, and record what it uses of its memory".to_owned());
             }
         }
         Ok(Prepared { version: stage::version(&self.program, "--version"), ships, steps })
