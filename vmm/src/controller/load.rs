@@ -132,9 +132,10 @@ impl Controller {
         output
             .begin()
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
-        self.recording = opened.recording;
         self.lineage = opened.last.map(Lineage::on).unwrap_or_default();
-        self.start(vm, output, if request.resume_vm { Begin::Running } else { Begin::Paused })
+        let live = self.start(vm, output, if request.resume_vm { Begin::Running } else { Begin::Paused })?;
+        self.recording = opened.recording;
+        Ok(live)
     }
 }
 

@@ -32,7 +32,7 @@ impl Used {
 /// host cannot do (before Linux 5.14 it makes no copies), the guest's own faults do later.
 pub fn prefetch(memory: &GuestMemory, used: &[Used]) {
     let all = memory.iter().map(GuestMemoryRegion::len).sum();
-    // Asking for each page takes as long as a page that is there.
+    // To ask for what is there already would take as long as some pages of it are worth.
     let mut read = used.iter().filter(|used| !used.written);
     let is_read =
         [read.next(), read.next_back()].into_iter().flatten().all(|used| is_in_ram(memory, used.range.start));
@@ -113,12 +113,18 @@ mod tests {
     fn pages_that_will_be_written_are_the_guests_own_before_it_writes() {
         let memory = mapped();
         // Of the file and of a hole; across the end of memory, and outside of it.
-        let wanted = [written(MIB..MIB + 0x3000), written(5 * MIB..5 * MIB + 0x1000)];
-        let outside = [written(8 * MIB - 0x1000..9 * MIB), written(u64::MAX - 0xfff..u64::MAX)];
-        prefetch(&memory, &[&wanted[..], &outside].concat());
+        let wanted = [MIB..MIB + 0x3000, 5 * MIB..5 * MIB + 0x1000, 8 * MIB - 0x1000..9 * MIB];
+        let outside = written(u64::MAX - 0xfff..u64::MAX);
+        prefetch(&memory, &wanted.clone().map(written).into_iter().chain([outside]).collect::<Vec<_>>());
         let found = working_set::of(&memory).unwrap();
-        let last = written(8 * MIB - 0x1000..8 * MIB);
-        assert_eq!(found, [&wanted[..], &[last]].concat());
+        // In holes a huge page may be more than was asked for.
+        assert_eq!(found[0], written(wanted[0].clone()));
+        for Range { start, end } in wanted {
+            let has =
+                |used: &Used| used.written && used.range.start <= start && end.min(8 * MIB) <= used.range.end;
+            assert!(found.iter().any(has), "{start:x}: {found:x?}");
+        }
+        assert!(!found.iter().any(|used| used.range.contains(&(2 * MIB))), "{found:x?}");
     }
 
     #[test]
@@ -149,6 +155,6 @@ mod tests {
         prefetch(&memory, &[written(0..64 * MIB - 0x1000), written(64 * MIB..80 * MIB), written(0..0x2000)]);
         prefetch(&memory, &vec![Used { range: 0..80 * MIB, written: false }; 1000]);
         let found = working_set::of(&memory).unwrap();
-        assert!(found.iter().all(|used| used.range.end < 64 * MIB), "{found:?}");
+        assert!(found.iter().all(|used| used.range.end <= 64 * MIB), "{found:?}");
     }
 }

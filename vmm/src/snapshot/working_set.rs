@@ -31,7 +31,7 @@ const MAX_SIZE: u64 = 1 << 20;
 const MAX_READ: usize = 64;
 
 /// The pages of `memory` that were used since it was made, by the guest or by rvmm, in ascending order. What was written is exact as
-/// long as it is not in more than some ten thousand places.
+/// long as it is not in more than some thirty thousand places.
 ///
 /// # Errors
 /// What the host said.
