@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use vmm::config::LoggerConfig;
 use vmm::memory_server::{self, Image, Options, Report, WorkingSet};
-use vmm::snapshot::{Chain, working_set};
+use vmm::snapshot::Chain;
 
 use super::lines::Lines;
 use super::{Outcome, print};
@@ -19,8 +19,8 @@ pub(crate) fn run(args: &ServeMemoryArgs) -> Outcome {
     let chain = Chain::open(&args.dir)?;
     let image = Image::new(chain.source(), chain.top().state.memory.len())
         .map_err(|error| format!("cannot serve {}: {error}", args.dir.display()))?;
-    let path = args.dir.join(working_set::FILE);
-    let working_set = if args.record { WorkingSet::Record(path) } else { WorkingSet::Send(path) };
+    let dir = args.dir.clone();
+    let working_set = if args.record { WorkingSet::Record(dir) } else { WorkingSet::Send(dir) };
     let options = Options { socket: args.socket.clone(), once: args.once, working_set };
     let mut lines = None;
     let served = memory_server::serve(image, &options, |report| {

@@ -1,6 +1,7 @@
 //! What a restored guest uses of its memory: recorded, and at hand for the next.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -85,6 +86,41 @@ fn a_second_record_is_of_what_that_guest_used_alone() {
 }
 
 #[test]
+fn a_record_stays_with_its_snapshot_and_is_for_whom_that_is_for() {
+    require_kvm!();
+    let snapshot = written();
+    let mode = |file: &str, mode| {
+        fs::set_permissions(snapshot.path().join(file), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("memory", 0o644);
+    let mut running = snapshot.restore().arg("--record").stdin(Stdio::piped()).launch();
+    running.send("w").wait_for("!");
+    let moved = snapshot.path().with_file_name("moved");
+    fs::rename(snapshot.path(), &moved).unwrap();
+    fs::create_dir(snapshot.path()).unwrap();
+    running.signal(libc::SIGTERM);
+    running.end();
+    assert_eq!(fs::read_dir(snapshot.path()).unwrap().count(), 0);
+    let recorded = moved.join("working-set");
+    assert!(fs::read_to_string(&recorded).unwrap().contains(WRITTEN));
+    assert_eq!(fs::metadata(recorded).unwrap().permissions().mode() & 0o777, 0o644);
+}
+
+#[test]
+fn what_a_restore_copies_anyway_is_not_recorded() {
+    require_kvm!();
+    let guest = Rvmm::guest("write-on-demand").arg("--track-dirty-pages").stdin(Stdio::piped());
+    let mut asked = Asked::launch(guest, "!");
+    let _base = asked.snapshot(&json!({"live": true}));
+    asked.running.send("w").wait_for_times(2, "!");
+    let diff = asked.snapshot(&json!({"live": true, "snapshot_type": "Diff"}));
+    write(diff.restore().arg("--record"));
+    let recorded = fs::read_to_string(file_of(&diff)).unwrap();
+    assert!(!recorded.contains(WRITTEN), "the diff has these pages: {recorded}");
+    write(diff.restore());
+}
+
+#[test]
 fn a_working_set_that_cannot_be_written_is_told_and_the_vm_ends_as_it_would() {
     require_kvm!();
     let snapshot = written();
@@ -132,7 +168,10 @@ fn what_cannot_be_recorded_is_refused_with_the_way_that_it_can() {
     let served = json!({"backend_type": "Uffd", "backend_path": "/nobody.sock"});
     for (more, says) in [
         (json!({"mem_backend": served}), "rvmm serve-memory --record"),
-        (json!({"mem_file_path": dir.join("memory"), "snapshot_path": dir.join("state")}), "one folder"),
+        (
+            json!({"mem_file_path": dir.join("memory"), "snapshot_path": dir.join("state")}),
+            "the folder of a snapshot",
+        ),
         (json!({"prefault": true}), "leave out prefault"),
     ] {
         let mut request = json!({"snapshot_path": dir, "record_working_set": true});

@@ -56,7 +56,7 @@ pub enum LoadError {
     #[error(transparent)]
     Override(#[from] OverrideError),
     /// What the VM uses of memory cannot be told, or there is no place for it.
-    #[error("a working set is recorded of {0}")]
+    #[error("record_working_set (--record) needs {0}")]
     Recording(&'static str),
     /// A state without its memory.
     #[error(

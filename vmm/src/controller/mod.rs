@@ -266,15 +266,13 @@ impl Controller {
                 vm.stop();
                 self.write_metrics(&vm);
             }
-            if let Some(recording) = self.recording.take() {
-                recording.write(vm.memory());
-            }
             let ending = match event {
                 LoopEvent::Guest(GuestEvent::Fault(diagnosis)) => {
                     self.wait_for_output(&output);
                     return Err(ControllerError::Fault(diagnosis));
                 }
                 LoopEvent::Guest(GuestEvent::Reset) if self.options.on_reset == OnReset::Restart => {
+                    self.record(&vm);
                     // The old VM gives its disks back before the new one takes them.
                     drop(vm);
                     log::info!("the guest restarts");
@@ -299,8 +297,16 @@ impl Controller {
                 LoopEvent::Quit => Ending::Quit,
                 LoopEvent::Terminate(number) => Ending::Signal(number),
             };
+            self.record(&vm);
             vm.leave();
             return Ok(ending);
+        }
+    }
+
+    /// Writes down, if that was asked for, what `vm` used of its memory, which comes from a snapshot.
+    fn record(&mut self, vm: &Vm) {
+        if let Some(recording) = self.recording.take() {
+            recording.write(vm.memory());
         }
     }
 

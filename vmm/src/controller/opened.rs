@@ -49,16 +49,14 @@ impl Opened {
             }
             None => Folder::open(snapshot_path)?,
         };
-        let working_set = snapshot_path.join(working_set::FILE);
-        let mut used = Vec::new();
-        let mut recording = None;
-        if request.record_working_set {
-            recording = Some(Recording::at(&working_set));
-        } else if folder.in_folder() && !request.prefault {
-            used = working_set::read(&working_set, folder.state.memory.len())?;
-        }
+        let top_in_folder = folder.in_folder();
+        let is_used = top_in_folder && !request.prefault && !request.record_working_set;
+        let used =
+            if is_used { working_set::read(snapshot_path, folder.state.memory.len())? } else { Vec::new() };
         let chain = Chain::of(folder)?;
         let source = chain.source();
+        let records = request.record_working_set && top_in_folder;
+        let recording = records.then(|| Recording::of(snapshot_path, &source)).transpose()?;
         let top = chain.into_top();
         let last = Some(top.as_base()?);
         let backend = Backend::Files(source, used);
@@ -84,9 +82,8 @@ impl Opened {
         let MachineConfig { mem_size_mib, huge_pages, track_dirty_pages, .. } = *machine;
         match &self.backend {
             Backend::Files(source, used) => {
-                let memory = memory::restore(mem_size_mib, source, huge_pages, track_dirty_pages)?;
-                memory::prefetch(&memory, used);
-                Ok((memory, None))
+                memory::restore_used(mem_size_mib, source, huge_pages, track_dirty_pages, used)
+                    .map(|memory| (memory, None))
             }
             Backend::Process(socket) => {
                 memory::serve_by(mem_size_mib, socket, huge_pages, track_dirty_pages, give_up)

@@ -13,7 +13,7 @@ use devices::GuestMemory;
 use vm_memory::bitmap::AtomicBitmap;
 use vm_memory::{Address as _, Bytes as _, GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion as _};
 
-use super::{HugePages, MemoryError, data_extents, ranges, region};
+use super::{HugePages, MemoryError, Used, data_extents, prefetch, ranges, region};
 
 /// The memory files of a snapshot.
 #[derive(Debug)]
@@ -45,6 +45,20 @@ pub fn restore(
     huge_pages: HugePages,
     track_dirty: bool,
 ) -> Result<GuestMemory, MemoryError> {
+    restore_used(mib, source, huge_pages, track_dirty, &[])
+}
+
+/// The same; what another guest `used` of that memory is at hand for this one, or soon is.
+///
+/// # Errors
+/// As of [`restore`].
+pub fn restore_used(
+    mib: u64,
+    source: &Source,
+    huge_pages: HugePages,
+    track_dirty: bool,
+    used: &[Used],
+) -> Result<GuestMemory, MemoryError> {
     let copied = huge_pages == HugePages::Hugetlb2M;
     let mut offset = 0;
     let mut regions = Vec::new();
@@ -55,16 +69,20 @@ pub fn restore(
     }
     let memory = GuestMemory::from_regions(regions).map_err(|_| MemoryError::Layout { mib })?;
     let extents = data_extents(&source.base, offset);
+    let mut holes = Vec::new();
     if copied {
         extents.iter().try_for_each(|extent| read(&memory, &source.base, extent))?;
     } else {
-        uncover_holes(&memory, &extents)?;
+        holes = uncover_holes(&memory, &extents)?;
     }
     for Overlay { file, pages } in &source.overlays {
         pages.iter().try_for_each(|pages| read(&memory, file, pages))?;
     }
     for region in memory.iter() {
         (**region).bitmap().iter().for_each(AtomicBitmap::reset);
+    }
+    if !copied {
+        prefetch(&memory, used, &holes);
     }
     Ok(memory)
 }
@@ -75,9 +93,10 @@ const LARGE_HOLE: u64 = 256 << 10;
 const MAX_HOLES: usize = 256;
 
 /// Puts anonymous memory where the file has long holes, as `extents` lie between them. A page of a hole would take one of
-/// the page cache when it is read, one of the file if it is on tmpfs, and two when it is written.
+/// the page cache when it is read, one of the file if it is on tmpfs, and two when it is written. Returns where that is.
 #[expect(unsafe_code, reason = "mmap(2) over a part of a mapping has no safe wrapper")]
-fn uncover_holes(memory: &GuestMemory, extents: &[Range<u64>]) -> Result<(), MemoryError> {
+fn uncover_holes(memory: &GuestMemory, extents: &[Range<u64>]) -> Result<Vec<Range<u64>>, MemoryError> {
+    let mut uncovered = Vec::new();
     let mut first = 0;
     for region in memory.iter() {
         let last = first + region.len();
@@ -102,10 +121,11 @@ fn uncover_holes(memory: &GuestMemory, extents: &[Range<u64>]) -> Result<(), Mem
                 let source = io::Error::last_os_error();
                 return Err(MemoryError::Map { mib: len as u64 >> 20, hint: "", source });
             }
+            uncovered.push(hole);
         }
         first = last;
     }
-    Ok(())
+    Ok(uncovered)
 }
 
 /// Reads the offsets `range` of `file` to where they belong in `memory`.

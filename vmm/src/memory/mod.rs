@@ -23,9 +23,10 @@ use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap};
 use self::alignment::Hole;
 pub(crate) use self::dirty::DirtyPages;
 pub use self::extents::data_extents;
-pub use self::mapped::{Overlay, Source, restore};
+pub use self::mapped::{Overlay, Source, restore, restore_used};
 pub use self::prefault::prefault;
-pub use self::prefetch::{Used, prefetch};
+pub use self::prefetch::Used;
+use self::prefetch::prefetch;
 pub use self::uffd::{LOST, Pager, PagerError, serve_by};
 use crate::layout;
 

@@ -5,12 +5,16 @@
 #![expect(unsafe_code, reason = "madvise(2) and mincore(2) have no safe wrapper")]
 
 use std::ops::Range;
+use std::thread;
 
 use devices::GuestMemory;
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion};
 
 /// Bytes of pages that are copied ahead: who asks for more, by whatever file, has the guest wait for it.
 const MOST_COPIED: u64 = 64 << 20;
+
+/// Bytes that the host is asked for at once: of more it reads no more than its readahead, which is this much as a rule.
+const PIECE: u64 = 128 << 10;
 
 /// Pages that a guest used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,52 +26,95 @@ pub struct Used {
 }
 
 impl Used {
-    fn len(&self) -> u64 {
+    /// Bytes of these pages.
+    pub fn len(&self) -> u64 {
         self.range.end.saturating_sub(self.range.start)
     }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What of `all` comes first, up to `most` bytes together.
+    pub fn first(all: impl IntoIterator<Item = Self>, most: u64) -> Vec<Self> {
+        let mut left = most;
+        let cut = |mut used: Self| {
+            used.range.end = used.range.end.min(used.range.start.saturating_add(left));
+            left = left.saturating_sub(used.len());
+            (!used.is_empty()).then_some(used)
+        };
+        all.into_iter().filter_map(cut).collect()
+    }
 }
 
-/// Makes copies of the pages of `memory` that are going to be written, and has the host begin to read the others from the
-/// disk. Offsets outside of memory are left out, and so is what is more than all of memory, or more copies than 64 MiB. What the
-/// host cannot do (before Linux 5.14 it makes no copies), the guest's own faults do later.
-pub fn prefetch(memory: &GuestMemory, used: &[Used]) {
+/// Makes copies of the pages of `memory` that are going to be written, up to 64 MiB; all but those at the offsets `holes`, in ascending
+/// order, of which a copy is soon made. Where pages have to come from a disk first, a thread of its own has all of `used` read,
+/// and makes the copies then: nobody waits. What the host cannot do (before Linux 5.14 it makes no copies), the guest's
+/// own faults do later.
+pub(super) fn prefetch(memory: &GuestMemory, used: &[Used], holes: &[Range<u64>]) {
+    if used.is_empty() {
+        return;
+    }
     let all = memory.iter().map(GuestMemoryRegion::len).sum();
-    // To ask for what is there already would take as long as some pages of it are worth.
-    let mut read = used.iter().filter(|used| !used.written);
-    let is_read =
-        [read.next(), read.next_back()].into_iter().flatten().all(|used| is_in_ram(memory, used.range.start));
-    if !is_read {
-        advise_all(memory, used.iter().filter(|used| !used.written), all, libc::MADV_WILLNEED);
+    let used = Used::first(outside(used, holes), all);
+    if is_in_ram(memory, &used) {
+        return copy(memory, &used);
     }
-    advise_all(memory, used.iter().filter(|used| used.written), MOST_COPIED, libc::MADV_POPULATE_WRITE);
+    let memory = memory.clone();
+    let read = move || {
+        for Range { start, end } in used.iter().map(|used| used.range.clone()) {
+            for piece in (start..end).step_by(PIECE as usize) {
+                advise(&memory, &(piece..end.min(piece.saturating_add(PIECE))), libc::MADV_WILLNEED);
+            }
+        }
+        copy(&memory, &used);
+    };
+    if let Err(error) = thread::Builder::new().name("prefetch".to_owned()).spawn(read) {
+        log::debug!("cannot start a thread that reads memory ahead: {error}");
+    }
 }
 
-/// Whether the host need not read the page at `offset` from a disk; for a file that is another user's it says so anyway.
-fn is_in_ram(memory: &GuestMemory, offset: u64) -> bool {
-    let mut is_in_ram = 0;
-    each_part(memory, &(offset..offset.saturating_add(1)), |address, _| {
-        // SAFETY: the page is mapped, and there is room for the one byte that is said of it.
-        unsafe { libc::mincore(address, 1, &raw mut is_in_ram) };
-    });
-    is_in_ram & 1 != 0
+/// The parts of `used` that do not lie in `holes`, which are in ascending order.
+fn outside<'a>(used: &'a [Used], holes: &'a [Range<u64>]) -> impl Iterator<Item = Used> + 'a {
+    used.iter().flat_map(move |Used { range, written }| {
+        let next = holes.partition_point(|hole| hole.end <= range.start);
+        let within = holes.iter().skip(next).take_while(|hole| hole.start < range.end);
+        let ends = within.clone().map(|hole| hole.start).chain([range.end]);
+        let starts = std::iter::once(range.start).chain(within.map(|hole| hole.end));
+        starts.zip(ends).map(|(start, end)| Used { range: start..end, written: *written })
+    })
 }
 
-/// Advises the host of `used`, as long as they are not `most` bytes together.
-fn advise_all<'a>(
-    memory: &GuestMemory,
-    used: impl Iterator<Item = &'a Used>,
-    most: u64,
-    advice: libc::c_int,
-) {
-    let mut left = most;
-    for used in used {
-        let Some(less) = left.checked_sub(used.len()) else { continue };
-        left = less;
-        each_part(memory, &used.range, |address, len| {
-            // SAFETY: the range is mapped, and `memory` keeps it so; its content stays as it is.
-            unsafe { libc::madvise(address, len, advice) };
+/// Whether the host need not read `used` from a disk, by the first and the last of it; of a file that is another user's it says so
+/// anyway.
+fn is_in_ram(memory: &GuestMemory, used: &[Used]) -> bool {
+    // Of what was read the file has something, which may be a hole in what was written.
+    let mut samples = used.iter().filter(|used| !used.written);
+    let samples = [samples.next().or(used.first()), samples.next_back()];
+    samples.into_iter().flatten().all(|used| {
+        let mut is_in_ram = 1;
+        each_part(memory, &(used.range.start..used.range.start.saturating_add(1)), |address, _| {
+            // SAFETY: the page is mapped, and there is room for the one byte that is said of it.
+            unsafe { libc::mincore(address, 1, &raw mut is_in_ram) };
         });
+        is_in_ram & 1 != 0
+    })
+}
+
+/// Makes copies of what was written.
+fn copy(memory: &GuestMemory, used: &[Used]) {
+    let written = used.iter().filter(|used| used.written).cloned();
+    for used in Used::first(written, MOST_COPIED) {
+        advise(memory, &used.range, libc::MADV_POPULATE_WRITE);
     }
+}
+
+fn advise(memory: &GuestMemory, range: &Range<u64>, advice: libc::c_int) {
+    each_part(memory, range, |address, len| {
+        // SAFETY: the range is mapped, and `memory` keeps it so; its content stays as it is.
+        unsafe { libc::madvise(address, len, advice) };
+    });
 }
 
 /// Calls `take` with the address and length of each part of memory that has offsets of `range`.
@@ -96,7 +143,7 @@ mod tests {
 
     use super::*;
     use crate::memory::{HugePages, MIB, Source, restore};
-    use crate::snapshot::working_set;
+    use crate::snapshot::{Pages, working_set};
 
     fn mapped() -> GuestMemory {
         let file: File = tempfile::tempfile().unwrap();
@@ -109,52 +156,77 @@ mod tests {
         Used { range, written: true }
     }
 
-    #[test]
-    fn pages_that_will_be_written_are_the_guests_own_before_it_writes() {
-        let memory = mapped();
-        // Of the file and of a hole; across the end of memory, and outside of it.
-        let wanted = [MIB..MIB + 0x3000, 5 * MIB..5 * MIB + 0x1000, 8 * MIB - 0x1000..9 * MIB];
-        let outside = written(u64::MAX - 0xfff..u64::MAX);
-        prefetch(&memory, &wanted.clone().map(written).into_iter().chain([outside]).collect::<Vec<_>>());
-        let found = working_set::of(&memory).unwrap();
-        // In holes a huge page may be more than was asked for.
-        assert_eq!(found[0], written(wanted[0].clone()));
-        for Range { start, end } in wanted {
-            let has =
-                |used: &Used| used.written && used.range.start <= start && end.min(8 * MIB) <= used.range.end;
-            assert!(found.iter().any(has), "{start:x}: {found:x?}");
-        }
-        assert!(!found.iter().any(|used| used.range.contains(&(2 * MIB))), "{found:x?}");
+    fn read(range: Range<u64>) -> Used {
+        Used { range, written: false }
+    }
+
+    fn found(memory: &GuestMemory) -> Vec<Used> {
+        working_set::of(memory, &Pages::default()).unwrap()
     }
 
     #[test]
-    fn pages_that_will_be_read_come_from_the_disk_before_they_are_asked_for() {
+    fn pages_that_will_be_written_are_the_guests_own_before_it_writes() {
+        let memory = mapped();
+        let wanted = [written(MIB..MIB + 0x3000), written(2 * MIB..2 * MIB + 0x1000)];
+        let outside = [written(3 * MIB - 0x1000..9 * MIB), written(u64::MAX - 0xfff..u64::MAX)];
+        prefetch(&memory, &[&wanted[..], &outside].concat(), &[0..MIB, 3 * MIB..8 * MIB]);
+        let last = written(3 * MIB - 0x1000..3 * MIB);
+        assert_eq!(found(&memory), [&wanted[..], &[last]].concat());
+    }
+
+    #[test]
+    fn pages_come_from_the_disk_before_they_are_asked_for() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&vec![1; 4 << 20], 0).unwrap();
         file.sync_all().unwrap();
         // SAFETY: the kernel forgets pages of the file that are on the disk.
         unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
         let source = Source { base: Arc::new(file), overlays: Vec::new() };
+        let used = [read(MIB..2 * MIB), written(2 * MIB..2 * MIB + 0x2000)];
+        let at = |start: u64| [read(start..start + 0x1000)];
         let memory = restore(4, &source, HugePages::None, false).unwrap();
-        if is_in_ram(&memory, 0) {
+        if is_in_ram(&memory, &at(MIB)) {
             eprintln!("SKIPPED: the temporary folder is on no disk");
             return;
         }
-        prefetch(&memory, &[Used { range: MIB..2 * MIB, written: false }]);
+        prefetch(&memory, &used, &[]);
         let since = Instant::now();
-        while !(MIB..2 * MIB).step_by(4096).all(|offset| is_in_ram(&memory, offset)) {
+        let is_done = || {
+            (MIB..2 * MIB).step_by(4096).all(|start| is_in_ram(&memory, &at(start)))
+                && found(&memory).contains(&used[1])
+        };
+        while !is_done() {
             assert!(since.elapsed() < Duration::from_secs(20), "nobody read them");
             thread::sleep(Duration::from_millis(1));
         }
-        assert!(!is_in_ram(&memory, 3 * MIB), "nobody asked for that");
+        assert!(!is_in_ram(&memory, &at(4 * MIB - 0x1000)), "nobody asked for that");
     }
 
     #[test]
     fn no_list_has_more_pages_copied_than_the_most() {
         let memory = crate::memory::create(80, HugePages::None, false).unwrap();
-        prefetch(&memory, &[written(0..64 * MIB - 0x1000), written(64 * MIB..80 * MIB), written(0..0x2000)]);
-        prefetch(&memory, &vec![Used { range: 0..80 * MIB, written: false }; 1000]);
-        let found = working_set::of(&memory).unwrap();
-        assert!(found.iter().all(|used| used.range.end <= 64 * MIB), "{found:?}");
+        let half = MOST_COPIED / 2;
+        copy(
+            &memory,
+            &[read(0..80 * MIB), written(0..half), written(0..half - 0x1000), written(half..80 * MIB)],
+        );
+        let found = found(&memory);
+        assert!(found.iter().all(|used| used.range.end <= half + 2 * MIB), "{found:x?}");
+        assert!(found.iter().any(|used| used.range.end > half), "{found:x?}");
+    }
+
+    #[test]
+    fn holes_are_left_out_wherever_they_are() {
+        let holes = [0x1000..0x2000, 0x4000..0x6000, 0x8000..0x9000];
+        for (used, left) in [
+            (0..0xa000, &[(0, 0x1000), (0x2000, 0x4000), (0x6000, 0x8000), (0x9000, 0xa000)][..]),
+            (0x4000..0x6000, &[]),
+            (0x5000..0x7000, &[(0x6000, 0x7000)]),
+            (0x2000..0x4000, &[(0x2000, 0x4000)]),
+            (0x9000..0xa000, &[(0x9000, 0xa000)]),
+        ] {
+            let found = Used::first(outside(&[written(used)], &holes), u64::MAX);
+            assert_eq!(found, left.iter().map(|(start, end)| written(*start..*end)).collect::<Vec<_>>());
+        }
     }
 }

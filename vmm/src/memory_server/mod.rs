@@ -25,6 +25,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use self::arriving::Arriving;
 use self::served::{Plan, Served};
+use crate::memory::Used;
 use crate::signals::{Signal, Signals};
 use crate::snapshot::{SnapshotError, working_set};
 
@@ -89,9 +90,9 @@ pub enum WorkingSet {
     /// Nothing.
     #[default]
     None,
-    /// What this file has is sent before it is asked for, if there is such a file.
+    /// What is recorded in this folder is sent before it is asked for, if there is such a record.
     Send(PathBuf),
-    /// What the first VM asks for is written to this file when it ends.
+    /// What the first VM asks for is recorded in this folder when it ends.
     Record(PathBuf),
 }
 
@@ -134,8 +135,9 @@ struct Server {
 pub fn serve(image: Image, options: &Options, mut ended: impl FnMut(&Report)) -> Result<(), ServeError> {
     let (working_set, record) = match &options.working_set {
         WorkingSet::None => (Vec::new(), None),
-        WorkingSet::Record(path) => (Vec::new(), Some(path.clone())),
-        WorkingSet::Send(path) => (working_set::read(path, image.len())?, None),
+        WorkingSet::Record(dir) => (Vec::new(), Some(dir.clone())),
+        // What is there more than once is looked at once.
+        WorkingSet::Send(dir) => (Used::first(working_set::read(dir, image.len())?, image.len()), None),
     };
     let plan = Plan { image: Rc::new(image), working_set: working_set.into() };
     let mut server = Server::new(&options.socket, plan, record)?;
@@ -342,10 +344,12 @@ impl Server {
         if let Phase::Served(mut served) = client.phase {
             self.forget(served.uffd().as_raw_fd());
             report.count(served.counts());
-            if let Some((path, ranges)) = self.record.as_ref().zip(served.take_recorded()) {
-                match working_set::write(path, &ranges) {
+            if let Some((dir, ranges)) = self.record.as_ref().zip(served.take_recorded()) {
+                match working_set::write(dir, &ranges) {
                     Ok(()) => report.recorded = Some(ranges.len()),
-                    Err(error) => log::error!("cannot write {}: {error}", path.display()),
+                    Err(error) => {
+                        log::error!("cannot write {}: {error}", dir.join(working_set::FILE).display());
+                    }
                 }
             }
         }

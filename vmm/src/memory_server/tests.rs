@@ -52,7 +52,7 @@ impl Host {
         let options = Options {
             socket: folder.path().join("socket"),
             once: true,
-            working_set: what(folder.path().join(working_set::FILE)),
+            working_set: what(folder.path().to_owned()),
         };
         let mut host = Self { folder, options, server: None };
         host.start();
@@ -141,7 +141,7 @@ fn what_the_first_vm_asked_for_is_sent_ahead_to_the_next() {
     drop(pager);
     assert_eq!(host.reports()[0].recorded, Some(3));
 
-    host.options.working_set = WorkingSet::Send(host.folder.path().join(working_set::FILE));
+    host.options.working_set = WorkingSet::Send(host.folder.path().to_owned());
     host.start();
     let (memory, pager) = host.vm();
     thread::sleep(Duration::from_millis(200));
@@ -299,10 +299,12 @@ fn a_memory_file_that_is_cut_ends_the_vm_and_not_the_server() {
 #[test]
 fn a_working_set_that_is_none_is_refused_before_anybody_is_served() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(working_set::FILE);
-    std::fs::write(&path, "0 900000\n").unwrap();
-    let options =
-        Options { socket: folder.path().join("socket"), once: true, working_set: WorkingSet::Send(path) };
+    std::fs::write(folder.path().join(working_set::FILE), "0 900000\n").unwrap();
+    let options = Options {
+        socket: folder.path().join("socket"),
+        once: true,
+        working_set: WorkingSet::Send(folder.path().to_owned()),
+    };
     let error = serve(image(folder.path()), &options, |_| {}).unwrap_err();
     assert!(matches!(error, ServeError::WorkingSet(_)), "{error}");
     assert!(!options.socket.exists());

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::error::SnapshotError;
 use super::folder::{Chain, Folder};
 use super::manifest::{Cpu, Manifest, Memory};
+use super::working_set;
 use crate::timestamp::Timestamp;
 
 /// A part of the state.
@@ -93,6 +94,9 @@ pub fn inspect(dir: &Path) -> Result<Inspection, SnapshotError> {
         }
         Err(error) => (said, Some(error.to_string())),
     };
+    if let Err(error) = working_set::read(dir, folder.state.memory.len()) {
+        problem = Some(error.to_string());
+    }
     let on_disk = folder.memory.metadata().map_err(|error| SnapshotError::io("read", dir, error))?;
     let disks = folder.state.disks.iter().map(|disk| Disk {
         drive_id: disk.drive_id.clone(),

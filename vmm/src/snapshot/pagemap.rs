@@ -21,6 +21,9 @@ const SWAPPED: u64 = 1 << 4;
 /// The page is that of zeroes, which all share (`PAGE_IS_PFNZERO`). Before Linux 6.7 it is not known.
 pub(super) const ZERO: u64 = 1 << 5;
 
+/// Another process has the page as well, or it is that of zeroes. Known only where [`ZERO`] is not.
+pub(super) const PERHAPS_ZERO: u64 = 1 << 63;
+
 /// `struct page_region` of `linux/fs.h`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -54,6 +57,8 @@ ioctl_iowr_nr!(PAGEMAP_SCAN, 0x66, 16, Scan);
 const REGIONS: usize = 1024;
 /// Bytes of what there is of each page in the file.
 const ENTRY_SIZE: u64 = 8;
+/// In an entry: only this process has the page.
+const EXCLUSIVE: u64 = 1 << 56;
 /// Pages whose entries are read at once.
 const AT_ONCE: u64 = 4096;
 
@@ -129,6 +134,7 @@ fn read(pagemap: &File, addresses: &Range<u64>, take: &mut dyn FnMut(Range<u64>,
             let known = [(63, PRESENT), (62, SWAPPED), (61, FILE_BACKED)];
             let page =
                 known.iter().filter(|(bit, _)| bits >> bit & 1 == 1).fold(0, |page, (_, is)| page | is);
+            let page = if page == PRESENT && bits & EXCLUSIVE == 0 { page | PERHAPS_ZERO } else { page };
             if page & (PRESENT | SWAPPED) != 0 {
                 take(start..start + PAGE_SIZE, page);
             }
@@ -142,6 +148,23 @@ mod tests {
     use super::*;
     use crate::memory::{self, HugePages};
     use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _};
+
+    #[test]
+    fn zeroes_that_were_read_are_told_from_what_was_written() {
+        let memory = memory::create(4, HugePages::None, false).unwrap();
+        let start = memory.iter().next().unwrap().as_ptr().addr() as u64;
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(0)).unwrap(), 0);
+        memory.write_obj(1_u8, GuestAddress(2 << 20)).unwrap();
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        let mut found = Vec::new();
+        read(&pagemap, &(start..start + (4 << 20)), &mut |range, page| {
+            found.push((range.start - start, page));
+        })
+        .unwrap();
+        let of = |at| found.iter().find(|(offset, _)| *offset == at).map(|(_, page)| *page);
+        assert!(of(0).is_none_or(|page| page & (PERHAPS_ZERO | FILE_BACKED) != 0), "{:x?}", of(0));
+        assert_eq!(of(2 << 20), Some(PRESENT));
+    }
 
     #[test]
     fn both_ways_to_ask_find_the_same_pages() {

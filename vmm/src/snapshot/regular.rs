@@ -31,13 +31,21 @@ fn open_with(path: &Path, flags: libc::c_int) -> Result<File, SnapshotError> {
     if file.metadata().map_err(failed)?.is_file() { Ok(file) } else { Err(refused()) }
 }
 
-/// All of the regular file `path`, of at most `most` bytes.
+/// All of the regular file `path`, or of what it links to, of at most `most` bytes.
 pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, SnapshotError> {
-    let file = open(path)?;
+    read_from(&open(path)?, path, most)
+}
+
+/// The same of one that is no link.
+pub(super) fn read_itself(path: &Path, most: u64) -> Result<Vec<u8>, SnapshotError> {
+    read_from(&open_itself(path)?, path, most)
+}
+
+fn read_from(file: &File, path: &Path, most: u64) -> Result<Vec<u8>, SnapshotError> {
     let failed = |source| SnapshotError::io("read", path, source);
     let size = file.metadata().map_err(failed)?.len();
     let mut bytes = Vec::with_capacity(size.min(most) as usize + 1);
-    (&file).take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > most {
         let message = format!("longer than {most} bytes, which that of a snapshot never is");
         return Err(SnapshotError::broken(path, message));

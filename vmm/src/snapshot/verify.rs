@@ -6,8 +6,8 @@ use super::digest::{self, hex};
 use super::error::SnapshotError;
 use super::folder::{Chain, Folder};
 use super::manifest::Manifest;
-use super::regular;
 use super::seal::MAX_STATE_SIZE;
+use super::{regular, working_set};
 
 /// A snapshot whose files are what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,9 @@ pub struct Verified {
 /// # Errors
 /// [`SnapshotError`] names the first file that is missing, broken, or not what was written.
 pub fn verify(dir: &Path) -> Result<Vec<Verified>, SnapshotError> {
-    Chain::open(dir)?.folders().map(verify_folder).collect()
+    let chain = Chain::open(dir)?;
+    working_set::read(dir, chain.top().state.memory.len())?;
+    chain.folders().map(verify_folder).collect()
 }
 
 fn verify_folder(folder: &Folder) -> Result<Verified, SnapshotError> {

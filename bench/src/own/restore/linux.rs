@@ -28,9 +28,9 @@ use crate::own::emulated::{self, How, Need};
 use crate::own::summary::Summary;
 use crate::own::{WARM_UP_RUNS, children, host, output, print, programs, progress};
 
-/// Processors of the emulated host. With one, the grace periods of its kernel, for which whoever makes namespaces and control groups
-/// waits on a real host, cost nothing.
-const CPUS: u32 = 2;
+/// Processors of the emulated host: with two it gets stuck at times. With one, the grace periods of its kernel, for which whoever makes
+/// namespaces and control groups waits on a real host, cost nothing.
+const CPUS: u32 = 1;
 
 const RVMM: &str = "rvmm restore";
 const NOT_RECORDED: &str = "  nothing recorded";
@@ -93,9 +93,11 @@ pub(crate) fn enter(args: &RestoreArgs) -> anyhow::Result<Needed> {
 pub(crate) fn compare(needed: &Needed, args: &RestoreArgs) -> anyhow::Result<()> {
     let runs = args.runs as usize;
     print(&format!(
-        "host: {}\nfigures: {runs} runs in turns after {WARM_UP_RUNS} to warm up; a guest with 128 MiB\n         \
-         from process start\n\n",
-        host::describe()
+        "host: {}\nfigures: {runs} runs in turns after {WARM_UP_RUNS} to warm up; a guest with 128 MiB\n         from process start; \
+         a ratio is that of medians, to the first row\n         {RVMM}: with what one restore before recorded of memory (--record); \
+         {}: without\n\n",
+        host::describe(),
+        NOT_RECORDED.trim()
     ))?;
     let folder = scratch(None)?;
     let contenders = contenders(folder.path(), needed, if args.counted { ANSWERING } else { WORKING })?;
@@ -105,7 +107,10 @@ pub(crate) fn compare(needed: &Needed, args: &RestoreArgs) -> anyhow::Result<()>
         let mut turns: Vec<_> = contenders.iter().zip(&mut samples).collect();
         // Nobody comes always behind the same one, whose end the host may still be busy with.
         let count = turns.len();
-        turns.rotate_left(run % count);
+        turns.rotate_left(run / 2 % count);
+        if run % 2 == 1 {
+            turns.reverse();
+        }
         for (contender, samples) in turns {
             let sample = once(contender, folder.path()).context(contender.name)?;
             if run >= WARM_UP_RUNS {
@@ -148,6 +153,7 @@ fn contenders(folder: &Path, needed: &Needed, script: &str) -> anyhow::Result<Ve
         fs::hard_link(snapshot.join(file), not_recorded.join(file))?;
     }
     record(&rvmm(RVMM, &snapshot, Some("--record")), folder)?;
+    ensure!(snapshot.join("working-set").is_file(), "rvmm did not record what a restored guest uses");
     let mut all = vec![rvmm(RVMM, &snapshot, None), rvmm(NOT_RECORDED, &not_recorded, None)];
     for (runtime, name) in [("crun", "crun run"), ("runc", "runc run")] {
         match container::of_busybox(folder, runtime, &["sh", "-c", script]) {
