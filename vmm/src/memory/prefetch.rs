@@ -6,12 +6,16 @@
 
 use std::ops::Range;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use devices::GuestMemory;
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion};
 
-/// Bytes of pages that are copied ahead: who asks for more, by whatever file, has the guest wait for it.
+/// Bytes of pages that are copied ahead: who asks for more, by whatever file, has each VM take that much.
 const MOST_COPIED: u64 = 64 << 20;
+
+/// How long a guest waits for its copies; what is left then is made beside it.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Bytes that the host is asked for at once: of more it reads no more than its readahead, which is this much as a rule.
 const PIECE: u64 = 128 << 10;
@@ -49,26 +53,25 @@ impl Used {
 }
 
 /// Makes copies of the pages of `memory` that are going to be written, up to 64 MiB; all but those at the offsets `holes`, in ascending
-/// order, of which a copy is soon made. Where pages have to come from a disk first, a thread of its own has all of `used` read,
-/// and makes the copies then: nobody waits. What the host cannot do (before Linux 5.14 it makes no copies), the guest's
-/// own faults do later.
+/// order, of which a copy is soon made. Where pages have to come from a disk first, or it takes longer than 50 ms, a thread of its
+/// own has what is left of `used` read, and makes the copies then: nobody waits. What the host cannot do (before Linux 5.14 it makes no
+/// copies), the guest's own faults do later.
 pub(super) fn prefetch(memory: &GuestMemory, used: &[Used], holes: &[Range<u64>]) {
     if used.is_empty() {
         return;
     }
     let all = memory.iter().map(GuestMemoryRegion::len).sum();
-    let used = Used::first(outside(used, holes), all);
+    let mut used = Used::first(outside(used, holes), all);
     if is_in_ram(memory, &used) {
-        return copy(memory, &used);
+        used = copy(memory, &used, Instant::now().checked_add(PATIENCE));
+        if used.is_empty() {
+            return;
+        }
     }
     let memory = memory.clone();
     let read = move || {
-        for Range { start, end } in used.iter().map(|used| used.range.clone()) {
-            for piece in (start..end).step_by(PIECE as usize) {
-                advise(&memory, &(piece..end.min(piece.saturating_add(PIECE))), libc::MADV_WILLNEED);
-            }
-        }
-        copy(&memory, &used);
+        used.iter().flat_map(pieces).for_each(|piece| advise(&memory, &piece, libc::MADV_WILLNEED));
+        copy(&memory, &used, None);
     };
     if let Err(error) = thread::Builder::new().name("prefetch".to_owned()).spawn(read) {
         log::debug!("cannot start a thread that reads memory ahead: {error}");
@@ -102,12 +105,23 @@ fn is_in_ram(memory: &GuestMemory, used: &[Used]) -> bool {
     })
 }
 
-/// Makes copies of what was written.
-fn copy(memory: &GuestMemory, used: &[Used]) {
-    let written = used.iter().filter(|used| used.written).cloned();
-    for used in Used::first(written, MOST_COPIED) {
-        advise(memory, &used.range, libc::MADV_POPULATE_WRITE);
+/// Makes copies of what was written, until `deadline`. Returns what it has not come to.
+fn copy(memory: &GuestMemory, used: &[Used], deadline: Option<Instant>) -> Vec<Used> {
+    let written = Used::first(used.iter().filter(|used| used.written).cloned(), MOST_COPIED);
+    let mut all = written.iter().flat_map(pieces);
+    for range in all.by_ref() {
+        advise(memory, &range, libc::MADV_POPULATE_WRITE);
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            break;
+        }
     }
+    all.map(|range| Used { range, written: true }).collect()
+}
+
+/// The pages of `used`, up to [`PIECE`] bytes at a time.
+fn pieces(used: &Used) -> impl Iterator<Item = Range<u64>> + use<> {
+    let Range { start, end } = used.range;
+    (start..end).step_by(PIECE as usize).map(move |start| start..end.min(start.saturating_add(PIECE)))
 }
 
 fn advise(memory: &GuestMemory, range: &Range<u64>, advice: libc::c_int) {
@@ -138,8 +152,6 @@ mod tests {
     use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::FileExt as _;
     use std::sync::Arc;
-    use std::thread;
-    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::memory::{HugePages, MIB, Source, restore};
@@ -206,13 +218,26 @@ mod tests {
     fn no_list_has_more_pages_copied_than_the_most() {
         let memory = crate::memory::create(80, HugePages::None, false).unwrap();
         let half = MOST_COPIED / 2;
-        copy(
-            &memory,
-            &[read(0..80 * MIB), written(0..half), written(0..half - 0x1000), written(half..80 * MIB)],
+        assert_eq!(
+            copy(
+                &memory,
+                &[read(0..80 * MIB), written(0..half), written(0..half - 0x1000), written(half..80 * MIB)],
+                None
+            ),
+            []
         );
         let found = found(&memory);
         assert!(found.iter().all(|used| used.range.end <= half + 2 * MIB), "{found:x?}");
         assert!(found.iter().any(|used| used.range.end > half), "{found:x?}");
+    }
+
+    #[test]
+    fn what_takes_too_long_is_left_for_later() {
+        let memory = mapped();
+        let used = [read(0..MIB), written(MIB..MIB + 2 * PIECE), written(2 * MIB..2 * MIB + 0x1000)];
+        let left = copy(&memory, &used, Some(Instant::now()));
+        assert_eq!(found(&memory), [written(MIB..MIB + PIECE)]);
+        assert_eq!(left, [written(MIB + PIECE..MIB + 2 * PIECE), used[2].clone()]);
     }
 
     #[test]
