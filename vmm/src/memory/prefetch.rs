@@ -155,7 +155,6 @@ mod tests {
 
     use super::*;
     use crate::memory::{HugePages, MIB, Source, restore};
-    use crate::snapshot::{Pages, working_set};
 
     fn mapped() -> GuestMemory {
         let file: File = tempfile::tempfile().unwrap();
@@ -172,8 +171,23 @@ mod tests {
         Used { range, written: false }
     }
 
+    /// The pages that are copies of this process's own (`Documentation/admin-guide/mm/pagemap.rst`).
     fn found(memory: &GuestMemory) -> Vec<Used> {
-        working_set::of(memory, &Pages::default()).unwrap()
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        let region = memory.iter().next().unwrap();
+        let mut entries = vec![0; region.len() as usize / 4096 * 8];
+        pagemap.read_exact_at(&mut entries, region.as_ptr().addr() as u64 / 4096 * 8).unwrap();
+        let entries = entries.as_chunks().0.iter().map(|entry| u64::from_le_bytes(*entry));
+        let (present, of_a_file) = (1 << 63, 1 << 61);
+        let own = entries.zip(0..).filter(|(bits, _)| bits & (present | of_a_file) == present);
+        let mut found: Vec<Used> = Vec::new();
+        for start in own.map(|(_, page)| page * 4096_u64) {
+            match found.last_mut() {
+                Some(last) if last.range.end == start => last.range.end += 4096,
+                _ => found.push(written(start..start + 4096)),
+            }
+        }
+        found
     }
 
     #[test]
