@@ -7,7 +7,6 @@ use kvm_ioctls::VmFd;
 
 use super::live::Live;
 use super::opened::Opened;
-use super::recording::Recording;
 use super::snapshot::Lineage;
 use super::{Controller, ControllerError};
 use crate::config::{LoadSnapshot, OverrideError, VmConfig};
@@ -107,7 +106,7 @@ impl Controller {
     ) -> Result<Live, ControllerError> {
         let opened = Opened::new(request)?;
         self.config = own.restored(&opened.config, request).map_err(LoadError::from)?;
-        Recording::check(request, &self.config.machine_config)?;
+        let recording = opened.recording(request, &self.config.machine_config)?;
         if !request.accept_changed_drives {
             check_drives(&self.config, &opened.state, request)?;
         }
@@ -134,7 +133,7 @@ impl Controller {
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
         self.lineage = opened.last.map(Lineage::on).unwrap_or_default();
         let live = self.start(vm, output, if request.resume_vm { Begin::Running } else { Begin::Paused })?;
-        self.recording = opened.recording;
+        self.recording = recording;
         Ok(live)
     }
 }

@@ -18,8 +18,6 @@ pub(super) struct Opened {
     pub(super) config: VmConfig,
     /// What a diff of the VM is on top of; nothing if that is not known.
     pub(super) last: Option<BaseV1>,
-    /// Where it is to be written which pages the VM uses.
-    pub(super) recording: Option<Recording>,
     backend: Backend,
 }
 
@@ -49,18 +47,15 @@ impl Opened {
             }
             None => Folder::open(snapshot_path)?,
         };
-        let top_in_folder = folder.in_folder();
-        let is_used = top_in_folder && !request.prefault && !request.record_working_set;
+        let is_used = folder.in_folder() && !request.prefault && !request.record_working_set;
         let used =
             if is_used { working_set::read(snapshot_path, folder.state.memory.len())? } else { Vec::new() };
         let chain = Chain::of(folder)?;
         let source = chain.source();
-        let records = request.record_working_set && top_in_folder;
-        let recording = records.then(|| Recording::of(snapshot_path, &source)).transpose()?;
         let top = chain.into_top();
         let last = Some(top.as_base()?);
         let backend = Backend::Files(source, used);
-        Ok(Self { state: top.state, config: top.config, last, recording, backend })
+        Ok(Self { state: top.state, config: top.config, last, backend })
     }
 
     fn served(state: &Path, folder: &Path, socket: &Path) -> Result<Self, SnapshotError> {
@@ -68,7 +63,23 @@ impl Opened {
         // The memory may be on another host.
         let last = Folder::open(folder).ok().filter(|folder| folder.seal == seal);
         let last = last.map(|folder| folder.as_base()).transpose()?;
-        Ok(Self { state, config, last, recording: None, backend: Backend::Process(socket.to_owned()) })
+        Ok(Self { state, config, last, backend: Backend::Process(socket.to_owned()) })
+    }
+
+    /// Where it is to be written which pages the VM uses, if `request` has that.
+    ///
+    /// # Errors
+    /// [`LoadError`] when that cannot be.
+    pub(super) fn recording(
+        &self,
+        request: &LoadSnapshot,
+        machine: &MachineConfig,
+    ) -> Result<Option<Recording>, LoadError> {
+        let source = match &self.backend {
+            Backend::Files(source, _) => Some(source),
+            Backend::Process(_) => None,
+        };
+        request.record_working_set.then(|| Recording::new(request, machine, source)).transpose()
     }
 
     /// Guest memory, and what keeps it served if another process does.

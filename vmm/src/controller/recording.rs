@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use devices::GuestMemory;
 
 use super::load::LoadError;
-use crate::config::{LoadSnapshot, MachineConfig, MemBackend, MemBackendType};
+use crate::config::{LoadSnapshot, MachineConfig};
 use crate::memory::{HugePages, Source, Used};
-use crate::snapshot::{Pages, SnapshotError, working_set};
+use crate::snapshot::{Pages, working_set};
 
 /// What is recorded, and where.
 pub(super) struct Recording {
@@ -22,37 +22,37 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// # Errors
-    /// [`LoadError::Recording`] where `request` has no folder for it, or `machine` has every page used at once.
-    pub(super) fn check(request: &LoadSnapshot, machine: &MachineConfig) -> Result<(), LoadError> {
-        if !request.record_working_set {
-            return Ok(());
-        }
-        let backend = request.mem_backend.as_ref();
-        let is_served =
-            backend.is_some_and(|MemBackend { backend_type, .. }| *backend_type == MemBackendType::Uffd);
-        Err(LoadError::Recording(if is_served {
-            "a memory file that is mapped; the process that serves the memory can record what is asked of it (rvmm serve-memory --record)"
-        } else if request.mem_file_path.is_some() || backend.is_some() || request.snapshot_path.is_file() {
-            "the folder of a snapshot; name that, and no file of memory"
-        } else if request.prefault {
-            "a VM that reads its memory when it needs it; leave out prefault"
-        } else if machine.huge_pages == HugePages::Hugetlb2M {
-            "memory in pages of 4 KiB: in pages of hugetlbfs all of it is there from the start"
-        } else {
-            return Ok(());
-        }))
-    }
-
-    /// One to `folder`, of memory that comes from `source`.
+    /// What `request` asks for, of memory that comes from `source`, if not from another process.
     ///
     /// # Errors
-    /// [`SnapshotError`] when nothing can be written there.
-    pub(super) fn of(folder: &Path, source: &Source) -> Result<Self, SnapshotError> {
+    /// [`LoadError`] where it has no folder for it, or none that can be written to, or `machine` has every page used at once.
+    pub(super) fn new(
+        request: &LoadSnapshot,
+        machine: &MachineConfig,
+        source: Option<&Source>,
+    ) -> Result<Self, LoadError> {
+        let needs = |what| Err(LoadError::Recording(what));
+        let LoadSnapshot { snapshot_path: folder, mem_file_path, mem_backend, prefault, .. } = request;
+        let Some(source) = source else {
+            return needs(
+                "a memory file that is mapped; the process that serves the memory can record what is asked of it (rvmm serve-memory --record)",
+            );
+        };
+        if mem_file_path.is_some() || mem_backend.is_some() {
+            return needs("the folder of a snapshot; name that, and no file of memory");
+        }
+        if *prefault {
+            return needs("a VM that reads its memory when it needs it; leave out prefault");
+        }
+        if machine.huge_pages == HugePages::Hugetlb2M {
+            return needs(
+                "memory in pages of 4 KiB: in pages of hugetlbfs all of it is there from the start",
+            );
+        }
         working_set::is_writable(folder)?;
+        let copied = source.overlays.iter().flat_map(|overlay| overlay.pages.iter().cloned()).collect();
         let opened = working_set::open_folder(folder)?;
-        let copied = source.overlays.iter().flat_map(|overlay| overlay.pages.iter().cloned());
-        Ok(Self { folder: folder.to_owned(), opened, copied: Pages::of(copied.collect()) })
+        Ok(Self { folder: folder.clone(), opened, copied: Pages::of(copied) })
     }
 
     /// Writes what was used of `memory`.

@@ -43,12 +43,14 @@ impl Used {
     /// What of `all` comes first, up to `most` bytes together.
     pub fn first(all: impl IntoIterator<Item = Self>, most: u64) -> Vec<Self> {
         let mut left = most;
+        // It ends with what is wanted: a hostile list has millions of parts behind that.
         let cut = |mut used: Self| {
             used.range.end = used.range.end.min(used.range.start.saturating_add(left));
-            left = left.saturating_sub(used.len());
-            (!used.is_empty()).then_some(used)
+            let wanted = (left > 0).then_some(used)?;
+            left = left.saturating_sub(wanted.len());
+            Some(wanted)
         };
-        all.into_iter().filter_map(cut).collect()
+        all.into_iter().map_while(cut).filter(|used| !used.is_empty()).collect()
     }
 }
 

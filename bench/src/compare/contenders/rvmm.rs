@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use crate::compare::contender::{Contender, Launch, Order, Prepared, Unfit};
 use crate::compare::helper;
@@ -97,7 +97,12 @@ impl Rvmm {
         let id = format!("{}-record", stage.id());
         let mut launch = self.launch(stage, &Order::new(&id, &Task::start()))?;
         launch.command.arg("--record");
-        Instance::spawn(launch, stage.timeout)?.end()
+        Instance::spawn(launch, stage.timeout)?.end()?;
+        ensure!(
+            Self::snapshot(stage).join("working-set").is_file(),
+            "rvmm did not record what a restored guest uses"
+        );
+        Ok(())
     }
 
     fn find_kernel(&mut self, stage: &Stage) -> Result<(), Unfit> {
