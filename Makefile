@@ -1,4 +1,4 @@
-# make demo   boots a Linux guest and shows it       make test   runs every test
+# make demo   boots a Linux guest and shows it       make test   runs every test of the CI set
 # Both install what is missing (Debian's packages, as root) and use an emulated KVM host where this machine's KVM cannot
 # run an ordinary Linux guest.
 
@@ -8,12 +8,13 @@ RVMM := $(TARGET)/release/rvmm
 # Beside them, resources/ has settings: a script there says which shell it is for.
 SCRIPTS = .ci/run fuzz/run tests/run $(shell grep -rlE '^\#(!/bin/| shellcheck shell=)' resources)
 
-.PHONY: help demo test lint fuzz bench build clean
+.PHONY: help demo test test-long lint fuzz bench build clean
 
 help:
 	@sed -n '1,3s/^# *//p' Makefile
 	@echo 'make build  the binary, $(RVMM)'
-	@echo 'make lint   format, clippy, rustdoc, shell scripts'
+	@echo 'make test-long  the tests of the CI set, then the long ones: some 2 hours'
+	@echo 'make lint   format, clippy, rustdoc, shell scripts, licences and sources of dependencies'
 	@echo 'make fuzz   every fuzz target, for FUZZ_SECONDS each (20)'
 	@echo 'make bench  microVMs and containers compared (target/compare/report.html), and rvmm measured: start, restore, socket, I/O'
 
@@ -29,6 +30,13 @@ test: build
 	resources/setup images kernel emulated-host compare
 	tests/run
 
+test-long: test
+	tests/run long
+	resources/setup build fuzz
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-120} fuzz/run
+	resources/emulated-host-trial $(RVMM) --boots 5 -- --cpus 1
+	resources/emulated-host-trial $(RVMM) --boots 5 -- --cpus 2
+
 lint:
 	resources/setup build lint
 	$(CARGO) fmt --all --check
@@ -36,8 +44,8 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 	shellcheck -x -P SCRIPTDIR $(SCRIPTS)
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check licenses bans sources; \
-	else echo 'cargo-deny is not installed: licences and sources of dependencies were not checked'; fi
+	deny=$$(resources/cargo-deny) && $$deny --locked --workspace check licenses bans sources && \
+	$$deny --locked --manifest-path fuzz/Cargo.toml --config deny.toml check licenses bans sources
 
 fuzz:
 	resources/setup build fuzz

@@ -31,6 +31,7 @@ mod host;
 mod layering;
 mod linux;
 mod log;
+mod long;
 mod names;
 mod net;
 mod pci;

@@ -15,6 +15,7 @@ mod boot_timer;
 mod console;
 mod control;
 mod cpu_template;
+mod demo;
 mod disks;
 mod ends;
 mod guest;
