@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, Per
 use std::path::{Path, PathBuf};
 
 use vmm::memory::data_extents;
-use vmm::snapshot::DiskV1;
+use vmm::snapshot::DiskV2;
 
 /// Bytes that are copied at a time.
 const CHUNK: usize = 1 << 20;
@@ -51,9 +51,9 @@ impl<'a> Image<'a> {
     ///
     /// # Errors
     /// How it differs, and the mend.
-    pub(super) fn check(&self, was: &DiskV1) -> Result<(), String> {
+    pub(super) fn check(&self, was: &DiskV2) -> Result<(), String> {
         let Self { drive_id, path, metadata, size, .. } = self;
-        let now = DiskV1::of(drive_id, metadata, *size, was.is_read_only);
+        let now = DiskV2::of(drive_id, metadata, *size, was.is_read_only);
         let Some(difference) = was.difference(&now) else { return Ok(()) };
         // No guest can be restored with a disk of another size.
         let accept = if now.size == was.size { ", or accept it (-- --accept-changed-disks)" } else { "" };
@@ -282,7 +282,7 @@ mod tests {
     fn an_image_that_changed_since_the_snapshot_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let disk = disk(folder.path());
-        let was = DiskV1::look("data", &disk, false).unwrap();
+        let was = DiskV2::look("data", &disk, false).unwrap();
         Image::open("data", &disk).unwrap().check(&was).unwrap();
         File::options().write(true).open(&disk).unwrap().set_len(1 << 20).unwrap();
         let error = Image::open("data", &disk).unwrap().check(&was).unwrap_err();

@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use vmm::config::{BlockConfig, DriveOverride, NetConfig, NetworkOverride, VmConfig, VsockOverride};
-use vmm::snapshot::DiskV1;
+use vmm::snapshot::DiskV2;
 
 use super::copy::{Copies, Image, occupied};
 use crate::args::{self, CloneArgs, RestoreArgs, Stop};
@@ -49,7 +49,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     /// A disk is not as it was, or a VM writes to it; a copy is there already; or the host's word, with the file.
-    pub(super) fn copy_disks(&self, disks: &[DiskV1], copies: &mut Copies) -> Result<(), String> {
+    pub(super) fn copy_disks(&self, disks: &[DiskV2], copies: &mut Copies) -> Result<(), String> {
         let Some(folder) = self.args.copy_disks.as_ref().filter(|_| !self.copied.is_empty()) else {
             return Ok(());
         };

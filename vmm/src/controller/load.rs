@@ -13,7 +13,7 @@ use crate::config::{LoadSnapshot, OverrideError, VmConfig};
 use crate::console::Output;
 use crate::kvm::{Elapsed, Host, KvmError};
 use crate::memory;
-use crate::snapshot::{DiskV1, SnapshotError, StateError, StateV1};
+use crate::snapshot::{DiskV2, SnapshotError, StateError, StateV2};
 use crate::vcpu::Begin;
 use crate::vm::{Saved, Vm, VmError};
 
@@ -147,7 +147,7 @@ fn empty_vm() -> Result<(Host, VmFd), KvmError> {
 
 /// A file by the path that the snapshot knows has to be what it was. One that was given in its place is somebody's copy:
 /// its size has to fit, which the device looks at.
-fn check_drives(config: &VmConfig, state: &StateV1, request: &LoadSnapshot) -> Result<(), LoadError> {
+fn check_drives(config: &VmConfig, state: &StateV2, request: &LoadSnapshot) -> Result<(), LoadError> {
     for drive in &config.drives {
         let id = &drive.drive_id;
         if request.drive_overrides.iter().any(|other| other.drive_id == *id) {
@@ -159,7 +159,7 @@ fn check_drives(config: &VmConfig, state: &StateV1, request: &LoadSnapshot) -> R
             .find(|disk| disk.drive_id == *id)
             .ok_or_else(|| StateError::Inconsistent(format!("it does not say how drive \"{id}\" was")))?;
         let Some(path) = drive.path_on_host.clone() else { continue };
-        let now = match DiskV1::look(id, &path, was.is_read_only) {
+        let now = match DiskV2::look(id, &path, was.is_read_only) {
             Ok(now) => now,
             Err(source) => return Err(LoadError::Drive { id: id.clone(), path, source }),
         };

@@ -10,11 +10,11 @@ use super::recording::Recording;
 use crate::config::{LoadSnapshot, MachineConfig, MemBackend, MemBackendType, VmConfig};
 use crate::console;
 use crate::memory::{self, MemoryError, Pager, Used};
-use crate::snapshot::{BaseV1, Chain, Folder, SnapshotError, StateFile, StateV1, working_set};
+use crate::snapshot::{BaseV1, Chain, Folder, SnapshotError, StateFile, StateV2, working_set};
 
 /// What a request names.
 pub(super) struct Opened {
-    pub(super) state: StateV1,
+    pub(super) state: StateV2,
     pub(super) config: VmConfig,
     /// What a diff of the VM is on top of; nothing if that is not known.
     pub(super) last: Option<BaseV1>,

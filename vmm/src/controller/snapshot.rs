@@ -22,7 +22,7 @@ use crate::memory::DirtyPages;
 use crate::signals::Signal;
 use crate::snapshot::manifest::Cpu;
 use crate::snapshot::{
-    BaseV1, DiskV1, Folder, MAX_RANGES, Pages, Partial, PartialPair, SnapshotError, StateError, StateV1,
+    BaseV1, DiskV2, Folder, MAX_RANGES, Pages, Partial, PartialPair, SnapshotError, StateError, StateV2,
     memory_file, touched,
 };
 use crate::vm::{SaveError, Vm};
@@ -151,7 +151,7 @@ enum Then {
 /// What the thread writes.
 struct Captured {
     target: Target,
-    state: StateV1,
+    state: StateV2,
     config: VmConfig,
     cpu: Cpu,
     dirty: Option<DirtyPages>,
@@ -246,11 +246,11 @@ impl Controller {
     fn copy(&mut self, target: Target, base: Option<BaseV1>, vm: &Vm) -> Result<Captured, CreateError> {
         let saved = vm.save()?;
         let config = self.config.from_the_root().map_err(CreateError::Folder)?;
-        let mut state = StateV1::new(&config)?;
+        let mut state = StateV2::new(&config)?;
         state.sections = saved.sections()?;
         for drive in &self.config.drives {
             let Some(path) = &drive.path_on_host else { continue };
-            let disk = DiskV1::look(&drive.drive_id, path, drive.is_read_only);
+            let disk = DiskV2::look(&drive.drive_id, path, drive.is_read_only);
             let failed =
                 |source| CreateError::Drive { id: drive.drive_id.clone(), path: path.clone(), source };
             state.disks.push(disk.map_err(failed)?);
@@ -348,7 +348,7 @@ impl Controller {
 /// Has the snapshot written to the disk and given its name; what a diff on top of it says of it.
 fn commit(
     target: Target,
-    state: &StateV1,
+    state: &StateV2,
     config: &VmConfig,
     cpu: Cpu,
     request: &CreateSnapshot,

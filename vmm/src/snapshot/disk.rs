@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A drive's image on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskV1 {
+pub struct DiskV2 {
     /// Which drive.
     pub drive_id: String,
     /// Length in bytes.
@@ -22,9 +22,11 @@ pub struct DiskV1 {
     pub device: u64,
     /// Number of its inode, for information.
     pub inode: u64,
+    /// The file in the snapshot's folder that has the disk's content, if the snapshot includes it: a name without a slash.
+    pub included: Option<String>,
 }
 
-impl DiskV1 {
+impl DiskV2 {
     /// How the image at `path` of the drive `drive_id` is now.
     ///
     /// # Errors
@@ -48,6 +50,7 @@ impl DiskV1 {
             is_read_only,
             device: metadata.dev(),
             inode: metadata.ino(),
+            included: None,
         }
     }
 

@@ -75,6 +75,30 @@ pub enum SnapshotError {
         /// Where its base was.
         base: PathBuf,
     },
+    /// Two snapshots of a chain have one memory file.
+    #[error(
+        "{} is the memory of both {} and {}, so one of them was overwritten; give each a memory file of its own",
+        memory.display(), path.display(), other.display()
+    )]
+    SharedMemory {
+        /// The memory file.
+        memory: PathBuf,
+        /// The upper snapshot.
+        path: PathBuf,
+        /// The lower one.
+        other: PathBuf,
+    },
+    /// More pages in a chain than are read.
+    #[error(
+        "{} and the diffs below it list more than {limit} ranges of pages; make one snapshot of some of them with `rvmm snapshot merge`",
+        path.display()
+    )]
+    TooManyRanges {
+        /// The uppermost diff.
+        path: PathBuf,
+        /// How many there may be.
+        limit: usize,
+    },
     /// Diffs on top of one another.
     #[error("{} is on top of itself; a snapshot that was written by rvmm never is", path.display())]
     Loop {

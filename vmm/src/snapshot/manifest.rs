@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::hex;
 use super::error::SnapshotError;
 use super::regular;
-use super::state::StateV1;
+use super::state::StateV2;
 use crate::config::VmConfig;
 use crate::json;
 use crate::timestamp::Timestamp;
@@ -132,7 +132,7 @@ impl Manifest {
     }
 
     /// What `state` and its configuration say. The digests are not in it yet.
-    pub(super) fn of(state: &StateV1, config: &VmConfig, cpu: Cpu) -> Self {
+    pub(super) fn of(state: &StateV2, config: &VmConfig, cpu: Cpu) -> Self {
         let source = config.boot_source.as_ref();
         let path = |path: &Path| path.display().to_string();
         Self {

@@ -2,7 +2,7 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `state` | [`seal`]: a header with magic, version and checksum; behind it a [`StateV1`] |
+//! | `state` | [`seal`]: a header with magic, version and checksum; behind it a [`StateV2`] |
 //! | `memory` | guest memory from its lowest address up, without the MMIO gap; pages of zeroes are holes. Of a diff, only the pages that it has |
 //! | `manifest.json` | [`manifest`]: for people and scripts, with digests of both |
 //! | `working-set` | which pages a restored guest used; only there when that was recorded |
@@ -18,6 +18,7 @@ mod disk;
 mod error;
 mod folder;
 mod inspect;
+mod marker;
 pub mod manifest;
 pub mod memory_file;
 mod merge;
@@ -34,7 +35,7 @@ mod touched;
 mod verify;
 pub mod working_set;
 
-pub use disk::DiskV1;
+pub use disk::DiskV2;
 pub use error::SnapshotError;
 pub use folder::{Chain, Folder, MAX_DEPTH, StateFile};
 pub use inspect::{Below, Disk, Inspection, inspect};
@@ -43,6 +44,6 @@ pub use merge::merge;
 pub use pages::{PAGE_SIZE, Pages};
 pub use pair::PartialPair;
 pub use partial::Partial;
-pub use state::{BaseV1, Id, MAX_RANGES, MemoryV1, RegionV1, SectionV1, StateError, StateV1};
+pub use state::{BaseV1, Id, MAX_RANGES, MemoryV2, RegionV1, SectionV2, StateError, StateV2};
 pub use touched::touched;
 pub use verify::{Verified, verify};

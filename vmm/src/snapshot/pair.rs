@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::beside;
 use super::error::SnapshotError;
-use super::state::StateV1;
+use super::state::StateV2;
 
 /// A file that is being written beside its place. Dropping it removes it.
 pub(super) struct PartialFile {
@@ -119,7 +119,7 @@ impl PartialPair {
     ///
     /// # Errors
     /// What the host said. The hidden files are removed then.
-    pub fn commit(mut self, state: &StateV1) -> Result<(), SnapshotError> {
+    pub fn commit(mut self, state: &StateV2) -> Result<(), SnapshotError> {
         let (bytes, _) =
             state.encode().map_err(|error| SnapshotError::broken(&self.state.target, error.to_string()))?;
         self.state.fill(&bytes)?;

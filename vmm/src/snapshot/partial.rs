@@ -11,7 +11,7 @@ use super::digest;
 use super::error::SnapshotError;
 use super::manifest::{Base, Cpu, Manifest, Memory, State};
 use super::seal::MAX_STATE_SIZE;
-use super::state::StateV1;
+use super::state::StateV2;
 use crate::config::VmConfig;
 
 /// The file with the VM's state.
@@ -78,7 +78,7 @@ impl Partial {
     ///
     /// # Errors
     /// What the host said, or that something is at the place by now. Nothing is left behind.
-    pub fn commit(mut self, state: &StateV1, config: &VmConfig, cpu: Cpu) -> Result<Manifest, SnapshotError> {
+    pub fn commit(mut self, state: &StateV2, config: &VmConfig, cpu: Cpu) -> Result<Manifest, SnapshotError> {
         let memory = self.memory.metadata().map_err(|error| self.memory_error(error))?;
         let broken = |why: String| SnapshotError::broken(&self.folder.at(STATE), why);
         if memory.len() != state.memory.len() {
@@ -105,7 +105,7 @@ impl Partial {
 
     fn manifest(
         &self,
-        state: &StateV1,
+        state: &StateV2,
         config: &VmConfig,
         cpu: Cpu,
         bytes: &[u8],

@@ -12,8 +12,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-/// The format that is written, and the only one that is read so far.
-pub const FORMAT_VERSION: u16 = 1;
+/// The format that is written. Earlier ones are read, too.
+pub const FORMAT_VERSION: u16 = 2;
 
 /// The longest `state` file that is read, in bytes. 32 vCPUs take less than 1 MiB, devices some hundred KiB, the pages of
 /// a diff 20 MiB at most ([`super::MAX_RANGES`]).
@@ -98,11 +98,22 @@ pub fn seal_as(version: u16, machine: u16, body: &[u8]) -> (Vec<u8>, Seal) {
     (bytes, seal)
 }
 
+/// What is in a file whose header and checksum are right.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened<'a> {
+    /// The version of its format, 1 to [`FORMAT_VERSION`].
+    pub version: u16,
+    /// The body, in that format.
+    pub body: &'a [u8],
+    /// Its seal.
+    pub seal: Seal,
+}
+
 /// The body of a file and its seal.
 ///
 /// # Errors
 /// See [`SealError`]. Of a file from the future nothing but its version is looked at.
-pub fn open(bytes: &[u8]) -> Result<(&[u8], Seal), SealError> {
+pub fn open(bytes: &[u8]) -> Result<Opened<'_>, SealError> {
     let start = MAGIC.len().min(bytes.len());
     if bytes.is_empty() || !MAGIC.starts_with(bytes.get(..start).unwrap_or_default()) {
         return Err(SealError::Magic);
@@ -111,10 +122,11 @@ pub fn open(bytes: &[u8]) -> Result<(&[u8], Seal), SealError> {
     let (header, body) = bytes.split_first_chunk::<HEADER_SIZE>().ok_or(length(HEADER_SIZE as u64))?;
     let word =
         |at: usize| header.get(at..).and_then(<[u8]>::first_chunk).copied().map_or(0, u16::from_le_bytes);
-    match word(8) {
-        FORMAT_VERSION => {}
-        found if found > FORMAT_VERSION => return Err(SealError::Future { found }),
-        found => return Err(SealError::Past { found }),
+    let version = word(8);
+    match version {
+        1..=FORMAT_VERSION => {}
+        0 => return Err(SealError::Past { found: 0 }),
+        found => return Err(SealError::Future { found }),
     }
     let body_len = header.get(16..).and_then(<[u8]>::first_chunk).copied().map_or(0, u64::from_le_bytes);
     if body_len != body.len() as u64 {
@@ -126,7 +138,7 @@ pub fn open(bytes: &[u8]) -> Result<(&[u8], Seal), SealError> {
         return Err(SealError::Digest);
     }
     match word(10) {
-        X86_64 => Ok((body, seal)),
+        X86_64 => Ok(Opened { version, body, seal }),
         found => Err(SealError::Architecture { found }),
     }
 }
@@ -143,7 +155,7 @@ mod tests {
     fn a_body_comes_back_as_it_was() {
         for body in [&b""[..], b"x", &[7; 5000]] {
             let (bytes, seal) = seal(body);
-            assert_eq!(open(&bytes), Ok((body, seal)));
+            assert_eq!(open(&bytes), Ok(Opened { version: FORMAT_VERSION, body, seal }));
             assert_eq!(bytes.len(), HEADER_SIZE + body.len());
         }
     }
@@ -152,10 +164,16 @@ mod tests {
     fn a_header_from_the_future_names_both_versions() {
         let error = open(&seal_as(FORMAT_VERSION + 6, X86_64, b"x").0).unwrap_err().to_string();
         assert!(
-            error.contains("format 7") && error.contains("knows 1") && error.contains("later"),
+            error.contains("format 8") && error.contains("knows 2") && error.contains("later"),
             "{error}"
         );
         assert_eq!(open(&seal_as(0, X86_64, b"x").0), Err(SealError::Past { found: 0 }));
+    }
+
+    #[test]
+    fn an_earlier_format_is_read() {
+        let (bytes, seal) = seal_as(1, X86_64, b"x");
+        assert_eq!(open(&bytes), Ok(Opened { version: 1, body: b"x", seal }));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What the `state` file says of a VM, beside its memory.
 //!
-//! The body is a [`StateV1`] as postcard encodes it: integers in seven bits a byte, lists with their length in front, no
-//! names. What a device, a vCPU or KVM keeps is a [`SectionV1`], which has bytes of its own, so that reading the folder
+//! The body is a [`StateV2`] as postcard encodes it: integers in seven bits a byte, lists with their length in front, no
+//! names. What a device, a vCPU or KVM keeps is a [`SectionV2`], which has bytes of its own, so that reading the folder
 //! needs no knowledge of devices.
+
+mod v1;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::bounded;
-use super::disk::DiskV1;
+use super::disk::DiskV2;
 use super::pages::{PAGE_SIZE, Pages};
 use super::seal::{self, Seal};
 use crate::config::VmConfig;
@@ -33,7 +35,7 @@ pub type Id = [u8; 16];
 
 /// What is in the file `state`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StateV1 {
+pub struct StateV2 {
     /// Random bytes: the snapshot's identity.
     pub id: Id,
     /// The version of rvmm that wrote it.
@@ -43,20 +45,20 @@ pub struct StateV1 {
     /// The configuration, a `VmConfig` as JSON.
     pub config: String,
     /// What is in the file `memory`.
-    pub memory: MemoryV1,
+    pub memory: MemoryV2,
     /// Of a diff, the snapshot that it is on top of.
     pub base: Option<BaseV1>,
     /// The drives as they were on the host.
     #[serde(deserialize_with = "bounded::list::<_, _, MAX_LISTED>")]
-    pub disks: Vec<DiskV1>,
+    pub disks: Vec<DiskV2>,
     /// What KVM and the devices keep.
     #[serde(deserialize_with = "bounded::list::<_, _, MAX_LISTED>")]
-    pub sections: Vec<SectionV1>,
+    pub sections: Vec<SectionV2>,
 }
 
 /// What is in the file `memory`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryV1 {
+pub struct MemoryV2 {
     /// Bytes of a page: 4096.
     pub page_size: u64,
     /// Guest RAM by ascending address.
@@ -66,6 +68,8 @@ pub struct MemoryV1 {
     /// `None`: all of them.
     #[serde(deserialize_with = "bounded::optional_list::<_, _, MAX_RANGES>")]
     pub pages: Option<Vec<(u64, u64)>>,
+    /// The file was given a marker when it was written. One that has none by now was copied without it, or changed.
+    pub is_marked: bool,
 }
 
 /// RAM without a gap.
@@ -82,7 +86,7 @@ pub struct RegionV1 {
 /// The snapshot below a diff.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseV1 {
-    /// Its [`StateV1::id`].
+    /// Its [`StateV2::id`].
     pub id: Id,
     /// The digest in the header of its `state`.
     pub seal: Seal,
@@ -111,11 +115,13 @@ impl BaseV1 {
 
 /// The state of one part of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SectionV1 {
+pub struct SectionV2 {
     /// Which part, such as `vcpus`.
     pub name: String,
     /// Which type the bytes are of.
     pub version: u16,
+    /// A reader that does not know the section refuses the snapshot. Else it can leave the section out.
+    pub is_required: bool,
     /// A value of that type, as postcard.
     #[serde(with = "bounded::bytes")]
     pub bytes: Vec<u8>,
@@ -128,7 +134,7 @@ pub enum StateError {
     #[error(transparent)]
     Seal(#[from] seal::SealError),
     /// The body is no state, although its checksum is right.
-    #[error("is no state of format 1: {0}")]
+    #[error("does not have the form that its format says: {0}")]
     Body(postcard::Error),
     /// A part does not go together with another.
     #[error("is not consistent: {0}")]
@@ -166,7 +172,7 @@ pub enum StateError {
     },
 }
 
-impl SectionV1 {
+impl SectionV2 {
     /// The section `name` with `value`, a type of version `version`.
     ///
     /// # Errors
@@ -175,7 +181,7 @@ impl SectionV1 {
     pub fn of<T: Serialize>(name: &str, version: u16, value: &T) -> Result<Self, StateError> {
         match postcard::to_stdvec(value) {
             Ok(bytes) => {
-                let section = Self { name: name.to_owned(), version, bytes };
+                let section = Self { name: name.to_owned(), version, is_required: true, bytes };
                 section.check_length()?;
                 Ok(section)
             }
@@ -192,7 +198,7 @@ impl SectionV1 {
     }
 }
 
-impl StateV1 {
+impl StateV2 {
     /// The state of a VM with `config` and nothing else yet; the time and a new id with it.
     ///
     /// # Errors
@@ -210,7 +216,7 @@ impl StateV1 {
             rvmm_version: env!("CARGO_PKG_VERSION").to_owned(),
             created: since_1970.as_nanos() as u64,
             config: json,
-            memory: MemoryV1::of(config.machine_config.mem_size_mib),
+            memory: MemoryV2::of(config.machine_config.mem_size_mib),
             base: None,
             disks: Vec::new(),
             sections: Vec::new(),
@@ -230,8 +236,13 @@ impl StateV1 {
     /// # Errors
     /// [`StateError`] when it is damaged, from another rvmm, or contradicts itself. What is in the sections is not looked at.
     pub fn decode(bytes: &[u8]) -> Result<(Self, VmConfig, Seal), StateError> {
-        let (body, seal) = seal::open(bytes)?;
-        let (state, rest) = postcard::take_from_bytes::<Self>(body).map_err(StateError::Body)?;
+        let seal::Opened { version, body, seal } = seal::open(bytes)?;
+        let (state, rest) = if version == 1 {
+            postcard::take_from_bytes::<v1::StateV1>(body).map(|(state, rest)| (state.into(), rest))
+        } else {
+            postcard::take_from_bytes::<Self>(body)
+        }
+        .map_err(StateError::Body)?;
         if !rest.is_empty() {
             return Err(StateError::Inconsistent(format!("{} bytes follow its end", rest.len())));
         }
@@ -267,7 +278,7 @@ impl StateV1 {
             return Err(format!("pages of {} bytes, and not {PAGE_SIZE}", memory.page_size));
         }
         let mib = config.machine_config.mem_size_mib;
-        if memory.regions != MemoryV1::of(mib).regions {
+        if memory.regions != MemoryV2::of(mib).regions {
             return Err(format!("its memory is not that of a guest with {mib} MiB"));
         }
         match (&memory.pages, &self.base) {
@@ -278,6 +289,9 @@ impl StateV1 {
             (None, Some(_)) => return Err("it has all pages, and a base as well".to_owned()),
             (Some(_), None) => return Err("it has some pages only, and no base".to_owned()),
         }
+        if let Some(name) = self.disks.iter().filter_map(|disk| disk.included.as_deref()).find(|name| !is_disk_file(name)) {
+            return Err(format!("its file of a disk is called {name:?}, which is no name of such a file"));
+        }
         let mut names: Vec<_> = self.sections.iter().map(|section| &section.name).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[_]>::first) {
@@ -287,7 +301,13 @@ impl StateV1 {
     }
 }
 
-impl MemoryV1 {
+/// Whether a file of a disk in a snapshot's folder can be called `name`: `disk-ID.img`.
+fn is_disk_file(name: &str) -> bool {
+    let id = name.strip_prefix("disk-").and_then(|rest| rest.strip_suffix(".img"));
+    id.is_some_and(|id| !id.is_empty() && name.len() <= 255 && !name.contains(['/', '\0']))
+}
+
+impl MemoryV2 {
     /// All of the memory of a guest with `mib` MiB: its RAM from the lowest address up, without the gap.
     pub fn of(mib: u64) -> Self {
         let mut offset = 0_u64;
@@ -296,7 +316,7 @@ impl MemoryV1 {
             offset = offset.saturating_add(len);
             region
         });
-        Self { page_size: PAGE_SIZE, regions: regions.collect(), pages: None }
+        Self { page_size: PAGE_SIZE, regions: regions.collect(), pages: None, is_marked: false }
     }
 
     /// Length of the file in bytes.

@@ -18,7 +18,7 @@ use crate::cpu::{self, CpuDescription};
 use crate::device_set::state::DevicesStateV1;
 use crate::kvm::{self, Elapsed, Host, KvmError};
 use crate::memory::{DirtyPages, Pager};
-use crate::snapshot::{SectionV1, StateError, StateV1, bounded};
+use crate::snapshot::{SectionV2, StateError, StateV2, bounded};
 use crate::vcpu::{self, SaveError as VcpuSaveError, VcpuHandle, VcpuStateV1};
 use crate::vmgenid;
 use kvm_bindings::kvm_cpuid_entry2;
@@ -64,12 +64,12 @@ impl Saved {
     ///
     /// # Errors
     /// What cannot be encoded.
-    pub fn sections(&self) -> Result<Vec<SectionV1>, StateError> {
+    pub fn sections(&self) -> Result<Vec<SectionV2>, StateError> {
         let Self { machine, vcpus, devices } = self;
         Ok(vec![
-            SectionV1::of(MACHINE.0, MACHINE.1, machine)?,
-            SectionV1::of(VCPUS.0, VCPUS.1, vcpus)?,
-            SectionV1::of(DEVICES.0, DEVICES.1, devices)?,
+            SectionV2::of(MACHINE.0, MACHINE.1, machine)?,
+            SectionV2::of(VCPUS.0, VCPUS.1, vcpus)?,
+            SectionV2::of(DEVICES.0, DEVICES.1, devices)?,
         ])
     }
 
@@ -77,7 +77,7 @@ impl Saved {
     ///
     /// # Errors
     /// A section that is missing, from a later rvmm, or damaged.
-    pub fn read(state: &StateV1) -> Result<Self, StateError> {
+    pub fn read(state: &StateV2) -> Result<Self, StateError> {
         Ok(Self {
             machine: state.section(MACHINE.0, MACHINE.1)?,
             vcpus: state.section::<Vcpus>(VCPUS.0, VCPUS.1)?.0,

@@ -175,14 +175,14 @@ fn more_diffs_than_are_followed_are_refused_with_the_mend() {
 #[test]
 fn a_state_of_format_1_is_what_it_was() {
     let body = &include_bytes!("../../../../fuzz/seeds/snapshot_state/diff")[3..];
-    let (state, config, _) = StateV1::decode(&seal::seal(body).0).unwrap();
+    let (state, config, _) = StateV2::decode(&seal::seal(body).0).unwrap();
     assert_eq!(config.machine_config.mem_size_mib, 4);
     assert_eq!(state.rvmm_version, "0.1.0");
     assert_eq!(state.memory.pages, Some(vec![(0, 1), (4, 8), (1000, 24)]));
     let base = state.base.as_ref().unwrap();
     assert_eq!((base.id, base.seal, base.path.as_slice()), ([1; 16], [2; 32], &b"base"[..]));
     assert_eq!((base.absolute(), base.memory()), (Path::new("/base"), Some(Path::new("/memory"))));
-    let disk = DiskV1 {
+    let disk = DiskV2 {
         drive_id: "root".into(),
         size: 1 << 20,
         modified: 5,

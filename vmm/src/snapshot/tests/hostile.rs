@@ -4,30 +4,30 @@ use super::seal::HEADER_SIZE;
 use super::state::MAX_SECTION;
 use super::*;
 
-type Change = fn(&mut StateV1);
+type Change = fn(&mut StateV2);
 
 /// A state file with `change` made to its state, and a right checksum.
-fn sealed(change: impl FnOnce(&mut StateV1)) -> Vec<u8> {
+fn sealed(change: impl FnOnce(&mut StateV2)) -> Vec<u8> {
     let mut state = state();
     change(&mut state);
     state.encode().unwrap().0
 }
 
 fn refusal(bytes: &[u8]) -> String {
-    StateV1::decode(bytes).unwrap_err().to_string()
+    StateV2::decode(bytes).unwrap_err().to_string()
 }
 
 #[test]
 fn every_flipped_byte_and_every_cut_is_an_error() {
     let bytes = sealed(|_| {});
-    assert!(StateV1::decode(&bytes).is_ok());
+    assert!(StateV2::decode(&bytes).is_ok());
     for at in 0..bytes.len() {
         for flip in [1, 0x80, 0xff] {
             let mut bytes = bytes.clone();
             bytes[at] ^= flip;
-            assert!(StateV1::decode(&bytes).is_err(), "byte {at} ^ {flip:#x}");
+            assert!(StateV2::decode(&bytes).is_err(), "byte {at} ^ {flip:#x}");
         }
-        assert!(StateV1::decode(&bytes[..at]).is_err(), "cut at {at}");
+        assert!(StateV2::decode(&bytes[..at]).is_err(), "cut at {at}");
     }
 }
 
@@ -40,16 +40,16 @@ fn every_flipped_byte_and_every_cut_under_a_right_checksum_is_no_panic() {
             let mut body = body.to_vec();
             body[at] ^= flip;
             // It may well be another state that holds together; a name is as good as another.
-            let _ = StateV1::decode(&seal::seal(&body).0);
+            let _ = StateV2::decode(&seal::seal(&body).0);
         }
-        assert!(StateV1::decode(&seal::seal(&body[..at]).0).is_err(), "cut at {at}");
+        assert!(StateV2::decode(&seal::seal(&body[..at]).0).is_err(), "cut at {at}");
     }
     assert!(refusal(&seal::seal(&[body, b"x"].concat()).0).contains("1 bytes follow"));
 }
 
 #[test]
 fn what_contradicts_itself_is_refused_with_the_reason() {
-    let base = |state: &StateV1| BaseV1 {
+    let base = |state: &StateV2| BaseV1 {
         id: state.id,
         seal: [0; 32],
         path: Vec::new(),
@@ -85,13 +85,13 @@ fn what_contradicts_itself_is_refused_with_the_reason() {
 #[test]
 fn lists_longer_than_there_can_be_are_refused() {
     let disk =
-        DiskV1 { drive_id: String::new(), size: 0, modified: 0, is_read_only: false, device: 0, inode: 0 };
+        DiskV2 { drive_id: String::new(), size: 0, modified: 0, is_read_only: false, device: 0, inode: 0 };
     for bytes in [
         sealed(|state| state.disks = vec![disk; 257]),
-        sealed(|state| state.sections = vec![SectionV1::of("", 0, &()).unwrap(); 257]),
+        sealed(|state| state.sections = vec![SectionV2::of("", 0, &()).unwrap(); 257]),
         sealed(|state| state.memory.pages = Some(vec![(0, 1); MAX_RANGES + 1])),
     ] {
-        assert!(StateV1::decode(&bytes).is_err());
+        assert!(StateV2::decode(&bytes).is_err());
     }
 }
 
@@ -112,10 +112,10 @@ fn a_section_that_is_too_long_is_neither_written_nor_read() {
     // Its length takes four bytes more.
     let longest = vec![1_u8; MAX_SECTION - 4];
     let mut state = state();
-    state.sections = vec![SectionV1::of("devices", 1, &longest).unwrap()];
+    state.sections = vec![SectionV2::of("devices", 1, &longest).unwrap()];
     assert_eq!(state.section::<Vec<u8>>("devices", 1).unwrap(), longest);
     let longer = [&longest[..], &[1]].concat();
-    let written = SectionV1::of("devices", 1, &longer).unwrap_err();
+    let written = SectionV2::of("devices", 1, &longer).unwrap_err();
     assert!(written.to_string().contains("section \"devices\" of 8388609 bytes"), "{written}");
     state.sections[0].bytes = postcard::to_stdvec(&longer).unwrap();
     assert_eq!(state.section::<Vec<u8>>("devices", 1).unwrap_err(), written);

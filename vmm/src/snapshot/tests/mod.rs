@@ -40,9 +40,9 @@ fn memory(bytes: &[(u64, u8)]) -> GuestMemory {
 }
 
 /// Its state.
-fn state() -> StateV1 {
-    let mut state = StateV1::new(&config()).unwrap();
-    state.sections.push(SectionV1::of("vcpus", 1, &vec![1_u32, 2, 3]).unwrap());
+fn state() -> StateV2 {
+    let mut state = StateV2::new(&config()).unwrap();
+    state.sections.push(SectionV2::of("vcpus", 1, &vec![1_u32, 2, 3]).unwrap());
     state
 }
 
