@@ -121,7 +121,7 @@ impl RestoreArgs {
             resume_vm: !self.paused,
             network_overrides: self.nets.clone(),
             vsock_override: self.vsock.clone(),
-            clock_realtime: self.keep_clock.then_some(false),
+            clock_realtime: Some(!self.keep_clock),
             huge_pages: None,
             drive_overrides: self.disks.clone(),
             accept_changed_drives: self.accept_changed_disks,

@@ -126,7 +126,7 @@ pub struct LoadSnapshot {
     /// Another end for the socket device.
     #[serde(default)]
     pub vsock_override: Option<VsockOverride>,
-    /// The guest's clocks count the time since the snapshot. When nothing is said they do.
+    /// The guest's clocks count the time since the snapshot. By default they go on from where they were.
     #[serde(default)]
     pub clock_realtime: Option<bool>,
     /// Which host pages back guest memory; as before when nothing is said.
@@ -154,8 +154,8 @@ impl CreateSnapshot {
 }
 
 impl LoadSnapshot {
-    /// The snapshot in the folder `dir`, whose guest goes on at once.
+    /// The snapshot in the folder `dir`, whose guest goes on at once with its clocks right.
     pub fn resumed(dir: &Path) -> Self {
-        Self { snapshot_path: dir.to_owned(), resume_vm: true, ..Self::default() }
+        Self { snapshot_path: dir.to_owned(), resume_vm: true, clock_realtime: Some(true), ..Self::default() }
     }
 }

@@ -1,5 +1,6 @@
 //! A VM while its guest is there: what it does for requests, one at a time, in the main thread.
 
+use std::fs::Metadata;
 use std::io;
 
 use devices::metrics::Counter;
@@ -119,6 +120,7 @@ impl Controller {
             }
             Request::SetLogger(logger) => self.set_logger(logger),
             Request::Pause => Ok(self.pause(live)),
+            Request::Resume if self.is_ending() => Err(Refusal::Ending),
             Request::Resume => Ok(self.resume(live)),
             Request::SendCtrlAltDel => devices
                 .i8042
@@ -176,12 +178,21 @@ impl Controller {
     fn refuse_outputs(&self, update: &DriveUpdate, console: &Output) -> Result<(), Refusal> {
         let Some(path) = &update.path_on_host else { return Ok(()) };
         let Ok(wanted) = path.metadata() else { return Ok(()) };
+        match self.output_of(&wanted, console) {
+            Some(output) => Err(Refusal::OwnOutput { path: path.clone(), output }),
+            None => Ok(()),
+        }
+    }
+
+    /// What rvmm writes to `file`, if it does.
+    pub(super) fn output_of(&self, file: &Metadata, console: &Output) -> Option<&'static str> {
         let log = self.config.logger.as_ref().and_then(|logger| logger.log_path.as_ref()?.metadata().ok());
         let metrics = self.metrics_file.as_ref().and_then(|file| file.metadata().ok());
         let outputs = [("log", log), ("metrics", metrics), ("console", console.metadata())];
-        let taken =
-            outputs.iter().find(|(_, file)| file.as_ref().is_some_and(|file| same_file(file, &wanted)));
-        taken.map_or(Ok(()), |(output, _)| Err(Refusal::OwnOutput { path: path.clone(), output }))
+        outputs
+            .iter()
+            .find(|(_, output)| output.as_ref().is_some_and(|output| same_file(output, file)))
+            .map(|(name, _)| *name)
     }
 
     /// Reads every counter, those of `vm` included.

@@ -7,7 +7,6 @@ use kvm_ioctls::VmFd;
 
 use super::live::Live;
 use super::opened::Opened;
-use super::snapshot::Lineage;
 use super::{Controller, ControllerError};
 use crate::config::{LoadSnapshot, OverrideError, VmConfig};
 use crate::console::Output;
@@ -119,8 +118,8 @@ impl Controller {
             memory::prefault(&memory).map_err(VmError::from)?;
         }
         let elapsed = match request.clock_realtime {
-            Some(false) => Elapsed::Left,
-            Some(true) | None => Elapsed::Counted,
+            Some(true) => Elapsed::Counted,
+            Some(false) | None => Elapsed::Left,
         };
         self.open_metrics()?;
         self.check_log()?;
@@ -131,7 +130,7 @@ impl Controller {
         output
             .begin()
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
-        self.lineage = opened.last.map(Lineage::on).unwrap_or_default();
+        self.lineage = opened.lineage;
         let live = self.start(vm, output, if request.resume_vm { Begin::Running } else { Begin::Paused })?;
         self.recording = recording;
         Ok(live)

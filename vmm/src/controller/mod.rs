@@ -4,6 +4,7 @@ mod changes;
 mod configuring;
 mod error;
 mod events;
+mod lineage;
 mod live;
 mod load;
 mod opened;
@@ -32,11 +33,12 @@ use crate::vcpu::{Begin, GuestEvent};
 use crate::vm::Vm;
 
 use configuring::Configured;
+use lineage::Lineage;
 use live::{ControlMetrics, Live};
 use recording::Recording;
 use remote::Inbox;
 use settling::Settling;
-use snapshot::{LAST_MOMENT, Lineage, Writing};
+use snapshot::{LAST_MOMENT, Writing};
 
 pub use error::ControllerError;
 pub use events::Event;

@@ -5,19 +5,20 @@ use std::path::Path;
 
 use devices::GuestMemory;
 
+use super::lineage::Lineage;
 use super::load::LoadError;
 use super::recording::Recording;
 use crate::config::{LoadSnapshot, MachineConfig, MemBackend, MemBackendType, VmConfig};
 use crate::console;
 use crate::memory::{self, MemoryError, Pager, Used};
-use crate::snapshot::{BaseV1, Chain, Folder, SnapshotError, StateFile, StateV2, working_set};
+use crate::snapshot::{Chain, Folder, SnapshotError, StateFile, StateV2, working_set};
 
 /// What a request names.
 pub(super) struct Opened {
     pub(super) state: StateV2,
     pub(super) config: VmConfig,
     /// What a diff of the VM is on top of; nothing if that is not known.
-    pub(super) last: Option<BaseV1>,
+    pub(super) lineage: Lineage,
     backend: Backend,
 }
 
@@ -52,18 +53,18 @@ impl Opened {
             if is_used { working_set::read(snapshot_path, folder.state.memory.len())? } else { Vec::new() };
         let chain = Chain::of(folder)?;
         let source = chain.source();
+        let lineage = Lineage::on(&chain)?;
         let top = chain.into_top();
-        let last = Some(top.as_base()?);
         let backend = Backend::Files(source, used);
-        Ok(Self { state: top.state, config: top.config, last, backend })
+        Ok(Self { state: top.state, config: top.config, lineage, backend })
     }
 
     fn served(state: &Path, folder: &Path, socket: &Path) -> Result<Self, SnapshotError> {
         let StateFile { state, config, seal } = StateFile::read(state)?;
         // The memory may be on another host.
-        let last = Folder::open(folder).ok().filter(|folder| folder.seal == seal);
-        let last = last.map(|folder| folder.as_base()).transpose()?;
-        Ok(Self { state, config, last, backend: Backend::Process(socket.to_owned()) })
+        let chain = Chain::open(folder).ok().filter(|chain| chain.top().seal == seal);
+        let lineage = chain.as_ref().map(Lineage::on).transpose()?.unwrap_or_default();
+        Ok(Self { state, config, lineage, backend: Backend::Process(socket.to_owned()) })
     }
 
     /// Where it is to be written which pages the VM uses, if `request` has that.

@@ -222,6 +222,9 @@ pub enum Refusal {
     /// There is no snapshot.
     #[error("no snapshot was written")]
     Snapshot(#[source] Box<CreateError>),
+    /// The VM would change after its last snapshot.
+    #[error("the VM is being saved and ends then; wait for that, or end it by SIGTERM")]
+    Ending,
     /// The log cannot be written as was asked for.
     #[error("{0}")]
     Logger(String),

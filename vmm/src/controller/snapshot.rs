@@ -4,25 +4,27 @@
 //! does not concern the guest, digests and the disk, is left to a thread: the guest can go on meanwhile, and whoever asked
 //! has the answer when the snapshot is safe.
 
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use devices::GuestMemory;
 
+use super::lineage::{Base, Lineage};
 use super::live::Live;
 use super::remote::Asker;
 use super::request::{Refusal, Request, Response, State};
 use super::{Controller, Event};
-use crate::config::{CreateSnapshot, SnapshotType, VmConfig};
+use crate::config::{CreateSnapshot, VmConfig};
 use crate::cpu::CpuDescription;
 use crate::memory::DirtyPages;
 use crate::signals::Signal;
 use crate::snapshot::manifest::Cpu;
 use crate::snapshot::{
-    BaseV1, DiskV2, Folder, MAX_RANGES, Pages, Partial, PartialPair, SnapshotError, StateError, StateV2,
+    Chain, DiskV2, Folder, MAX_RANGES, Pages, Partial, PartialPair, SnapshotError, StateError, StateV2,
     memory_file, touched,
 };
 use crate::vm::{SaveError, Vm};
@@ -87,23 +89,32 @@ pub enum CreateError {
     /// A base without a diff.
     #[error("only a diff has a base: leave `base` out, or ask for snapshot_type Diff")]
     BaseOfFull,
+    /// A file that another snapshot needs.
+    #[error(
+        "{} is {}, which this VM's last snapshot needs; name another file", path.display(), needed.display()
+    )]
+    NeededFile {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// What it is called in the chain.
+        needed: PathBuf,
+    },
+    /// A file of the guest or of rvmm.
+    #[error("{} is {what}; name another file", path.display())]
+    FileInUse {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+    },
     /// The thread.
     #[error("cannot start the thread that writes to the disk")]
     Thread(#[source] io::Error),
 }
 
-/// What is known of the VM's last snapshot, for diffs.
-#[derive(Default)]
-pub(super) struct Lineage {
-    /// That snapshot.
-    last: Option<BaseV1>,
-    /// Pages that were written since it and are in KVM's log no more: those of a snapshot that failed.
-    unsaved: DirtyPages,
-}
-
 /// A snapshot whose files are not all on the disk yet.
 pub(super) struct Writing {
-    written: Receiver<Result<BaseV1, CreateError>>,
+    written: Receiver<Result<Chain, CreateError>>,
     asker: Option<Asker>,
     then: Then,
     /// What it has of the pages that were written since the one before.
@@ -123,6 +134,20 @@ impl Target {
         Ok(match mem_file_path {
             None => Self::Folder(Partial::begin(snapshot_path)?),
             Some(memory) => Self::Files(PartialPair::begin(snapshot_path, memory)?),
+        })
+    }
+
+    /// Adds `pages` of the memory file `from`, which is at `path`.
+    fn add(&self, from: &File, path: &Path, pages: &Pages) -> Result<(), SnapshotError> {
+        let file = match self {
+            Self::Folder(partial) => partial.memory(),
+            Self::Files(pair) => pair.memory(),
+        };
+        memory_file::copy(file, from, pages).map_err(|failed| {
+            failed.naming(path, |error| match self {
+                Self::Folder(partial) => partial.memory_error(error),
+                Self::Files(pair) => pair.memory_error(error),
+            })
         })
     }
 
@@ -155,6 +180,8 @@ struct Captured {
     config: VmConfig,
     cpu: Cpu,
     dirty: Option<DirtyPages>,
+    /// The snapshot that a diff is merged with, whose memory file it replaces.
+    replaced: Option<Box<Folder>>,
 }
 
 impl Controller {
@@ -166,12 +193,14 @@ impl Controller {
             Ok(captured) => captured,
             Err(refusal) => return self.give(asker, Err(refusal)),
         };
-        let Captured { target, state, config, cpu, dirty } = captured;
+        let Captured { target, mut state, config, cpu, dirty, replaced } = captured;
         let (sender, written) = mpsc::sync_channel(1);
         let wake = self.inbox.as_ref().map(|inbox| inbox.wake().clone());
         let request = request.clone();
         let write = move || {
-            let result = commit(target, &state, &config, cpu, &request).map_err(CreateError::from);
+            let result = merge(&target, &mut state, replaced.as_deref())
+                .and_then(|()| commit(target, &mut state, &config, cpu, &request))
+                .map_err(CreateError::from);
             // Nobody waits for it any more when the VM has ended.
             let _ = sender.send(result);
             let _ = wake.map(|wake| wake.write(1));
@@ -205,7 +234,9 @@ impl Controller {
         if self.writing.is_some() {
             return Err(refused(CreateError::UnderWay));
         }
-        let base = self.base_for(request).map_err(refused)?;
+        self.check_files(request, live).map_err(refused)?;
+        let is_tracking = self.config.machine_config.track_dirty_pages;
+        let base = self.lineage.base_for(request, is_tracking).map_err(refused)?;
         let target = Target::begin(request).map_err(|error| refused(error.into()))?;
         let was_running = self.state == State::Running;
         let began = Instant::now();
@@ -224,26 +255,22 @@ impl Controller {
         captured.map_err(refused)
     }
 
-    /// What a diff is on top of; none for a full snapshot.
-    fn base_for(&self, request: &CreateSnapshot) -> Result<Option<BaseV1>, CreateError> {
-        match request.snapshot_type {
-            SnapshotType::Full if request.base.is_some() => return Err(CreateError::BaseOfFull),
-            SnapshotType::Full => return Ok(None),
-            SnapshotType::Diff => {}
+    /// Refuses to replace a file of the guest, or one that rvmm writes to.
+    fn check_files(&self, request: &CreateSnapshot, live: &Live) -> Result<(), CreateError> {
+        for path in request.mem_file_path.iter().chain([&request.snapshot_path]) {
+            let Ok(file) = path.metadata() else { continue };
+            let guest = self.config.file_of_the_guest(&file).map(|_| "a file of the guest".to_owned());
+            let output = || {
+                self.output_of(&file, &live.output).map(|output| format!("where rvmm writes its {output}"))
+            };
+            if let Some(what) = guest.or_else(output) {
+                return Err(CreateError::FileInUse { path: path.clone(), what });
+            }
         }
-        if !self.config.machine_config.track_dirty_pages {
-            return Err(CreateError::NotTracked);
-        }
-        let last = self.lineage.last.clone().ok_or(CreateError::NoBase)?;
-        if let Some(asked) = &request.base
-            && Folder::open(asked)?.state.id != last.id
-        {
-            return Err(CreateError::OtherBase { asked: asked.clone(), last: last.absolute().to_owned() });
-        }
-        Ok(Some(last))
+        Ok(())
     }
 
-    fn copy(&mut self, target: Target, base: Option<BaseV1>, vm: &Vm) -> Result<Captured, CreateError> {
+    fn copy(&mut self, target: Target, base: Option<Base>, vm: &Vm) -> Result<Captured, CreateError> {
         let saved = vm.save()?;
         let config = self.config.from_the_root().map_err(CreateError::Folder)?;
         let mut state = StateV2::new(&config)?;
@@ -256,7 +283,7 @@ impl Controller {
             state.disks.push(disk.map_err(failed)?);
         }
         let dirty = if self.config.machine_config.track_dirty_pages {
-            let mut dirty = std::mem::take(&mut self.lineage.unsaved);
+            let mut dirty = self.lineage.take_unsaved();
             // What is lost with an error is in no log any more: the next diff would be wrong.
             let taken = vm.take_dirty_pages().inspect_err(|_| self.lineage = Lineage::default());
             dirty.add(&taken.map_err(SaveError::from)?);
@@ -275,16 +302,24 @@ impl Controller {
             // A host that does not tell which pages were touched has all of them looked at.
             _ => touched(vm.memory()).unwrap_or_else(|_| Pages::all(state.memory.len())),
         };
-        state.base = base;
-        let written = target.write(vm.memory(), &pages).map_err(CreateError::from);
-        let whole = if vm.memory_is_whole() { Ok(()) } else { Err(CreateError::Cut) };
-        if let Err(error) = written.and(whole) {
+        let replaced = match base {
+            Some(Base::Below(base)) => {
+                state.base = Some(base);
+                None
+            }
+            Some(Base::Replaced(folder)) => Some(folder),
+            None => None,
+        };
+        // A page that the file lacks is SIGBUS for whoever reads it. It can still be cut while it is read.
+        let whole = || if vm.memory_is_whole() { Ok(()) } else { Err(CreateError::Cut) };
+        let written = whole().and_then(|()| Ok(target.write(vm.memory(), &pages)?)).and_then(|()| whole());
+        if let Err(error) = written {
             self.lineage.keep(dirty);
             return Err(error);
         }
         let CpuDescription { vendor, model, features } = saved.cpu();
         let cpu = Cpu { vendor, model, features };
-        Ok(Captured { target, state, config, cpu, dirty })
+        Ok(Captured { target, state, config, cpu, dirty, replaced })
     }
 
     /// Answers who asked for the snapshot that is being written, if it is done.
@@ -302,14 +337,19 @@ impl Controller {
         }
     }
 
-    fn end_snapshot(&mut self, result: Result<BaseV1, CreateError>) {
+    fn end_snapshot(&mut self, result: Result<Chain, CreateError>) {
         let Some(Writing { asker, dirty, .. }) = self.writing.take() else { return };
-        let answer = match result {
-            Ok(base) => {
-                log::info!("a snapshot is in {}", base.absolute().display());
+        let followed = result.and_then(|chain| {
+            self.lineage.follow(&chain)?;
+            Ok(chain)
+        });
+        let answer = match followed {
+            Ok(chain) => {
+                let path =
+                    std::path::absolute(&chain.top().path).unwrap_or_else(|_| chain.top().path.clone());
+                log::info!("a snapshot is in {}", path.display());
                 self.counted.snapshots.increment();
-                self.told.tell(&Event::Snapshot { path: base.absolute().display().to_string() });
-                self.lineage.last = Some(base);
+                self.told.tell(&Event::Snapshot { path: path.display().to_string() });
                 Ok(Response::Done)
             }
             Err(error) => {
@@ -320,6 +360,11 @@ impl Controller {
         if let Some(asker) = asker {
             self.give(asker, answer);
         }
+    }
+
+    /// Whether the VM ends when the snapshot that is being written is safe.
+    pub(super) fn is_ending(&self) -> bool {
+        self.writing.as_ref().is_some_and(|writing| writing.then != Then::Stay)
     }
 
     /// Waits for the snapshot that is being written: until it is when the guest has ended, and for a moment when a signal is
@@ -345,35 +390,35 @@ impl Controller {
     }
 }
 
-/// Has the snapshot written to the disk and given its name; what a diff on top of it says of it.
+/// Adds to a diff all pages of the snapshot that it replaces, and makes it what that snapshot was.
+fn merge(target: &Target, state: &mut StateV2, replaced: Option<&Folder>) -> Result<(), SnapshotError> {
+    let Some(replaced) = replaced else { return Ok(()) };
+    let (ours, theirs) = (state.memory.pages(), replaced.state.memory.pages());
+    target.add(&replaced.memory, &replaced.memory_path, &theirs.without(&ours))?;
+    state.base.clone_from(&replaced.state.base);
+    let all = ours.union(&theirs);
+    if state.base.is_some() && all.ranges().len() > MAX_RANGES {
+        return Err(SnapshotError::TooManyRanges { path: replaced.path.clone(), limit: MAX_RANGES });
+    }
+    state.memory.pages = state.base.is_some().then(|| all.numbers());
+    Ok(())
+}
+
+/// Has the snapshot written to the disk and given its name; it is opened again.
 fn commit(
     target: Target,
-    state: &StateV2,
+    state: &mut StateV2,
     config: &VmConfig,
     cpu: Cpu,
     request: &CreateSnapshot,
-) -> Result<BaseV1, SnapshotError> {
+) -> Result<Chain, SnapshotError> {
     let CreateSnapshot { snapshot_path, mem_file_path, .. } = request;
     match target {
         Target::Folder(partial) => drop(partial.commit(state, config, cpu)?),
         Target::Files(pair) => pair.commit(state)?,
     }
-    match mem_file_path {
-        None => Folder::open(snapshot_path)?.as_base(),
-        Some(memory) => Folder::open_files(snapshot_path, memory)?.as_base(),
-    }
-}
-
-impl Lineage {
-    /// A VM whose last snapshot is `last`, and that has not run since.
-    pub(super) fn on(last: BaseV1) -> Self {
-        Self { last: Some(last), unsaved: DirtyPages::default() }
-    }
-
-    /// A snapshot came to nothing: what it would have had belongs to the next one.
-    fn keep(&mut self, dirty: Option<DirtyPages>) {
-        if let Some(dirty) = dirty {
-            self.unsaved.add(&dirty);
-        }
-    }
+    Chain::of(match mem_file_path {
+        None => Folder::open(snapshot_path)?,
+        Some(memory) => Folder::open_files(snapshot_path, memory)?,
+    })
 }

@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use devices::same_file;
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use super::error::SnapshotError;
 use crate::runtime_dir::effective_user;
@@ -68,6 +69,13 @@ pub(super) fn is_private(metadata: &Metadata) -> bool {
 pub(super) fn in_the_way(hidden: &Path) -> SnapshotError {
     let why = "is in the way, and others can use it; remove it";
     SnapshotError::Place { path: hidden.to_owned(), why }
+}
+
+/// Whether something is mounted at `path`, which then cannot be renamed over (statx(2), Linux 5.8).
+pub(super) fn is_mount_point(path: &Path) -> bool {
+    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+    let mount_root = StatxAttributes::MOUNT_ROOT.bits();
+    found.is_ok_and(|found| found.stx_attributes.bits() & mount_root != 0)
 }
 
 /// Makes what was renamed in the folder of `target` last.

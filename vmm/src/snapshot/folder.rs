@@ -160,7 +160,9 @@ impl Folder {
         if data.bytes() == len {
             return false;
         }
-        let around = |range: Range<u64>| range.start / LARGEST_BLOCK * LARGEST_BLOCK..range.end.next_multiple_of(LARGEST_BLOCK);
+        let around = |range: Range<u64>| {
+            range.start / LARGEST_BLOCK * LARGEST_BLOCK..range.end.next_multiple_of(LARGEST_BLOCK)
+        };
         let near = Pages::of(self.state.memory.pages().into_ranges().into_iter().map(around).collect());
         !data.without(&near).is_empty()
     }
@@ -174,11 +176,14 @@ impl Folder {
     /// writes a state has no say in which other file becomes guest memory.
     fn trusted(self) -> Result<Self, SnapshotError> {
         let owner = |path: &Path| {
-            let metadata = fs::symlink_metadata(path).map_err(|error| SnapshotError::io("look at", path, error))?;
+            let metadata =
+                fs::symlink_metadata(path).map_err(|error| SnapshotError::io("look at", path, error))?;
             Ok::<_, SnapshotError>(metadata.uid())
         };
         let is_beside = self.path.parent() == self.memory_path.parent();
-        if matches!(self.marker, Marker::Of { .. }) || is_beside && owner(&self.path)? == owner(&self.memory_path)? {
+        if matches!(self.marker, Marker::Of { .. })
+            || is_beside && owner(&self.path)? == owner(&self.memory_path)?
+        {
             return Ok(self);
         }
         let message = format!(
@@ -199,6 +204,11 @@ impl Folder {
     /// Whether it is a folder, and not two files.
     pub fn in_folder(&self) -> bool {
         self.memory_path == self.path.join("memory")
+    }
+
+    /// Its state file.
+    pub fn state_path(&self) -> PathBuf {
+        if self.in_folder() { self.path.join("state") } else { self.path.clone() }
     }
 
     /// What a diff on top of this snapshot says of it.
@@ -253,7 +263,7 @@ impl Folder {
 /// # Errors
 /// It names another snapshot than that of `state`.
 fn check_marker(memory: &File, path: &Path, state: &StateV2) -> Result<Marker, SnapshotError> {
-    let wanted = if state.memory.pages.is_some() { Extent::Diff } else { Extent::Full };
+    let wanted = Extent::of(state);
     let marker = marker::read(memory);
     let what = match &marker {
         Marker::Of { id, extent } if *id != hex(&state.id) || *extent != wanted => match extent {
@@ -263,8 +273,28 @@ fn check_marker(memory: &File, path: &Path, state: &StateV2) -> Result<Marker, S
         _ => return Ok(marker),
     };
     let (kind, id) = (wanted.name(), hex(&state.id));
-    let message = format!("{what}, and the state is of {kind} snapshot {id}; name the memory file that was written with it");
+    let message = format!(
+        "{what}, and the state is of {kind} snapshot {id}; name the memory file that was written with it"
+    );
     Err(SnapshotError::broken(path, message))
+}
+
+impl BaseV1 {
+    /// Opens this snapshot where it was.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] when it is not there any more, or another by now.
+    pub fn open(&self) -> Result<Folder, SnapshotError> {
+        let path = self.absolute();
+        let folder = match self.memory() {
+            Some(memory) => Folder::open_files(path, memory)?,
+            None => Folder::open(path)?,
+        };
+        if is_base(&folder, self) {
+            return Ok(folder);
+        }
+        Err(SnapshotError::broken(path, "is another snapshot than this VM's last one; write a full snapshot"))
+    }
 }
 
 fn is_base(folder: &Folder, base: &BaseV1) -> bool {

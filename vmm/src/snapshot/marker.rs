@@ -15,7 +15,7 @@ use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 use rustix::io::Errno;
 
 use super::digest::hex;
-use super::state::Id;
+use super::state::{Id, StateV2};
 
 /// Name of the attribute.
 const NAME: &str = "user.rvmm.memory";
@@ -23,6 +23,15 @@ const NAME: &str = "user.rvmm.memory";
 const VERSION: &str = "1";
 /// Bytes of the longest text that is read.
 const MAX_LEN: usize = 128;
+
+/// Marks the memory file of the snapshot with `state`, whose content is final, and notes that in `state`.
+///
+/// # Errors
+/// As of [`write`].
+pub(super) fn mark(memory: &File, state: &mut StateV2) -> io::Result<()> {
+    state.memory.is_marked = write(memory, &state.id, Extent::of(state))?;
+    Ok(())
+}
 
 /// Which pages a memory file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +43,11 @@ pub(super) enum Extent {
 }
 
 impl Extent {
+    /// What the memory file of the snapshot with `state` has.
+    pub(super) fn of(state: &StateV2) -> Self {
+        if state.memory.pages.is_some() { Self::Diff } else { Self::Full }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -65,11 +79,13 @@ pub(super) enum Marker {
 ///
 /// # Errors
 /// What the host said, but for a file system without attributes or without room for one.
-pub(super) fn write(file: &File, id: &Id, extent: Extent) -> io::Result<bool> {
+fn write(file: &File, id: &Id, extent: Extent) -> io::Result<bool> {
     let text = format!("{VERSION} {} {} {}", extent.name(), hex(id), modified(file)?);
     match fsetxattr(file, NAME, text.as_bytes(), XattrFlags::empty()) {
         Ok(()) => Ok(true),
-        Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOSPC | Errno::DQUOT | Errno::PERM | Errno::ACCESS) => Ok(false),
+        Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOSPC | Errno::DQUOT | Errno::PERM | Errno::ACCESS) => {
+            Ok(false)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -87,7 +103,11 @@ fn parse(text: &str, modified: Option<i128>) -> Option<Marker> {
     let (version, extent, id, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let extent = [Extent::Full, Extent::Diff].into_iter().find(|known| known.name() == extent)?;
     let time: i128 = time.parse().ok().filter(|_| version == VERSION && words.next().is_none())?;
-    Some(if Some(time) == modified { Marker::Of { id: id.to_owned(), extent } } else { Marker::Changed { extent } })
+    Some(if Some(time) == modified {
+        Marker::Of { id: id.to_owned(), extent }
+    } else {
+        Marker::Changed { extent }
+    })
 }
 
 /// When the content of `file` last changed, in nanoseconds since 1970, UTC.

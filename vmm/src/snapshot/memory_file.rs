@@ -6,11 +6,13 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use devices::GuestMemory;
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
 use super::digest;
+use super::error::SnapshotError;
 use super::pages::{PAGE_SIZE, Pages};
 use crate::memory::data_extents;
 
@@ -131,15 +133,28 @@ unsafe fn write_run(file: &File, mut address: *const u8, mut len: usize, mut off
 
 /// Which side of a copy failed.
 #[derive(Debug)]
-pub(super) enum CopyError {
+pub enum CopyError {
     /// The file that is read.
     Read(io::Error),
     /// The file that is written.
     Write(io::Error),
 }
 
+impl CopyError {
+    /// The same with its file: `from` is what was read, and `write` names what was written.
+    pub fn naming(self, from: &Path, write: impl FnOnce(io::Error) -> SnapshotError) -> SnapshotError {
+        match self {
+            Self::Read(error) => SnapshotError::io("read", from, error),
+            Self::Write(error) => write(error),
+        }
+    }
+}
+
 /// Copies those of `pages` that are not all zeroes from the memory file `from` to `to`, which has none of them yet.
-pub(super) fn copy(to: &File, from: &File, pages: &Pages) -> Result<(), CopyError> {
+///
+/// # Errors
+/// What the host said of either file.
+pub fn copy(to: &File, from: &File, pages: &Pages) -> Result<(), CopyError> {
     let len = from.metadata().map_err(CopyError::Read)?.len();
     let data = Pages::of(data_extents(from, len));
     for range in pages.intersection(&data).ranges() {

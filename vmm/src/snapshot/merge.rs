@@ -29,15 +29,11 @@ pub fn merge(dir: &Path, out: &Path) -> Result<Manifest, SnapshotError> {
     let mut above = Pages::default();
     for folder in chain.folders() {
         let pages = folder.state.memory.pages();
-        memory_file::copy(partial.memory(), &folder.memory, &pages.without(&above)).map_err(|failed| {
-            match failed {
-                memory_file::CopyError::Read(error) => SnapshotError::io("read", &folder.memory_path, error),
-                memory_file::CopyError::Write(error) => partial.memory_error(error),
-            }
-        })?;
+        memory_file::copy(partial.memory(), &folder.memory, &pages.without(&above))
+            .map_err(|failed| failed.naming(&folder.memory_path, |error| partial.memory_error(error)))?;
         above = above.union(&pages);
     }
     // What processor it was is only in the manifest, which may be gone.
     let cpu = Manifest::read(dir).map(|manifest| manifest.cpu).unwrap_or_default();
-    partial.commit(&state, &top.config, cpu)
+    partial.commit(&mut state, &top.config, cpu)
 }

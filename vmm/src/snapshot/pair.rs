@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::beside;
 use super::error::SnapshotError;
+use super::marker;
 use super::state::StateV2;
 
 /// A file that is being written beside its place. Dropping it removes it.
@@ -80,6 +81,11 @@ fn place(path: &Path) -> Result<PathBuf, SnapshotError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => std::path::absolute(path).map_err(failed)?,
         Err(error) => return Err(failed(error)),
     };
+    if beside::is_mount_point(&target) {
+        return Err(refused(
+            "is a mount point, which cannot be replaced; name a file beside it, or another folder",
+        ));
+    }
     match (target.file_name(), target.parent()) {
         (Some(_), Some(parent)) if parent.is_dir() => Ok(target),
         (None, _) => Err(refused("is no name of a file; name one")),
@@ -114,16 +120,25 @@ impl PartialPair {
         self.memory.error(source)
     }
 
-    /// Adds `state`, has both written to the disk, and gives them their names. A state that was there is removed first: at
-    /// no time does one lie beside the memory of another.
+    /// Marks the memory, adds `state`, has both written to the disk, and gives them their names.
+    ///
+    /// A crash between the two leaves the old memory, and its old state if that has another name. Where the file system
+    /// has no markers, an old state of the same name is removed first, so that it is never read with the new memory.
     ///
     /// # Errors
     /// What the host said. The hidden files are removed then.
-    pub fn commit(mut self, state: &StateV2) -> Result<(), SnapshotError> {
+    pub fn commit(mut self, state: &mut StateV2) -> Result<(), SnapshotError> {
+        marker::mark(&self.memory.file, state).map_err(|error| self.memory.error(error))?;
         let (bytes, _) =
             state.encode().map_err(|error| SnapshotError::broken(&self.state.target, error.to_string()))?;
         self.state.fill(&bytes)?;
         self.memory.file.sync_all().map_err(|error| self.memory.error(error))?;
+        if state.memory.is_marked {
+            self.state.rename()?;
+            beside::sync_parent(&self.state.target)?;
+            self.memory.rename()?;
+            return beside::sync_parent(&self.memory.target);
+        }
         match fs::remove_file(&self.state.target) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(SnapshotError::io("replace", &self.state.target, error));

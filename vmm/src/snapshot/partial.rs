@@ -10,6 +10,7 @@ use super::beside::{self, PrivateFolder};
 use super::digest;
 use super::error::SnapshotError;
 use super::manifest::{Base, Cpu, Manifest, Memory, State};
+use super::marker;
 use super::seal::MAX_STATE_SIZE;
 use super::state::StateV2;
 use crate::config::VmConfig;
@@ -74,16 +75,22 @@ impl Partial {
         SnapshotError::io("write", &self.folder.at(MEMORY), source)
     }
 
-    /// Adds `state` and a manifest, has all of it written to the disk, and gives the folder its name.
+    /// Marks the memory, adds `state` and a manifest, has all of it written to the disk, and gives the folder its name.
     ///
     /// # Errors
     /// What the host said, or that something is at the place by now. Nothing is left behind.
-    pub fn commit(mut self, state: &StateV2, config: &VmConfig, cpu: Cpu) -> Result<Manifest, SnapshotError> {
+    pub fn commit(
+        mut self,
+        state: &mut StateV2,
+        config: &VmConfig,
+        cpu: Cpu,
+    ) -> Result<Manifest, SnapshotError> {
         let memory = self.memory.metadata().map_err(|error| self.memory_error(error))?;
         let broken = |why: String| SnapshotError::broken(&self.folder.at(STATE), why);
         if memory.len() != state.memory.len() {
             return Err(broken(format!("memory of {} bytes, and not {}", memory.len(), state.memory.len())));
         }
+        marker::mark(&self.memory, state).map_err(|error| self.memory_error(error))?;
         let (bytes, _) = state.encode().map_err(|error| broken(error.to_string()))?;
         let manifest = self.manifest(state, config, cpu, &bytes)?;
         let mut text = serde_json::to_vec_pretty(&manifest).map_err(|error| broken(error.to_string()))?;
@@ -167,6 +174,9 @@ fn place(dir: &Path) -> Result<PathBuf, SnapshotError> {
         Ok(metadata) if !metadata.is_dir() => return Err(refused("is no folder; name another")),
         Ok(_) if fs::read_dir(dir).map_err(failed)?.next().is_some() => {
             return Err(SnapshotError::Occupied { path: dir.to_owned() });
+        }
+        Ok(_) if beside::is_mount_point(dir) => {
+            return Err(refused("is a mount point, which cannot be replaced; name a folder in it"));
         }
         Ok(_) => fs::canonicalize(dir).map_err(failed)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

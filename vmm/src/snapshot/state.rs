@@ -289,7 +289,9 @@ impl StateV2 {
             (None, Some(_)) => return Err("it has all pages, and a base as well".to_owned()),
             (Some(_), None) => return Err("it has some pages only, and no base".to_owned()),
         }
-        if let Some(name) = self.disks.iter().filter_map(|disk| disk.included.as_deref()).find(|name| !is_disk_file(name)) {
+        if let Some(name) =
+            self.disks.iter().filter_map(|disk| disk.included.as_deref()).find(|name| !is_disk_file(name))
+        {
             return Err(format!("its file of a disk is called {name:?}, which is no name of such a file"));
         }
         let mut names: Vec<_> = self.sections.iter().map(|section| &section.name).collect();

@@ -84,8 +84,15 @@ fn what_contradicts_itself_is_refused_with_the_reason() {
 
 #[test]
 fn lists_longer_than_there_can_be_are_refused() {
-    let disk =
-        DiskV2 { drive_id: String::new(), size: 0, modified: 0, is_read_only: false, device: 0, inode: 0 };
+    let disk = DiskV2 {
+        drive_id: String::new(),
+        size: 0,
+        modified: 0,
+        is_read_only: false,
+        device: 0,
+        inode: 0,
+        included: None,
+    };
     for bytes in [
         sealed(|state| state.disks = vec![disk; 257]),
         sealed(|state| state.sections = vec![SectionV2::of("", 0, &()).unwrap(); 257]),

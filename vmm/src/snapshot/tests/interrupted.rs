@@ -17,7 +17,7 @@ fn attempt(dir: &Path, pages: u64) -> Result<Manifest, SnapshotError> {
     let partial = Partial::begin(dir)?;
     let written = memory_file::write(partial.memory(), &memory, &touched(&memory).unwrap());
     written.map_err(|error| partial.memory_error(error))?;
-    partial.commit(&state(), &config(), manifest::Cpu::default())
+    partial.commit(&mut state(), &config(), manifest::Cpu::default())
 }
 
 /// The folder that a child is to work in.

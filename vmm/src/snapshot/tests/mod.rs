@@ -49,9 +49,9 @@ fn state() -> StateV2 {
 /// Writes a snapshot of all of `memory` to `dir`.
 fn full(dir: &Path, memory: &GuestMemory) -> Manifest {
     let partial = Partial::begin(dir).unwrap();
-    let state = state();
+    let mut state = state();
     memory_file::write(partial.memory(), memory, &Pages::all(state.memory.len())).unwrap();
-    partial.commit(&state, &config(), manifest::Cpu::default()).unwrap()
+    partial.commit(&mut state, &config(), manifest::Cpu::default()).unwrap()
 }
 
 /// Writes a diff on top of `base` to `dir`, with the pages of `memory` that begin at `pages`.
@@ -66,7 +66,7 @@ fn diff_on(dir: &Path, base: &Folder, memory: &GuestMemory, pages: &[u64]) -> Ma
     state.base = Some(base.as_base().unwrap());
     state.memory.pages = Some(pages.numbers());
     memory_file::write(partial.memory(), memory, &pages).unwrap();
-    partial.commit(&state, &config(), manifest::Cpu::default()).unwrap()
+    partial.commit(&mut state, &config(), manifest::Cpu::default()).unwrap()
 }
 
 /// The guest's memory as a snapshot has it.
