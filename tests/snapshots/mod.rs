@@ -4,6 +4,7 @@ mod bad_input;
 mod clone;
 mod goes_on;
 mod restore;
+mod two_files;
 mod uffd;
 mod verbs;
 mod working_set;
