@@ -42,7 +42,7 @@ use overrides::{disk_override, net_override, vsock_override};
 pub(crate) use restore::RestoreArgs;
 pub(crate) use serve_memory::ServeMemoryArgs;
 pub(crate) use snapshot::{
-    CloneArgs, CreateArgs, DirArgs, InspectArgs, MergeArgs, SnapshotArgs, SnapshotVerb,
+    CloneArgs, CreateArgs, DirArgs, Disks, InspectArgs, MergeArgs, SnapshotArgs, SnapshotVerb,
 };
 pub(crate) use timing::TimingArgs;
 pub(crate) use transport::TransportArg;

@@ -1,6 +1,7 @@
 //! `--disk`, `--net` and `--vsock` of a restore: other ends on the host for what is in a snapshot.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use vmm::config::{DriveOverride, MacAddress, NetworkOverride, VsockOverride};
@@ -28,6 +29,14 @@ pub(super) fn disk_override(value: &OsStr) -> Result<DriveOverride, String> {
         (None, _) => Err(format!("id=ID is missing; fields are {DISK_FIELDS}")),
         (_, None) => Err(format!("path=FILE is missing; fields are {DISK_FIELDS}")),
     }
+}
+
+/// `copy=FOLDER`
+pub(super) fn copy_folder(value: &OsStr) -> Result<PathBuf, String> {
+    let folder = value.as_bytes().strip_prefix(b"copy=").filter(|folder| !folder.is_empty());
+    folder
+        .map(|folder| PathBuf::from(OsStr::from_bytes(folder)))
+        .ok_or_else(|| "copy=FOLDER is wanted".to_owned())
 }
 
 /// `id=ID[,tap=NAME][,mac=ADDRESS|mac=new][,publish=…]…`

@@ -6,7 +6,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, ValueHint};
 use vmm::config::{DriveOverride, LoadSnapshot, MemBackend, MemBackendType, NetworkOverride, VsockOverride};
 
-use super::overrides::{disk_override, net_override, vsock_override};
+use super::overrides::{copy_folder, disk_override, net_override, vsock_override};
 use super::{ConsoleEnd, ControlArgs, LogArgs, MetadataArgs, OnReset, Stop, TimingArgs, a_folder, a_name};
 
 /// `rvmm restore`
@@ -61,6 +61,11 @@ pub(crate) struct RestoreArgs {
     #[arg(long = "disk", value_name = "id=ID,path=FILE", help_heading = "Host", value_hint = ValueHint::FilePath)]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| disk_override(&value)))]
     pub(crate) disks: Vec<DriveOverride>,
+
+    /// Copy the disks that the snapshot includes to FOLDER, and use the copies. They stay when the VM ends.
+    #[arg(long = "disks", value_name = "copy=FOLDER", help_heading = "Host", value_hint = ValueHint::DirPath)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| copy_folder(&value)))]
+    pub(crate) copy_disks: Option<PathBuf>,
 
     /// Take disks whose files are not as they were at the snapshot.
     #[arg(long, help_heading = "Host")]

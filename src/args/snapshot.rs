@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueHint};
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
 use super::{ID, a_folder};
 
@@ -31,6 +31,14 @@ pub(crate) enum SnapshotVerb {
     Merge(MergeArgs),
 }
 
+/// Whether a snapshot includes disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Disks {
+    Reflink,
+    Copy,
+    None,
+}
+
 /// What is written, and how the VM goes on.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option without a value")]
@@ -50,6 +58,11 @@ pub(crate) struct CreateArgs {
     /// Refuse the diff unless DIR is that snapshot; the VM knows it without being told, and says so in the diff.
     #[arg(long, value_name = "DIR", requires = "diff", value_hint = ValueHint::DirPath)]
     pub(crate) base: Option<PathBuf>,
+
+    /// Include the disks that the guest writes to: as copies that share their data (reflink), as copies made while the
+    /// guest is paused (copy), or not (none) [default: reflink, and none with --stop].
+    #[arg(long, value_name = "reflink|copy|none", hide_possible_values = true)]
+    pub(crate) disks: Option<Disks>,
 
     /// End the VM when the snapshot is safe.
     #[arg(long, conflicts_with = "resume")]

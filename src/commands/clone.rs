@@ -1,6 +1,6 @@
 //! `rvmm clone DIR -n N`: several VMs from one snapshot, each its own process, as `rvmm restore DIR --detach` makes one.
 
-mod copy;
+pub(super) mod copy;
 mod fleet;
 mod memory;
 mod plan;

@@ -1,10 +1,13 @@
 //! `rvmm restore DIR`: runs the VM that was saved, from where it was, to its end.
 
+use std::path::Path;
 use std::rc::Rc;
 
-use vmm::config::VmConfig;
+use vmm::config::{DriveOverride, VmConfig};
+use vmm::snapshot::StateFile;
 
 use super::Outcome;
+use super::clone::copy::{Copies, Image};
 use super::launch::{self, Launch};
 use crate::args::RestoreArgs;
 use crate::presence::Presence;
@@ -20,5 +23,34 @@ pub(crate) fn run(args: &RestoreArgs, presence: &Rc<Presence>) -> Outcome {
         metadata: &args.metadata,
         start_times: args.timing.start_times(),
     };
-    launch.run(config, Some(args.load()), presence)
+    let mut load = args.load();
+    if let Some(folder) = &args.copy_disks {
+        copy_disks(args, folder, &mut load.drive_overrides)?;
+    }
+    launch.run(config, Some(load), presence)
+}
+
+/// Copies the disks that the snapshot includes to `folder`, but for those that have another file already, and adds the
+/// copies to `overrides`. They stay when the VM ends.
+fn copy_disks(args: &RestoreArgs, folder: &Path, overrides: &mut Vec<DriveOverride>) -> Result<(), String> {
+    let snapshot = StateFile::in_folder(&args.dir).map_err(|error| crate::chain(&error))?;
+    let included =
+        snapshot.state.disks.iter().filter_map(|disk| Some((&disk.drive_id, disk.included.as_ref()?)));
+    let wanted: Vec<_> =
+        included.filter(|(id, _)| overrides.iter().all(|given| given.drive_id != **id)).collect();
+    if wanted.is_empty() {
+        let dir = args.dir.display();
+        return Err(format!(
+            "--disks copy: {dir} includes no disk; leave it out, or save the VM with --disks reflink or copy"
+        ));
+    }
+    let mut copies = Copies::default();
+    copies.make_folder(folder)?;
+    for (id, name) in wanted {
+        let (image, copy) = (args.dir.join(name), folder.join(format!("{id}.img")));
+        copies.make(&Image::open(id, &image)?, &copy)?;
+        overrides.push(DriveOverride { drive_id: id.clone(), path_on_host: copy });
+    }
+    copies.keep();
+    Ok(())
 }

@@ -31,8 +31,8 @@ pub use restored::OverrideError;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use serial::SerialConfig;
 pub use snapshot::{
-    CreateSnapshot, DriveOverride, LoadSnapshot, MemBackend, MemBackendType, NetworkOverride, SnapshotType,
-    VsockOverride,
+    CreateSnapshot, DriveOverride, IncludeDisks, LoadSnapshot, MemBackend, MemBackendType, NetworkOverride,
+    SnapshotType, VsockOverride,
 };
 pub use transport::Transport;
 

@@ -1,23 +1,19 @@
 //! Copies of disk images.
-#![expect(unsafe_code, reason = "ioctl_ficlone(2) and fcntl(2) have no wrappers in the standard library")]
+#![expect(unsafe_code, reason = "fcntl(2) has no wrapper in the standard library")]
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use vmm::memory::data_extents;
-use vmm::snapshot::DiskV2;
-
-/// Bytes that are copied at a time.
-const CHUNK: usize = 1 << 20;
+use vmm::snapshot::{DiskCopyError, DiskV2, copy_sparse, reflink};
 
 /// The image of a drive, which nobody writes to by rvmm as long as this is there.
-pub(super) struct Image<'a> {
+pub(in crate::commands) struct Image<'a> {
     drive_id: &'a str,
-    path: &'a Path,
+    path: PathBuf,
     file: File,
     metadata: Metadata,
     size: u64,
@@ -28,7 +24,7 @@ impl<'a> Image<'a> {
     ///
     /// # Errors
     /// A VM writes to it, or the host's word.
-    pub(super) fn open(drive_id: &'a str, path: &'a Path) -> Result<Self, String> {
+    pub(in crate::commands) fn open(drive_id: &'a str, path: &Path) -> Result<Self, String> {
         use std::io::{Seek as _, SeekFrom};
         let failed =
             |error: io::Error| format!("drive \"{drive_id}\": cannot read {}: {error}", path.display());
@@ -44,14 +40,14 @@ impl<'a> Image<'a> {
         }
         let metadata = file.metadata().map_err(failed)?;
         let size = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        Ok(Self { drive_id, path, file, metadata, size })
+        Ok(Self { drive_id, path: path.to_owned(), file, metadata, size })
     }
 
     /// Refuses an image that is not as it was at the snapshot.
     ///
     /// # Errors
     /// How it differs, and the mend.
-    pub(super) fn check(&self, was: &DiskV2) -> Result<(), String> {
+    pub(in crate::commands) fn check(&self, was: &DiskV2) -> Result<(), String> {
         let Self { drive_id, path, metadata, size, .. } = self;
         let now = DiskV2::of(drive_id, metadata, *size, was.is_read_only);
         let Some(difference) = was.difference(&now) else { return Ok(()) };
@@ -67,25 +63,15 @@ impl<'a> Image<'a> {
     /// Makes the new file `copy` the same: where the file system can, the two share what they have in common; else the
     /// holes of one are holes of the other.
     fn fill(&self, copy: &File, to: &Path) -> Result<(), String> {
-        // SAFETY: takes two descriptors, which are open as long as the files are.
-        if unsafe { libc::ioctl(copy.as_raw_fd(), libc::FICLONE, self.file.as_raw_fd()) } == 0 {
-            return Ok(());
-        }
         let unread = |error| format!("cannot read {}: {error}", self.path.display());
         let unwritten = |error| format!("cannot write {}: {error}", to.display());
-        copy.set_len(self.size).map_err(unwritten)?;
-        let mut buffer = vec![0; CHUNK];
-        for extent in data_extents(&self.file, self.size) {
-            let mut at = extent.start;
-            while at < extent.end {
-                let left = usize::try_from(extent.end - at).unwrap_or(CHUNK).min(CHUNK);
-                let chunk = buffer.get_mut(..left).unwrap_or_default();
-                self.file.read_exact_at(chunk, at).map_err(unread)?;
-                copy.write_all_at(chunk, at).map_err(unwritten)?;
-                at += left as u64;
-            }
+        if reflink(&self.file, copy).map_err(unwritten)? {
+            return Ok(());
         }
-        Ok(())
+        copy_sparse(&self.file, copy, self.size).map_err(|failed| match failed {
+            DiskCopyError::Read(error) => unread(error),
+            DiskCopyError::Write(error) => unwritten(error),
+        })
     }
 }
 
@@ -113,7 +99,7 @@ fn lock(file: &File) -> io::Result<bool> {
 
 /// Files that were made, and go again unless they are kept.
 #[derive(Debug, Default)]
-pub(super) struct Copies {
+pub(in crate::commands) struct Copies {
     files: Vec<PathBuf>,
     /// The folder of them, if it was made for them.
     folder: Option<PathBuf>,
@@ -124,7 +110,7 @@ impl Copies {
     ///
     /// # Errors
     /// What the host said.
-    pub(super) fn make_folder(&mut self, folder: &Path) -> Result<(), String> {
+    pub(in crate::commands) fn make_folder(&mut self, folder: &Path) -> Result<(), String> {
         match fs::create_dir(folder) {
             Ok(()) => self.folder = Some(folder.to_owned()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -137,7 +123,7 @@ impl Copies {
     ///
     /// # Errors
     /// What the host said, with the file.
-    pub(super) fn make(&mut self, image: &Image<'_>, to: &Path) -> Result<(), String> {
+    pub(in crate::commands) fn make(&mut self, image: &Image<'_>, to: &Path) -> Result<(), String> {
         let hidden = hidden(to);
         let failed = |error: io::Error| format!("cannot make {}: {error}", to.display());
         let mode = image.metadata.permissions().mode() & 0o777 | 0o600;
@@ -159,7 +145,7 @@ impl Copies {
     }
 
     /// They stay.
-    pub(super) fn keep(mut self) {
+    pub(in crate::commands) fn keep(mut self) {
         self.files.clear();
         self.folder = None;
     }
@@ -179,9 +165,9 @@ impl Drop for Copies {
 }
 
 /// Why there can be no copy `to`, where something is.
-pub(super) fn occupied(to: &Path) -> String {
+pub(in crate::commands) fn occupied(to: &Path) -> String {
     format!(
-        "{} is there already: remove it if no VM needs it, or name another folder (--copy-disks)",
+        "{} is there already: remove it if no VM needs it, or name another folder for the copies",
         to.display()
     )
 }
@@ -227,6 +213,7 @@ fn is_taken(file: &File, path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt as _;
 
     fn disk(folder: &Path) -> PathBuf {
         let path = folder.join("disk");

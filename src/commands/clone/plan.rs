@@ -55,9 +55,10 @@ impl<'a> Plan<'a> {
         };
         let mut images = Vec::new();
         for (id, path) in &self.copied {
-            let image = Image::open(id, path)?;
             let was = disks.iter().find(|disk| disk.drive_id == *id);
-            if let Some(was) = was.filter(|_| !self.accepts_changed_disks) {
+            let included = was.and_then(|was| was.included.as_ref()).map(|name| self.args.dir.join(name));
+            let image = Image::open(id, included.as_deref().unwrap_or(path))?;
+            if let Some(was) = was.filter(|_| included.is_none() && !self.accepts_changed_disks) {
                 image.check(was)?;
             }
             for number in 1..=self.args.count {

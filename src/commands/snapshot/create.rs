@@ -1,5 +1,7 @@
 //! `rvmm snapshot ID DIR`: has a VM write itself to a folder.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,8 +10,8 @@ use serde_json::{Value, json};
 use vmm::snapshot::Manifest;
 
 use super::super::{Outcome, fit, print, stop, table};
-use crate::args::CreateArgs;
-use crate::name::known::{self, Known, PATIENCE};
+use crate::args::{CreateArgs, Disks};
+use crate::name::known::{self, Known, Life, PATIENCE};
 
 /// How long a VM may take to write its memory to a disk, which may be slow.
 const WRITING: Duration = Duration::from_hours(1);
@@ -30,9 +32,20 @@ pub(super) fn run(args: &CreateArgs) -> Outcome {
         "snapshot_type": if args.diff { "Diff" } else { "Full" },
         "live": !args.stop,
         "stop": args.stop,
+        "disks": match args.disks {
+            Some(Disks::Reflink) => "Reflink",
+            Some(Disks::Copy) => "Copy",
+            Some(Disks::None) => "None",
+            // With --stop the originals stay as they are.
+            None if args.stop => "None",
+            None => "Reflink",
+        },
     });
     if let (Some(base), Some(fields)) = (&base, body.as_object_mut()) {
         fields.insert("base".to_owned(), text(base)?.into());
+    }
+    if !args.stop && args.disks != Some(Disks::None) {
+        write_back(&vm)?;
     }
     let was_paused = is_paused(&vm)?;
     vm.reach(WHAT, WRITING)?.put("/snapshot/create", body.to_string())?;
@@ -47,6 +60,25 @@ pub(super) fn run(args: &CreateArgs) -> Outcome {
         return fit::print_json(&report);
     }
     print(fit::text(report.line().as_bytes()).as_bytes())
+}
+
+/// Writes to the disk what the page cache has of the VM's disks, so that the guest need not be paused for it. That this
+/// fails for a disk does not matter: it is done again, while the guest is paused.
+fn write_back(vm: &Known) -> Result<(), String> {
+    let config = vm.reach(WHAT, PATIENCE)?.json::<Value>("/vm/config")?;
+    let Life::Alive(Some(pid)) = vm.life else { return Ok(()) };
+    // Paths that are not from the root are of the VM's current folder.
+    let folder = PathBuf::from(format!("/proc/{pid}/cwd"));
+    let drives = config.get("drives").and_then(Value::as_array);
+    for drive in
+        drives.into_iter().flatten().filter(|drive| drive.get("is_read_only") != Some(&Value::Bool(true)))
+    {
+        if let Some(path) = drive.get("path_on_host").and_then(Value::as_str) {
+            let image = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(folder.join(path));
+            let _ = image.and_then(|image| image.sync_data());
+        }
+    }
+    Ok(())
 }
 
 fn is_paused(vm: &Known) -> Result<bool, String> {

@@ -19,6 +19,18 @@ pub enum SnapshotType {
     Diff,
 }
 
+/// Whether a snapshot includes the disks that the guest writes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IncludeDisks {
+    /// It does not: they have to be as they were when it is restored.
+    #[default]
+    None,
+    /// As copies that share their data with the originals, which takes no time; refused where the file system cannot.
+    Reflink,
+    /// As copies, made while the guest is paused.
+    Copy,
+}
+
 /// PUT `/snapshot/create`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +52,9 @@ pub struct CreateSnapshot {
     /// rvmm's own: a VM that runs is paused for it, and the VM ends when the snapshot is safe. When there is none it goes on.
     #[serde(default)]
     pub stop: bool,
+    /// rvmm's own: whether the folder gets the disks that the guest writes to.
+    #[serde(default)]
+    pub disks: IncludeDisks,
 }
 
 /// How guest memory comes from the snapshot.

@@ -12,7 +12,7 @@ use crate::config::{LoadSnapshot, OverrideError, VmConfig};
 use crate::console::Output;
 use crate::kvm::{Elapsed, Host, KvmError};
 use crate::memory;
-use crate::snapshot::{DiskV2, SnapshotError, StateError, StateV2};
+use crate::snapshot::{DiskV2, ImageKind, SnapshotError, StateError, StateV2};
 use crate::vcpu::Begin;
 use crate::vm::{Saved, Vm, VmError};
 
@@ -27,7 +27,7 @@ pub enum LoadError {
     State(#[from] StateError),
     /// A drive is not what it was.
     #[error(
-        "drive \"{id}\": {} {difference}: its file system would be damaged. Give a copy from the time of the snapshot (--disk id={id},path=FILE, drive_overrides){accept}", path.display()
+        "drive \"{id}\": {} {difference}: its file system would be damaged. {included}Give a copy from the time of the snapshot (--disk id={id},path=FILE, drive_overrides){accept}", path.display()
     )]
     ChangedDrive {
         /// Its id.
@@ -36,6 +36,8 @@ pub enum LoadError {
         path: std::path::PathBuf,
         /// How it differs.
         difference: String,
+        /// How to take the copy that the snapshot includes, if there is one.
+        included: &'static str,
         /// How to take it as it is, or nothing where that cannot be.
         accept: &'static str,
     },
@@ -66,6 +68,8 @@ pub enum LoadError {
     },
 }
 
+/// The best way out for a drive that the snapshot includes.
+const INCLUDED: &str = "The snapshot has a copy of it: take that (--disks copy=FOLDER). ";
 /// The other way out for a drive that was written to.
 const ACCEPT: &str = ", or accept it (--accept-changed-disks, accept_changed_drives)";
 
@@ -162,10 +166,17 @@ fn check_drives(config: &VmConfig, state: &StateV2, request: &LoadSnapshot) -> R
             Ok(now) => now,
             Err(source) => return Err(LoadError::Drive { id: id.clone(), path, source }),
         };
-        if let Some(difference) = was.difference(&now) {
+        let unknown = || {
+            let is_unknown = !was.is_read_only && now.kind() == ImageKind::Device;
+            is_unknown.then(|| {
+                "is a block device, and nothing shows whether it was written to since the snapshot".to_owned()
+            })
+        };
+        if let Some(difference) = was.difference(&now).or_else(unknown) {
             // No guest can be restored with a disk of another size.
             let accept = if now.size == was.size { ACCEPT } else { "" };
-            return Err(LoadError::ChangedDrive { id: id.clone(), path, difference, accept });
+            let included = if was.included.is_some() { INCLUDED } else { "" };
+            return Err(LoadError::ChangedDrive { id: id.clone(), path, difference, included, accept });
         }
     }
     Ok(())

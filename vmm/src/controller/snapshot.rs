@@ -18,7 +18,7 @@ use super::live::Live;
 use super::remote::Asker;
 use super::request::{Refusal, Request, Response, State};
 use super::{Controller, Event};
-use crate::config::{CreateSnapshot, VmConfig};
+use crate::config::{CreateSnapshot, IncludeDisks, VmConfig};
 use crate::cpu::CpuDescription;
 use crate::memory::DirtyPages;
 use crate::signals::Signal;
@@ -89,6 +89,9 @@ pub enum CreateError {
     /// A base without a diff.
     #[error("only a diff has a base: leave `base` out, or ask for snapshot_type Diff")]
     BaseOfFull,
+    /// Disks without a folder.
+    #[error("disks are included in a snapshot that is a folder: leave mem_file_path out, or disks")]
+    DisksWithFiles,
     /// A file that another snapshot needs.
     #[error(
         "{} is {}, which this VM's last snapshot needs; name another file", path.display(), needed.display()
@@ -243,7 +246,7 @@ impl Controller {
         if was_running {
             self.pause(live);
         }
-        let mut captured = self.copy(target, base, &live.vm);
+        let mut captured = self.copy(target, base, request.disks, &live.vm);
         if was_running && (captured.is_err() || !request.stop) {
             self.resume(live);
             let pause = began.elapsed();
@@ -270,7 +273,13 @@ impl Controller {
         Ok(())
     }
 
-    fn copy(&mut self, target: Target, base: Option<Base>, vm: &Vm) -> Result<Captured, CreateError> {
+    fn copy(
+        &mut self,
+        mut target: Target,
+        base: Option<Base>,
+        include: IncludeDisks,
+        vm: &Vm,
+    ) -> Result<Captured, CreateError> {
         let saved = vm.save()?;
         let config = self.config.from_the_root().map_err(CreateError::Folder)?;
         let mut state = StateV2::new(&config)?;
@@ -280,7 +289,12 @@ impl Controller {
             let disk = DiskV2::look(&drive.drive_id, path, drive.is_read_only);
             let failed =
                 |source| CreateError::Drive { id: drive.drive_id.clone(), path: path.clone(), source };
-            state.disks.push(disk.map_err(failed)?);
+            let mut disk = disk.map_err(failed)?;
+            if include != IncludeDisks::None && !drive.is_read_only {
+                let Target::Folder(partial) = &mut target else { return Err(CreateError::DisksWithFiles) };
+                disk.included = Some(partial.add_disk(&disk, path, include)?);
+            }
+            state.disks.push(disk);
         }
         let dirty = if self.config.machine_config.track_dirty_pages {
             let mut dirty = self.lineage.take_unsaved();

@@ -26,13 +26,44 @@ pub struct DiskV2 {
     pub included: Option<String>,
 }
 
+/// What an image is on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageKind {
+    /// A regular file, whose time of last change shows whether it was written to.
+    File,
+    /// A block device, of which nothing shows that.
+    Device,
+}
+
+/// The name of the file in a snapshot's folder that has the content of the drive `drive_id`.
+pub(super) fn file_name(drive_id: &str) -> String {
+    format!("disk-{drive_id}.img")
+}
+
+/// Whether [`file_name`] can be `name`.
+pub(super) fn is_file_name(name: &str) -> bool {
+    let id = name.strip_prefix("disk-").and_then(|rest| rest.strip_suffix(".img"));
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    id.is_some_and(|id| !id.is_empty() && name.len() <= 255 && id.bytes().all(valid))
+}
+
+/// Opens an image for reading.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
 impl DiskV2 {
+    /// Whether the image was a file or a block device when the snapshot was written.
+    pub fn kind(&self) -> ImageKind {
+        if self.modified == 0 { ImageKind::Device } else { ImageKind::File }
+    }
+
     /// How the image at `path` of the drive `drive_id` is now.
     ///
     /// # Errors
     /// What the host said on opening it.
     pub fn look(drive_id: &str, path: &Path, is_read_only: bool) -> io::Result<Self> {
-        let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let mut file = open(path)?;
         let metadata = file.metadata()?;
         // A block device has no length.
         let size = file.seek(SeekFrom::End(0))?;

@@ -99,6 +99,18 @@ pub enum SnapshotError {
         /// How many there may be.
         limit: usize,
     },
+    /// A disk's data cannot be shared with a snapshot.
+    #[error(
+        "drive \"{drive_id}\": a copy of it in {} cannot share its data (reflink): that takes one XFS or btrfs for both. \
+         Copy it while the guest is paused (--disks copy), leave disks out (--disks none), or end the VM with it (--stop)",
+        folder.display()
+    )]
+    NoReflink {
+        /// Which drive.
+        drive_id: String,
+        /// The folder of the snapshot.
+        folder: PathBuf,
+    },
     /// Diffs on top of one another.
     #[error("{} is on top of itself; a snapshot that was written by rvmm never is", path.display())]
     Loop {

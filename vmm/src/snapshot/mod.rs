@@ -5,6 +5,7 @@
 //! | `state` | [`seal`]: a header with magic, version and checksum; behind it a [`StateV2`] |
 //! | `memory` | guest memory from its lowest address up, without the MMIO gap; pages of zeroes are holes. Of a diff, only the pages that it has |
 //! | `manifest.json` | [`manifest`]: for people and scripts, with digests of both |
+//! | `disk-ID.img` | what was on the writable drive ID, if the snapshot includes disks |
 //! | `working-set` | which pages a restored guest used; only there when that was recorded |
 //!
 //! A snapshot is written beside its place and renamed ([`Partial`]), so there is a whole one or none. A file that is read may
@@ -15,6 +16,7 @@ mod beside;
 pub(crate) mod bounded;
 pub mod digest;
 mod disk;
+mod disk_copy;
 mod error;
 mod folder;
 mod inspect;
@@ -35,7 +37,8 @@ mod touched;
 mod verify;
 pub mod working_set;
 
-pub use disk::DiskV2;
+pub use disk::{DiskV2, ImageKind};
+pub use disk_copy::{DiskCopyError, copy_sparse, reflink};
 pub use error::SnapshotError;
 pub use folder::{Chain, Folder, MAX_DEPTH, StateFile};
 pub use inspect::{Below, Disk, Inspection, inspect};

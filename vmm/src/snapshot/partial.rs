@@ -1,6 +1,6 @@
 //! A new snapshot, until it is whole.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use super::beside::{self, PrivateFolder};
 use super::digest;
+use super::disk::{self, DiskV2};
+use super::disk_copy::{DiskCopyError, copy_sparse, reflink};
 use super::error::SnapshotError;
 use super::manifest::{Base, Cpu, Manifest, Memory, State};
 use super::marker;
 use super::seal::MAX_STATE_SIZE;
 use super::state::StateV2;
-use crate::config::VmConfig;
+use crate::config::{IncludeDisks, VmConfig};
 
 /// The file with the VM's state.
 pub(super) const STATE: &CStr = c"state";
@@ -31,6 +33,8 @@ pub struct Partial {
     /// Its lock is what makes the folder ours.
     memory: File,
     renamed: bool,
+    /// Copies of disks.
+    disks: Vec<(CString, File)>,
     /// How long the guest stood still for it.
     pause: Option<Duration>,
 }
@@ -53,9 +57,10 @@ impl Partial {
         let path = hidden.join("memory");
         let memory = beside::lock(&target, &hidden, open, |file| beside::is_still(file, &path))?;
         let Some(folder) = folder else { return Err(SnapshotError::UnderWay { path: target }) };
-        let partial = Self { target, hidden, folder, memory, renamed: false, pause: None };
+        let partial = Self { target, hidden, folder, memory, renamed: false, disks: Vec::new(), pause: None };
         partial.folder.remove(STATE);
         partial.folder.remove(MANIFEST);
+        partial.remove_left_disks();
         partial.memory.set_len(0).map_err(|error| SnapshotError::io("empty", &path, error))?;
         Ok(partial)
     }
@@ -73,6 +78,45 @@ impl Partial {
     /// What an error with [`Self::memory`] is.
     pub fn memory_error(&self, source: io::Error) -> SnapshotError {
         SnapshotError::io("write", &self.folder.at(MEMORY), source)
+    }
+
+    /// Adds a copy of the image of a drive, which is not written to meanwhile, and returns the name of its file.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NoReflink`] where `include` asks for shared data; or what the host said.
+    pub fn add_disk(
+        &mut self,
+        disk: &DiskV2,
+        image: &Path,
+        include: IncludeDisks,
+    ) -> Result<String, SnapshotError> {
+        let from = disk::open(image).map_err(|error| SnapshotError::io("read", image, error))?;
+        let name = disk::file_name(&disk.drive_id);
+        let c_name = CString::new(name.clone()).unwrap_or_default();
+        let copy = self.folder.create(&c_name, libc::O_EXCL)?;
+        let path = self.folder.at(&c_name);
+        self.disks.push((c_name, copy));
+        let Some((_, copy)) = self.disks.last() else { return Ok(name) };
+        if include == IncludeDisks::Reflink {
+            let shared = reflink(&from, copy).map_err(|error| SnapshotError::io("write", &path, error))?;
+            let no_reflink =
+                || SnapshotError::NoReflink { drive_id: disk.drive_id.clone(), folder: self.target.clone() };
+            return shared.then_some(name).ok_or_else(no_reflink);
+        }
+        copy_sparse(&from, copy, disk.size).map_err(|failed| match failed {
+            DiskCopyError::Read(error) => SnapshotError::io("read", image, error),
+            DiskCopyError::Write(error) => SnapshotError::io("write", &path, error),
+        })?;
+        Ok(name)
+    }
+
+    /// Removes copies of disks that a killed process left.
+    fn remove_left_disks(&self) {
+        for entry in fs::read_dir(&self.hidden).into_iter().flatten().flatten() {
+            if let Some(name) = entry.file_name().to_str().filter(|name| disk::is_file_name(name)) {
+                self.folder.remove(&CString::new(name).unwrap_or_default());
+            }
+        }
     }
 
     /// Marks the memory, adds `state` and a manifest, has all of it written to the disk, and gives the folder its name.
@@ -98,6 +142,9 @@ impl Partial {
         self.add(STATE, &bytes)?;
         self.add(MANIFEST, &text)?;
         self.memory.sync_all().map_err(|error| self.memory_error(error))?;
+        for (name, file) in &self.disks {
+            file.sync_all().map_err(|error| SnapshotError::io("write", &self.folder.at(name), error))?;
+        }
         let failed = |error| SnapshotError::io("write to the disk", &self.hidden, error);
         self.folder.descriptor().sync_all().map_err(failed)?;
         // rename(2) replaces an empty folder, and nothing else.
@@ -152,7 +199,8 @@ impl Drop for Partial {
         if self.renamed {
             return;
         }
-        for name in [STATE, MANIFEST, MEMORY] {
+        let disks = self.disks.iter().map(|(name, _)| name.as_c_str());
+        for name in [STATE, MANIFEST, MEMORY].into_iter().chain(disks) {
             self.folder.remove(name);
         }
         if let Err(error) = fs::remove_dir(&self.hidden) {

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::bounded;
-use super::disk::DiskV2;
+use super::disk::{self, DiskV2};
 use super::pages::{PAGE_SIZE, Pages};
 use super::seal::{self, Seal};
 use crate::config::VmConfig;
@@ -289,8 +289,11 @@ impl StateV2 {
             (None, Some(_)) => return Err("it has all pages, and a base as well".to_owned()),
             (Some(_), None) => return Err("it has some pages only, and no base".to_owned()),
         }
-        if let Some(name) =
-            self.disks.iter().filter_map(|disk| disk.included.as_deref()).find(|name| !is_disk_file(name))
+        if let Some(name) = self
+            .disks
+            .iter()
+            .filter_map(|disk| disk.included.as_deref())
+            .find(|name| !disk::is_file_name(name))
         {
             return Err(format!("its file of a disk is called {name:?}, which is no name of such a file"));
         }
@@ -301,12 +304,6 @@ impl StateV2 {
             None => Ok(()),
         }
     }
-}
-
-/// Whether a file of a disk in a snapshot's folder can be called `name`: `disk-ID.img`.
-fn is_disk_file(name: &str) -> bool {
-    let id = name.strip_prefix("disk-").and_then(|rest| rest.strip_suffix(".img"));
-    id.is_some_and(|id| !id.is_empty() && name.len() <= 255 && !name.contains(['/', '\0']))
 }
 
 impl MemoryV2 {
