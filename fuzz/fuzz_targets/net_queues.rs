@@ -9,6 +9,7 @@ mod driver;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::sync::{Arc, Mutex};
 
 use arbitrary::Arbitrary;
 use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
@@ -25,6 +26,7 @@ const HEADER: usize = 12;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
+    pci: bool,
     stream: bool,
     mergeable: bool,
     event_idx: bool,
@@ -121,7 +123,10 @@ fuzz_target!(|input: Input| {
         theirs.set_nonblocking(true).unwrap();
         (Peer::Packets(OwnedFd::from(theirs)), Other::Packets(ours))
     };
-    let mut harness = Harness::new(NetDevice::over_socket(&config, peer).unwrap());
+    let mut harness = Harness::behind(
+        driver::transport(input.pci),
+        Arc::new(Mutex::new(NetDevice::over_socket(&config, peer).unwrap())),
+    );
     let features = if input.mergeable { MRG_RXBUF } else { 0 }
         | if input.event_idx { EVENT_IDX } else { 0 }
         | if input.stream { GUEST_CSUM } else { 0 };

@@ -28,6 +28,8 @@ pub use self::prefault::prefault;
 pub use self::prefetch::Used;
 use self::prefetch::prefetch;
 pub use self::uffd::{LOST, Pager, PagerError, serve_by};
+#[cfg(feature = "test-harness")]
+pub(crate) use self::uffd::userfault;
 use crate::layout;
 
 /// Bytes in a mebibyte.
