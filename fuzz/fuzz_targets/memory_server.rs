@@ -19,7 +19,7 @@ use arbitrary::Arbitrary;
 use devices::GuestMemory;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
-use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion as _};
+use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _};
 use vmm::memory::{self, HugePages, Overlay, Source};
 use vmm::memory_server::harness::{ServerHarness, userfaultfd};
 use vmm::memory_server::{Image, Options, WorkingSet};
@@ -355,7 +355,7 @@ fuzz_target!(|input: Input| {
         }
     }
     host.notice_ends();
-    assert_eq!(host.vms[1].connected.is_some(), stays, "a VM as it should be was let go");
+    assert!(host.vms[1].connected.is_some() || !stays, "a VM as it should be was let go");
     host.vms.clear();
     for _ in 0..8 {
         host.turn();

@@ -144,6 +144,10 @@ fuzz_target!(|input: Input| {
         driver::transport(input.pci),
         Arc::new(Mutex::new(VsockDevice::new(&config).unwrap())),
     );
+    // Clients connect to another name of the socket. A device watches the one that it was told, and to end a watch takes the
+    // host some 10 ms; there is none where no file has that name.
+    let clients_path = format!("{path}-moved");
+    std::fs::rename(&path, &clients_path).unwrap();
     let features = if input.event_idx { EVENT_IDX } else { 0 };
     let queue_size = 1 << (input.queue_size_log % 9);
     // The event queue is smaller, and is left alone by a driver that asks too much of it.
@@ -225,7 +229,7 @@ fuzz_target!(|input: Input| {
                 known = Known::default();
             }
             Action::Client { port, words } => {
-                let Ok(mut program) = UnixStream::connect(&path) else { continue };
+                let Ok(mut program) = UnixStream::connect(&clients_path) else { continue };
                 program.set_nonblocking(true).unwrap();
                 if let Some(port) = port {
                     let _ = writeln!(program, "CONNECT {}", port % 8);
