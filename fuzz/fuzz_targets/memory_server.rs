@@ -62,7 +62,8 @@ enum Sends {
     Userfaultfd,
     /// One that waits when it is read.
     Blocking,
-    Socket,
+    /// Something else.
+    File,
     Nothing,
 }
 
@@ -198,7 +199,7 @@ impl Vm {
         let fd = match sends {
             Sends::Userfaultfd => Some(uffd.as_raw_fd()),
             Sends::Blocking => Some(blocking(uffd.as_raw_fd())),
-            Sends::Socket => Some(connection.as_raw_fd()),
+            Sends::File => Some(FILES[0].as_raw_fd()),
             Sends::Nothing => None,
         };
         for (number, piece) in pieces.iter().filter(|piece| !piece.is_empty()).enumerate() {

@@ -1,5 +1,6 @@
 //! A driver that gives a network device anything on both queues, and a peer that sends anything: packets of any length to
-//! a device that takes its socket for a tap, cut-up frames and nonsense to one with a stream.
+//! a device that takes its socket for a tap, cut-up frames and nonsense to one with a stream. The metadata service may be
+//! behind it as well.
 //!
 //! Holds: no panic and no hang; memory stays bounded; whatever is sent is a frame; and after a reset the device works.
 #![no_main]
@@ -13,6 +14,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::{Arc, Mutex};
 
 use arbitrary::Arbitrary;
+use devices::mmds::{Mmds, MmdsConfig, MmdsStore, MmdsVersion};
 use devices::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 use devices::virtio::net::{NetConfig, NetDevice, Peer};
 use devices::virtio::queue_harness::{Buffer, Harness};
@@ -32,6 +34,8 @@ struct Input {
     mergeable: bool,
     event_idx: bool,
     limited: bool,
+    /// The metadata service is behind it.
+    mmds: bool,
     queue_size_log: u8,
     actions: Vec<Action>,
 }
@@ -47,6 +51,13 @@ enum Action {
     Put {
         len: u16,
         split: u8,
+    },
+    /// A TCP segment for the metadata service.
+    Metadata {
+        flags: u8,
+        seq: u32,
+        ack: u32,
+        payload: Vec<u8>,
     },
     Queue(driver::Step),
     /// The peer sends a packet or a frame as it should be.
@@ -100,6 +111,31 @@ impl Other {
     }
 }
 
+fn metadata_service() -> Arc<Mmds> {
+    let store = Arc::new(MmdsStore::default());
+    store.put(serde_json::json!({"id": "i-1"})).unwrap();
+    let config = MmdsConfig {
+        network_interfaces: vec!["fuzz".to_owned()],
+        version: MmdsVersion::V1,
+        ipv4_address: None,
+        imds_compat: false,
+    };
+    Arc::new(Mmds::new(&config, store))
+}
+
+/// A packet with a segment for port 80 of the metadata service, without checksums.
+fn segment(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0; HEADER];
+    packet.extend([6, 1, 0x23, 0x45, 0x67, 1, 2, 0, 0, 0, 0, 7, 8, 0, 0x45, 0]);
+    packet.extend((40 + payload.len() as u16).to_be_bytes());
+    packet.extend([0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, 7, 169, 254, 169, 254]);
+    packet.extend([3, 232, 0, 80]);
+    packet.extend([seq, ack].map(u32::to_be_bytes).as_flattened());
+    packet.extend([5 << 4, flags, 0xff, 0, 0, 0, 0, 0]);
+    packet.extend_from_slice(payload);
+    packet
+}
+
 thread_local! {
     /// Kept: AddressSanitizer takes long to allocate so much.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 1 << 17]);
@@ -131,10 +167,11 @@ fn run(input: Input, buffer: &mut [u8]) {
         theirs.set_nonblocking(true).unwrap();
         (Peer::Packets(OwnedFd::from(theirs)), Other::Packets(ours))
     };
-    let mut harness = Harness::behind(
-        driver::transport(input.pci),
-        Arc::new(Mutex::new(NetDevice::over_socket(&config, peer).unwrap())),
-    );
+    let mut device = NetDevice::over_socket(&config, peer).unwrap();
+    if input.mmds {
+        device.add_detour(metadata_service()).unwrap();
+    }
+    let mut harness = Harness::behind(driver::transport(input.pci), Arc::new(Mutex::new(device)));
     let features = if input.mergeable { MRG_RXBUF } else { 0 }
         | if input.event_idx { EVENT_IDX } else { 0 }
         | if input.stream { GUEST_CSUM } else { 0 };
@@ -160,6 +197,14 @@ fn run(input: Input, buffer: &mut [u8]) {
                         Buffer::readable(address + u64::from(split), len - split),
                     ],
                 );
+                harness.kick(TX);
+            }
+            Action::Metadata { flags, seq, ack, payload } => {
+                let packet = segment(flags, seq, ack, &payload[..payload.len().min(1400)]);
+                let address = 3 << 20;
+                vm_memory::Bytes::write_slice(harness.memory(), &packet, vm_memory::GuestAddress(address))
+                    .unwrap();
+                harness.add_chain(TX, &[Buffer::readable(address, packet.len() as u32)]);
                 harness.kick(TX);
             }
             Action::Queue(step) => drop(step.take(&mut harness, 2)),
