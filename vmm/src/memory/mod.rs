@@ -27,9 +27,9 @@ pub use self::mapped::{Overlay, Source, restore, restore_used};
 pub use self::prefault::prefault;
 pub use self::prefetch::Used;
 use self::prefetch::prefetch;
-pub use self::uffd::{LOST, Pager, PagerError, serve_by};
 #[cfg(feature = "test-harness")]
 pub(crate) use self::uffd::userfault;
+pub use self::uffd::{LOST, Pager, PagerError, serve_by};
 use crate::layout;
 
 /// Bytes in a mebibyte.

@@ -191,11 +191,7 @@ impl Server {
 
     /// Waits up to `timeout` milliseconds, or for ever if that is -1, and does what there is to do. Breaks when a signal asks
     /// for the end.
-    fn turn(
-        &mut self,
-        timeout: i32,
-        ended: &mut dyn FnMut(&Report),
-    ) -> Result<ControlFlow<()>, ServeError> {
+    fn turn(&mut self, timeout: i32, ended: &mut dyn FnMut(&Report)) -> Result<ControlFlow<()>, ServeError> {
         let mut events = [EpollEvent::default(); 64];
         let count = match self.epoll.wait(timeout, &mut events) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {

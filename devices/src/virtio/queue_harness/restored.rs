@@ -27,7 +27,8 @@ fn touched(memory: &GuestMemory) -> Vec<GuestAddress> {
         pagemap.read_exact_at(&mut entries, region.as_ptr() as u64 / PAGE_LEN as u64 * 8).unwrap();
         let entries = entries.as_chunks().0.iter().map(|entry| u64::from_ne_bytes(*entry));
         let pages = (region.start_addr().0..).step_by(PAGE_LEN).map(GuestAddress);
-        touched.extend(pages.zip(entries).filter(|(_, entry)| entry & PAGE_IS_THERE != 0).map(|(page, _)| page));
+        touched
+            .extend(pages.zip(entries).filter(|(_, entry)| entry & PAGE_IS_THERE != 0).map(|(page, _)| page));
     }
     touched
 }
