@@ -12,7 +12,6 @@ use arbitrary::Arbitrary;
 use devices::virtio::balloon::{BalloonConfig, BalloonDevice};
 use devices::virtio::queue_harness::{Buffer, Harness, MEMORY_SIZE};
 use libfuzzer_sys::fuzz_target;
-use virtio_bindings::virtio_mmio::VIRTIO_MMIO_CONFIG;
 
 const QUEUES: u32 = 5;
 const STATS_VQ: u64 = 1 << 1;
@@ -22,6 +21,7 @@ const EVENT_IDX: u64 = 1 << 29;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
+    pci: bool,
     statistics: bool,
     poison: bool,
     reporting: bool,
@@ -49,7 +49,7 @@ enum Action {
 fuzz_target!(|input: Input| {
     let config = BalloonConfig { free_page_reporting: true, deflate_on_oom: true, ..Default::default() };
     let device = Arc::new(Mutex::new(BalloonDevice::new(&config, MEMORY_SIZE >> 20).unwrap()));
-    let mut harness = Harness::with_shared(device.clone());
+    let mut harness = Harness::behind(driver::transport(input.pci), device.clone());
     let mut features = 0;
     for (wanted, feature) in [
         (input.statistics, STATS_VQ),
@@ -75,7 +75,7 @@ fuzz_target!(|input: Input| {
                 harness.kick(u32::from(deflate));
             }
             Action::Config { offset, value } => {
-                harness.write(VIRTIO_MMIO_CONFIG + u32::from(offset & !3), value);
+                harness.write_config(u64::from(offset & !3), &value.to_le_bytes());
             }
             Action::Target(mib) => drop(device.lock().unwrap().set_target(mib)),
             Action::Reset => harness.start(features, queue_size),

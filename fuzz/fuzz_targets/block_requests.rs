@@ -24,6 +24,7 @@ const EVENT_IDX: u64 = 1 << 29;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
+    pci: bool,
     read_only: bool,
     uring: bool,
     event_idx: bool,
@@ -90,7 +91,7 @@ fuzz_target!(|input: Input| {
         direct: false,
     });
     let device = Arc::new(Mutex::new(device.unwrap()));
-    let mut harness = Harness::with_shared(device.clone());
+    let mut harness = Harness::behind(driver::transport(input.pci), device.clone());
     let features = FLUSH | if input.event_idx { EVENT_IDX } else { 0 };
     let queue_size = 1 << (input.queue_size_log % 9);
     harness.start(features, queue_size);

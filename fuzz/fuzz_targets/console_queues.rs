@@ -21,6 +21,7 @@ const EVENT_IDX: u64 = 1 << 29;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
+    pci: bool,
     event_idx: bool,
     queue_size_log: u8,
     actions: Vec<Action>,
@@ -79,7 +80,7 @@ fuzz_target!(|input: Input| {
     let output = Output::default();
     output.make_room(1000);
     let device = Arc::new(Mutex::new(ConsoleDevice::new(Box::new(output.clone())).unwrap()));
-    let mut harness = Harness::with_shared(device.clone());
+    let mut harness = Harness::behind(driver::transport(input.pci), device.clone());
     let features = SIZE | if input.event_idx { EVENT_IDX } else { 0 };
     let queue_size = 1 << (input.queue_size_log % 7);
     harness.start(features, queue_size);

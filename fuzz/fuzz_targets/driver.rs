@@ -1,7 +1,12 @@
 //! What a hostile driver can do to any queue of any device.
 use arbitrary::Arbitrary;
-use devices::virtio::queue_harness::{Buffer, Harness};
+use devices::virtio::queue_harness::{Buffer, Harness, TransportKind};
 use virtio_queue::desc::split::Descriptor;
+
+/// The transport that the device is behind.
+pub fn transport(pci: bool) -> TransportKind {
+    if pci { TransportKind::Pci } else { TransportKind::Mmio }
+}
 
 /// One thing that the driver does to a queue; `queue` is taken modulo the number of queues.
 #[derive(Arbitrary, Debug)]

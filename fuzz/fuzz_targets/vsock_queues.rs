@@ -9,6 +9,7 @@ mod driver;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex};
 
 use arbitrary::Arbitrary;
 use devices::virtio::queue_harness::{Buffer, Harness};
@@ -26,6 +27,7 @@ const PORT: u32 = 52;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
+    pci: bool,
     event_idx: bool,
     queue_size_log: u8,
     actions: Vec<Action>,
@@ -138,7 +140,14 @@ fuzz_target!(|input: Input| {
     let listener = UnixListener::bind(format!("{path}_{PORT}")).unwrap();
     listener.set_nonblocking(true).unwrap();
     let config = VsockConfig { vsock_id: None, guest_cid: CID, uds_path: path.clone().into() };
-    let mut harness = Harness::new(VsockDevice::new(&config).unwrap());
+    let mut harness = Harness::behind(
+        driver::transport(input.pci),
+        Arc::new(Mutex::new(VsockDevice::new(&config).unwrap())),
+    );
+    // Clients connect to another name of the socket. A device watches the one that it was told, and to end a watch takes the
+    // host some 10 ms; there is none where no file has that name.
+    let clients_path = format!("{path}-moved");
+    std::fs::rename(&path, &clients_path).unwrap();
     let features = if input.event_idx { EVENT_IDX } else { 0 };
     let queue_size = 1 << (input.queue_size_log % 9);
     // The event queue is smaller, and is left alone by a driver that asks too much of it.
@@ -220,7 +229,7 @@ fuzz_target!(|input: Input| {
                 known = Known::default();
             }
             Action::Client { port, words } => {
-                let Ok(mut program) = UnixStream::connect(&path) else { continue };
+                let Ok(mut program) = UnixStream::connect(&clients_path) else { continue };
                 program.set_nonblocking(true).unwrap();
                 if let Some(port) = port {
                     let _ = writeln!(program, "CONNECT {}", port % 8);

@@ -136,6 +136,11 @@ impl PciRegisters {
         self.read_memory(DEVICE_CONFIG + offset, data);
     }
 
+    /// Writes `data` to the device's configuration space.
+    pub fn write_config(&self, offset: u64, data: &[u8]) {
+        self.write_memory(DEVICE_CONFIG + offset, data);
+    }
+
     /// Reads the register that virtio-mmio has at this offset; 0 when virtio-pci has none.
     pub fn read(&self, register: u32) -> u32 {
         let mut data = [0; 4];

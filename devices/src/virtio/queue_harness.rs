@@ -203,7 +203,12 @@ impl Harness {
     /// Clears the rings of a queue and tells the device where they are. True when the device says that it is ready.
     pub fn set_up_queue(&mut self, queue: u32, size: u16) -> bool {
         let base = ring(queue);
-        self.memory.write_slice(&vec![0; RING_STRIDE as usize], GuestAddress(base)).unwrap();
+        let entries = u64::from(size);
+        for (offset, len) in
+            [(0, 16 * entries), (AVAIL_OFFSET, 6 + 2 * entries), (USED_OFFSET, 6 + 8 * entries)]
+        {
+            self.memory.write_slice(&vec![0; len as usize], GuestAddress(base + offset)).unwrap();
+        }
         self.queues[queue as usize] = DriverQueue { size, ..DriverQueue::default() };
         self.write(mmio::VIRTIO_MMIO_QUEUE_SEL, queue);
         self.write(mmio::VIRTIO_MMIO_QUEUE_NUM, u32::from(size));
@@ -287,6 +292,17 @@ impl Harness {
             Registers::Pci(registers) => registers.config(offset, &mut data),
         }
         data
+    }
+
+    /// Writes `data` to the configuration space at `offset`.
+    pub fn write_config(&self, offset: u64, data: &[u8]) {
+        match &self.registers {
+            Registers::Mmio { transport, .. } => {
+                let register = u64::from(mmio::VIRTIO_MMIO_CONFIG) + offset;
+                assert_eq!(transport.write(register, data), BusAction::None);
+            }
+            Registers::Pci(registers) => registers.write_config(offset, data),
+        }
     }
 
     /// Interrupts raised so far.

@@ -27,6 +27,8 @@ pub use self::mapped::{Overlay, Source, restore, restore_used};
 pub use self::prefault::prefault;
 pub use self::prefetch::Used;
 use self::prefetch::prefetch;
+#[cfg(feature = "test-harness")]
+pub(crate) use self::uffd::userfault;
 pub use self::uffd::{LOST, Pager, PagerError, serve_by};
 use crate::layout;
 

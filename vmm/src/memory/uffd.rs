@@ -136,7 +136,7 @@ pub fn serve_by(
 }
 
 /// A userfaultfd for all of `memory`.
-fn userfault(memory: &GuestMemory) -> Result<Userfault, PagerError> {
+pub(crate) fn userfault(memory: &GuestMemory) -> Result<Userfault, PagerError> {
     let registered = Userfault::create().and_then(|uffd| {
         memory.iter().try_for_each(|region| uffd.register(region))?;
         Ok(uffd)

@@ -8,15 +8,18 @@
 //! [`memory::serve_by`]: crate::memory::serve_by
 
 mod arriving;
+#[cfg(feature = "test-harness")]
+pub mod harness;
 mod image;
 mod report;
 mod served;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -126,6 +129,8 @@ struct Server {
     next: u64,
     /// A VM has sent its memory.
     has_served: bool,
+    /// Rounds of the loop so far.
+    round: u32,
 }
 
 /// Serves `image` until a signal ends it, or the last VM does if that is what `options` say. `ended` is told of each VM.
@@ -133,15 +138,16 @@ struct Server {
 /// # Errors
 /// [`ServeError`]; what goes wrong with one VM is in its [`Report`].
 pub fn serve(image: Image, options: &Options, mut ended: impl FnMut(&Report)) -> Result<(), ServeError> {
-    let (working_set, record) = match &options.working_set {
-        WorkingSet::None => (Vec::new(), None),
-        WorkingSet::Record(dir) => (Vec::new(), Some(dir.clone())),
-        // What is there more than once is looked at once.
-        WorkingSet::Send(dir) => (Used::first(working_set::read(dir, image.len())?, image.len()), None),
-    };
-    let plan = Plan { image: Rc::new(image), working_set: working_set.into() };
-    let mut server = Server::new(&options.socket, plan, record)?;
-    server.run(options.once, &mut ended)
+    let mut server = Server::new(image, options)?;
+    loop {
+        let timeout = server.timeout();
+        if server.turn(timeout, &mut ended)?.is_break() {
+            return Ok(());
+        }
+        if options.once && server.has_served && server.clients.is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 fn failed(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
@@ -149,10 +155,18 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
 }
 
 impl Server {
-    fn new(socket: &Path, plan: Plan, record: Option<PathBuf>) -> Result<Self, ServeError> {
+    fn new(image: Image, options: &Options) -> Result<Self, ServeError> {
+        let (working_set, record) = match &options.working_set {
+            WorkingSet::None => (Vec::new(), None),
+            WorkingSet::Record(dir) => (Vec::new(), Some(dir.clone())),
+            // What is there more than once is looked at once.
+            WorkingSet::Send(dir) => (Used::first(working_set::read(dir, image.len())?, image.len()), None),
+        };
+        let plan = Plan { image: Rc::new(image), working_set: working_set.into() };
+        let socket = &options.socket;
         let signals = Signals::block().map_err(failed("handle signals"))?;
         let (listener, file) = ListeningSocket::bind(socket)
-            .map_err(|source| ServeError::Socket { path: socket.to_owned(), source })?
+            .map_err(|source| ServeError::Socket { path: socket.clone(), source })?
             .into_parts();
         let epoll = Epoll::new().map_err(failed("make the event loop"))?;
         let server = Self {
@@ -166,6 +180,7 @@ impl Server {
             clients: BTreeMap::new(),
             next: FIRST,
             has_served: false,
+            round: 0,
         };
         server
             .watch(server.listener.as_raw_fd(), LISTENER)
@@ -174,38 +189,35 @@ impl Server {
         Ok(server)
     }
 
-    fn run(&mut self, once: bool, ended: &mut dyn FnMut(&Report)) -> Result<(), ServeError> {
+    /// Waits up to `timeout` milliseconds, or for ever if that is -1, and does what there is to do. Breaks when a signal asks
+    /// for the end.
+    fn turn(&mut self, timeout: i32, ended: &mut dyn FnMut(&Report)) -> Result<ControlFlow<()>, ServeError> {
         let mut events = [EpollEvent::default(); 64];
-        let mut round = 0_u32;
-        loop {
-            let count = match self.epoll.wait(self.timeout(), &mut events) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    return Err(failed("wait for VMs")(error));
-                }
-                other => other.unwrap_or(0),
-            };
-            for event in events.iter().take(count) {
-                match event.data() {
-                    LISTENER => self.accept().map_err(failed("accept VMs"))?,
-                    SIGNALS => {
-                        if self.is_terminated() {
-                            self.clients.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| {
-                                self.end(id, None, ended);
-                            });
-                            return Ok(());
-                        }
+        let count = match self.epoll.wait(timeout, &mut events) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                return Err(failed("wait for VMs")(error));
+            }
+            other => other.unwrap_or(0),
+        };
+        for event in events.iter().take(count) {
+            match event.data() {
+                LISTENER => self.accept().map_err(failed("accept VMs"))?,
+                SIGNALS => {
+                    if self.is_terminated() {
+                        self.clients.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| {
+                            self.end(id, None, ended);
+                        });
+                        return Ok(ControlFlow::Break(()));
                     }
-                    number => self.process(number & !1, number & 1 == 0, event.event_set(), ended),
                 }
-            }
-            round = round.wrapping_add(1);
-            if count == 0 || round.is_multiple_of(ROUNDS) {
-                self.go_on(ended);
-            }
-            if once && self.has_served && self.clients.is_empty() {
-                return Ok(());
+                number => self.process(number & !1, number & 1 == 0, event.event_set(), ended),
             }
         }
+        self.round = self.round.wrapping_add(1);
+        if count == 0 || self.round.is_multiple_of(ROUNDS) {
+            self.go_on(ended);
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Whether a signal asks for the end.

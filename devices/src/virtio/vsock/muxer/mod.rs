@@ -106,10 +106,7 @@ impl Muxer {
     pub(super) fn start(&mut self) -> io::Result<()> {
         self.listen()?;
         match self.watch_file() {
-            Ok(watch) => {
-                self.watch = Some(watch);
-                self.check_file();
-            }
+            Ok(()) => self.check_file(),
             // It is a convenience, and the file may be gone.
             Err(error) => {
                 debug!("vsock: cannot watch {}: {error}", self.path.display());
@@ -119,11 +116,23 @@ impl Muxer {
         Ok(())
     }
 
-    fn watch_file(&self) -> io::Result<FileWatch> {
-        let watch = FileWatch::new(&self.path)?;
-        let watched = EpollEvent::new(EventSet::IN, WATCH_TOKEN);
-        self.epoll.ctl(ControlOperation::Add, watch.as_raw_fd(), watched)?;
-        Ok(watch)
+    fn watch_file(&mut self) -> io::Result<()> {
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            none => {
+                let watch = FileWatch::new()?;
+                let watched = EpollEvent::new(EventSet::IN, WATCH_TOKEN);
+                self.epoll.ctl(ControlOperation::Add, watch.as_raw_fd(), watched)?;
+                none.insert(watch)
+            }
+        };
+        watch.start(&self.path)
+    }
+
+    fn stop_watching(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.stop();
+        }
     }
 
     /// Something happened to the file of the listener.
@@ -132,7 +141,7 @@ impl Muxer {
             watch.clear();
         }
         if self.warn_if_unreachable() {
-            self.watch = None;
+            self.stop_watching();
         }
     }
 
@@ -148,7 +157,7 @@ impl Muxer {
     /// Ends every connection; clients wait from now on.
     pub(super) fn stop(&mut self) {
         self.deafen();
-        self.watch = None;
+        self.stop_watching();
         self.clients.clear();
         self.table = Table::default();
         self.resets.clear();

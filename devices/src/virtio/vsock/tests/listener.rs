@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -86,6 +86,22 @@ fn connections_go_on_when_the_socket_s_file_is_removed_and_nothing_spins() {
     assert_eq!(super::guest::read_now(&client), b"still here");
     client.write_all(b"so am I").unwrap();
     assert_eq!(guest.one().data, b"so am I");
+}
+
+#[test]
+fn a_removed_file_is_noticed_after_a_reset_and_the_host_does_not_wait_for_resets() {
+    let mut guest = Guest::new();
+    let start = Instant::now();
+    for _ in 0..100 {
+        guest.harness.start(0, 16);
+    }
+    // A descriptor of inotify takes some 10 ms to close.
+    assert!(start.elapsed() < Duration::from_millis(700), "{:?}", start.elapsed());
+    assert!(!guest.harness.run_once(Duration::from_millis(5)), "the end of a watch is no event");
+    fs::remove_file(guest.path()).unwrap();
+    assert!(guest.harness.run_once(Duration::from_secs(1)), "it is noticed");
+    let wakeups = (0..20).filter(|_| guest.harness.run_once(Duration::from_millis(5))).count();
+    assert!(wakeups == 0, "{wakeups} wake-ups for nothing");
 }
 
 #[test]
