@@ -18,7 +18,7 @@ use vm_memory::{Bytes as _, GuestAddress};
 use vmm::config::VmConfig;
 use vmm::memory::{self, HugePages};
 use vmm::memory_server::Image;
-use vmm::snapshot::{BaseV1, Chain, MAX_DEPTH, PAGE_SIZE, SectionV1, StateV1, inspect, merge, seal, verify};
+use vmm::snapshot::{BaseV1, Chain, MAX_DEPTH, PAGE_SIZE, SectionV2, StateV2, inspect, merge, seal, verify};
 
 const MIB: u64 = 1;
 const LEN: u64 = MIB << 20;
@@ -134,7 +134,7 @@ fn in_order(pages: &[(u8, u8)]) -> Vec<(u64, u64)> {
 impl Snapshot {
     fn write(&self, number: usize, folder: &Path, written: &[Written]) -> Written {
         fs::create_dir(folder).unwrap();
-        let mut state = StateV1::new(&CONFIG).unwrap();
+        let mut state = StateV2::new(&CONFIG).unwrap();
         state.id = [number as u8 + 1; 16];
         state.created = 1;
         let base = self.base.as_ref().and_then(|base| {
@@ -151,9 +151,10 @@ impl Snapshot {
                 state.memory.regions.iter_mut().for_each(|region| region.len = *len)
             }
             Some(Change::Sections(sections)) => {
-                let section = |(name, bytes): &(String, Vec<u8>)| SectionV1 {
+                let section = |(name, bytes): &(String, Vec<u8>)| SectionV2 {
                     name: name.clone(),
                     version: 1,
+                    is_required: true,
                     bytes: bytes.clone(),
                 };
                 state.sections = sections.iter().map(section).collect();

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod clone;
+mod disks;
 mod goes_on;
 mod restore;
 mod two_files;

@@ -69,7 +69,13 @@ mod tests {
             "state": {"size": 4096, "sha256": ""}, "base": {"id": "", "path": "/b", "state_sha256": ""},
             "devices": [{"kind": "drives", "id": "rootfs", "host": "/d"}, {"kind": "entropy"}],
         }));
-        let disk = Disk { drive_id: "rootfs".to_owned(), size: 1 << 20, modified: None, is_read_only: false };
+        let disk = Disk {
+            drive_id: "rootfs".to_owned(),
+            size: 1 << 20,
+            modified: None,
+            is_read_only: false,
+            included: None,
+        };
         let inspection = Inspection {
             manifest: manifest.unwrap(),
             memory_on_disk: 3 << 20,

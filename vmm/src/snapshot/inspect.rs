@@ -35,6 +35,9 @@ pub struct Disk {
     pub modified: Option<String>,
     /// The guest cannot write.
     pub is_read_only: bool,
+    /// The file in the folder that has its content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub included: Option<String>,
 }
 
 /// A snapshot that another is on top of.
@@ -106,6 +109,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, SnapshotError> {
             .filter(|modified| *modified > 0)
             .map(|modified| Timestamp(UNIX_EPOCH + Duration::from_nanos(modified)).to_string()),
         is_read_only: disk.is_read_only,
+        included: disk.included.clone(),
     });
     let sections = folder.state.sections.iter().map(|section| Section {
         name: section.name.clone(),
