@@ -73,7 +73,7 @@ impl Report {
 /// Makes a process that goes on here, in the background. No other thread may run yet.
 ///
 /// # Errors
-/// What the host said.
+/// What the host said; in the process that called it only.
 #[expect(unsafe_code, reason = "fork(2) has no wrapper in the standard library")]
 pub(crate) fn fork() -> io::Result<Side> {
     let (reader, writer) = io::pipe()?;
@@ -84,8 +84,14 @@ pub(crate) fn fork() -> io::Result<Side> {
             // SAFETY: takes nothing. It fails for a leader of a process group only, which a new process is not.
             unsafe { libc::setsid() };
             drop(reader);
-            close_inherited(&writer)?;
-            Ok(Side::Background(Report(Cell::new(Some(writer)))))
+            let closed = close_inherited(&writer);
+            let report = Report(Cell::new(Some(writer)));
+            // The caller would take an error for that of the process that called it, and act for it.
+            if let Err(error) = closed {
+                report.failed(&format!("cannot close inherited descriptors: {error}"));
+                std::process::exit(1);
+            }
+            Ok(Side::Background(report))
         }
         pid => Ok(Side::Foreground(Started { pid: pid.cast_unsigned(), report: reader })),
     }

@@ -39,14 +39,15 @@ pub(crate) fn run(args: &CloneArgs) -> Outcome {
     let mut fleet = Fleet::new()?;
     for number in 1..=args.count {
         let vm = plan.vm(number)?;
-        if let Some(report) = fleet.start(&plan.id(number))? {
+        let started = fleet.start(&plan.id(number)).map_err(|error| copies.give_up(error))?;
+        if let Some(report) = started {
             // In the VM's process, whose these are not.
             mem::forget((fleet, copies));
             let run = |presence: &_| restore::run(&vm, presence);
             return Ok(detach::serve(vm.id.as_deref(), &vm.log, report, run));
         }
     }
-    let members = fleet.all()?;
+    let members = fleet.all().map_err(|error| copies.give_up(error))?;
     let took = began.elapsed();
     copies.keep();
     let rows: Vec<Row> = members.into_iter().map(Row::of).collect();

@@ -12,6 +12,10 @@ use crate::name::process::Process;
 
 /// How long rvmm has to end its guest when it is asked by SIGTERM, and the host to end a process that is killed.
 const FORCED: Duration = Duration::from_secs(10);
+/// How long a VM that is being saved has for that, at least.
+const SAVING: Duration = Duration::from_mins(1);
+/// What such a VM says.
+const BEING_SAVED: &str = "the VM is being saved";
 /// How long a VM has for an answer, however little time its guest is given.
 const LEAST_PATIENCE: Duration = Duration::from_millis(500);
 /// The exit code when the guest did not end by itself, and SIGTERM was needed.
@@ -28,6 +32,12 @@ pub(crate) fn run(args: &StopArgs) -> Outcome {
     match press(&vm, args.timeout) {
         Ok(()) => {
             if process.wait(args.timeout.saturating_sub(pressed.elapsed())).map_err(failed)? {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        // The VM ends by itself when its snapshot is written: `rvmm snapshot --stop`.
+        Err(error) if error.contains(BEING_SAVED) => {
+            if process.wait(args.timeout.max(SAVING)).map_err(failed)? {
                 return Ok(ExitCode::SUCCESS);
             }
         }

@@ -36,6 +36,7 @@ pub use snapshot::{
 };
 pub use transport::Transport;
 
+use crate::cpu::template::TemplateFileError;
 pub use crate::cpu::template::{CpuConfig, CpuTemplate, StaticTemplate};
 use crate::json::{self, JsonError};
 use crate::memory::{HugePages, MIB};
@@ -272,6 +273,19 @@ impl VmConfig {
             .flatten()
             .map(PathBuf::as_path)
             .find(|path| path.metadata().is_ok_and(|theirs| same_file(&theirs, file)))
+    }
+
+    /// Puts the template itself in the place of a name for it: a snapshot of the VM, and a guest that boots again, have what
+    /// the file had when the VM started.
+    ///
+    /// # Errors
+    /// There is no such template, or its file is none.
+    pub fn resolve_cpu_template(&mut self) -> Result<(), TemplateFileError> {
+        if let Some(CpuConfig::Named(_)) = &self.cpu_config {
+            let template = self.cpu_config.as_ref().map(CpuConfig::template).transpose()?;
+            self.cpu_config = template.map(|template| CpuConfig::Template(template.into_owned()));
+        }
+        Ok(())
     }
 
     /// The file that the log goes to and what it is to the guest, if it is one of the guest's.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use vmm::snapshot::{DiskCopyError, DiskV2, copy_sparse, reflink};
 
+use super::fleet::FleetError;
+
 /// The image of a drive, which nobody writes to by rvmm as long as this is there.
 pub(in crate::commands) struct Image<'a> {
     drive_id: &'a str,
@@ -146,6 +148,18 @@ impl Copies {
 
     /// They stay.
     pub(in crate::commands) fn keep(mut self) {
+        self.forget();
+    }
+
+    /// The VMs do not all run, because of `error`, which is returned: the files go again, unless a VM still uses them.
+    pub(in crate::commands) fn give_up(&mut self, error: FleetError) -> FleetError {
+        if !error.have_all_ended {
+            self.forget();
+        }
+        error
+    }
+
+    fn forget(&mut self) {
         self.files.clear();
         self.folder = None;
     }

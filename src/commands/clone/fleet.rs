@@ -23,6 +23,15 @@ pub(super) struct Member {
     pub(super) took: Duration,
 }
 
+/// Why not all VMs run.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(in crate::commands) struct FleetError {
+    message: String,
+    /// No VM runs any more. One that could not be ended still uses its disks.
+    pub(in crate::commands) have_all_ended: bool,
+}
+
 /// One that is only coming.
 struct Coming {
     id: String,
@@ -51,8 +60,8 @@ impl Fleet {
     /// nothing of this fleet may be used, or dropped, any more: others have the numbers of its descriptors.
     ///
     /// # Errors
-    /// Which VM failed, and why; all have ended then.
-    pub(super) fn start(&mut self, id: &str) -> Result<Option<Report>, String> {
+    /// Which VM failed, and why; the others have ended then, as far as they could be ended.
+    pub(super) fn start(&mut self, id: &str) -> Result<Option<Report>, FleetError> {
         self.gather(self.at_once.saturating_sub(1))?;
         let began = Instant::now();
         let failed = |error: io::Error| format!("{id}: cannot start a process: {error}");
@@ -71,15 +80,15 @@ impl Fleet {
     /// Waits until the guests of all run; in the order in which they were started.
     ///
     /// # Errors
-    /// Which VM failed, and why; all have ended then.
-    pub(super) fn all(mut self) -> Result<Vec<Member>, String> {
+    /// As of [`Self::start`].
+    pub(super) fn all(mut self) -> Result<Vec<Member>, FleetError> {
         self.gather(0)?;
         self.running.sort_by_key(|member| member.began);
         Ok(self.running)
     }
 
     /// Waits until no more than `left` are coming.
-    fn gather(&mut self, left: usize) -> Result<(), String> {
+    fn gather(&mut self, left: usize) -> Result<(), FleetError> {
         while self.coming.len() > left {
             let mut events = [EpollEvent::default(); 8];
             match self.epoll.wait(-1, &mut events) {
@@ -96,7 +105,7 @@ impl Fleet {
     }
 
     /// One of those that are coming has something to tell.
-    fn hear(&mut self, fd: u64) -> Result<(), String> {
+    fn hear(&mut self, fd: u64) -> Result<(), FleetError> {
         let is_it = |coming: &Coming| u64::try_from(coming.process.as_raw_fd()).is_ok_and(|its| its == fd);
         let Some(at) = self.coming.iter().position(is_it) else { return Ok(()) };
         let Coming { id, began, process } = self.coming.swap_remove(at);
@@ -114,7 +123,7 @@ impl Fleet {
     }
 
     /// Ends all, because of `error`, which is told with what cannot be ended.
-    fn end(&mut self, error: String) -> String {
+    fn end(&mut self, error: String) -> FleetError {
         for Coming { id, began, process } in std::mem::take(&mut self.coming) {
             let pid = process.pid;
             // One that fails as well ends by itself.
@@ -137,10 +146,13 @@ impl Fleet {
         };
         let stay = asked.into_iter().filter(|(_, vm)| !ends(vm)).chain(not_asked);
         let stay: Vec<String> = stay.map(|(id, _)| id).collect();
-        match (count, stay.as_slice()) {
+        let message = match (count, stay.as_slice()) {
             (0, _) => error,
             (count, []) => format!("{error}; the {count} that ran before are ended again"),
-            (_, stay) => format!("{error}; {} cannot be ended: see rvmm kill", stay.join(", ")),
-        }
+            (_, stay) => {
+                format!("{error}; {} cannot be ended: see rvmm kill; copies of disks stay", stay.join(", "))
+            }
+        };
+        FleetError { message, have_all_ended: stay.is_empty() }
     }
 }

@@ -27,24 +27,23 @@ pub(super) fn run(args: &CreateArgs) -> Outcome {
     let dir = std::path::absolute(dir)?;
     let base = args.base.as_deref().map(std::path::absolute).transpose()?;
     let process = args.stop.then(|| vm.process(WHAT)).transpose()?;
+    // With --stop the originals stay as they are.
+    let disks = args.disks.unwrap_or(if args.stop { Disks::None } else { Disks::Reflink });
     let mut body = json!({
         "snapshot_path": text(&dir)?,
         "snapshot_type": if args.diff { "Diff" } else { "Full" },
         "live": !args.stop,
         "stop": args.stop,
-        "disks": match args.disks {
-            Some(Disks::Reflink) => "Reflink",
-            Some(Disks::Copy) => "Copy",
-            Some(Disks::None) => "None",
-            // With --stop the originals stay as they are.
-            None if args.stop => "None",
-            None => "Reflink",
+        "disks": match disks {
+            Disks::Reflink => "Reflink",
+            Disks::Copy => "Copy",
+            Disks::None => "None",
         },
     });
     if let (Some(base), Some(fields)) = (&base, body.as_object_mut()) {
         fields.insert("base".to_owned(), text(base)?.into());
     }
-    if !args.stop && args.disks != Some(Disks::None) {
+    if disks != Disks::None {
         write_back(&vm)?;
     }
     let was_paused = is_paused(&vm)?;

@@ -30,7 +30,7 @@ use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
 use crate::seccomp::Policy;
 use crate::signals::{Signal, Signals};
 use crate::vcpu::{Begin, GuestEvent};
-use crate::vm::Vm;
+use crate::vm::{Vm, VmError};
 
 use configuring::Configured;
 use lineage::Lineage;
@@ -320,6 +320,7 @@ impl Controller {
         self.open_metrics()?;
         self.check_log()?;
         let output = Output::open(&self.options.console, &self.config)?.taped(self.tape.clone());
+        self.config.resolve_cpu_template().map_err(VmError::from).inspect_err(|_| output.abandon())?;
         let vm = Vm::create(&self.config, &output, &self.metadata).inspect_err(|_| output.abandon())?;
         output
             .begin()

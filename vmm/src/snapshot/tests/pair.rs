@@ -91,7 +91,7 @@ fn one_that_is_given_up_leaves_what_was_there() {
 /// Writes a diff on top of the snapshot of the files `base`, with the first page of `memory`.
 fn write_diff(base: [&Path; 2], state_path: &Path, memory_path: &Path, memory: &GuestMemory) {
     let partial = PartialPair::begin(state_path, memory_path).unwrap();
-    let pages = Pages::of(vec![0..PAGE_SIZE]);
+    let pages = Pages::all(PAGE_SIZE);
     let mut state = state();
     state.base = Some(Folder::open_files(base[0], base[1]).unwrap().as_base().unwrap());
     state.memory.pages = Some(pages.numbers());
