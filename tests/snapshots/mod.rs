@@ -4,6 +4,7 @@ mod bad_input;
 mod clone;
 mod disks;
 mod goes_on;
+mod model;
 mod restore;
 mod two_files;
 mod uffd;
