@@ -1,9 +1,11 @@
 //! Folders that are no snapshots, and places where none can be written.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::json;
 
+use super::Asked;
 use super::verbs::Saved;
 use crate::support::api::ApiSocket;
 use crate::support::kvm::require_kvm;
@@ -132,4 +134,17 @@ fn a_client_that_does_not_wait_for_its_snapshot_does_no_harm() {
         assert!(path.join("manifest.json").exists());
     }
     assert_eq!(socket.get("/").json()["state"], "Running");
+}
+
+#[test]
+fn a_vm_whose_memory_file_was_cut_says_so() {
+    require_kvm!();
+    let saved = Asked::guest("sum-on-demand", "\n");
+    let snapshot = saved.snapshot(&json!({"live": true}));
+    let mut restored = snapshot.restore().stdin(Stdio::piped()).launch();
+    restored.send("s").wait_for("\n");
+    let memory = fs::File::options().write(true).open(snapshot.path().join("memory")).unwrap();
+    memory.set_len(33 << 20).unwrap();
+    restored.send("s");
+    restored.end().assert_refused(1, &["file behind its memory was cut", "as long as VMs run from it"]);
 }

@@ -28,7 +28,7 @@ use crate::memory::{self, Pager};
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
 use crate::seccomp::Policy;
 use crate::signals::{Signal, Signals};
-use crate::vcpu::{Begin, GuestEvent};
+use crate::vcpu::{self, Begin, GuestEvent};
 use crate::vm::Vm;
 
 use configuring::Configured;
@@ -249,7 +249,13 @@ impl Controller {
             let Live { events, mut vm, output } = live;
             // However the VM is stopped below: no vCPU stays in a write that nobody reads.
             output.release();
-            let event = event.map_err(|source| ControllerError::Host { what: "wait for events", source })?;
+            let mut event =
+                event.map_err(|source| ControllerError::Host { what: "wait for events", source })?;
+            if let LoopEvent::Guest(GuestEvent::Fault(diagnosis)) = &mut event
+                && !vm.memory_is_whole()
+            {
+                diagnosis.found_memory(vcpu::Memory::Cut);
+            }
             // Closes the console's input, which gives the terminal back.
             drop(events);
             let signal = self.wait_for_snapshot(match event {

@@ -43,6 +43,16 @@ pub struct Diagnosis {
     /// Instruction pointer, where KVM could still tell it.
     rip: Option<u64>,
     server: KvmServer,
+    memory: Memory,
+}
+
+/// What became of the file behind guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// It is as long as it was, or there is none.
+    Whole,
+    /// It is shorter than guest memory.
+    Cut,
 }
 
 impl Diagnosis {
@@ -53,7 +63,12 @@ impl Diagnosis {
             (*suberror, *instruction) = internal_error(fd);
         }
         let rip = fd.get_regs().ok().map(|regs| regs.rip);
-        Self { vcpu, cause, rip, server: host::served_by() }
+        Self { vcpu, cause, rip, server: host::served_by(), memory: Memory::Whole }
+    }
+
+    /// The file behind guest memory was found like this.
+    pub(crate) fn found_memory(&mut self, memory: Memory) {
+        self.memory = memory;
     }
 }
 
@@ -90,6 +105,18 @@ impl fmt::Display for Diagnosis {
                 write!(f, ": the CPU refuses to enter the guest, reason {reason:#x}")?;
             }
             Cause::Unexpected(exit) => write!(f, ": unexpected exit {exit}")?,
+            Cause::Run(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+                return f.write_str(match self.memory {
+                    Memory::Cut => {
+                        ": the file behind its memory was cut while the VM runs from it (KVM_RUN: EFAULT): leave the memory of \
+                         a snapshot as it is as long as VMs run from it, and restore from a copy that is whole"
+                    }
+                    Memory::Whole => {
+                        ": the host cannot provide a page of its memory (KVM_RUN: EFAULT): it has no memory or huge page left, \
+                         or cannot read the file behind it; the host's kernel log says more"
+                    }
+                });
+            }
             Cause::Run(error) => write!(f, ": KVM_RUN: {error}")?,
         }
         write!(f, "; KVM is served by {}: {}", self.server, self.server.advice())

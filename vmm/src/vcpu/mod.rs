@@ -23,6 +23,7 @@ use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{Killable, register_signal_handler};
 
 pub use diagnosis::Diagnosis;
+pub(crate) use diagnosis::Memory;
 pub use exits::{ExitCounters, ExitCounts};
 pub use msrs::MsrV1;
 pub use restore::{RestoreError, restore, validate};
