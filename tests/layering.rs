@@ -11,7 +11,18 @@ const CRATES: [&str; 5] = ["rvmm-devices", "rvmm-vmm", "rvmm-api", "rvmm-bench",
 
 /// The modules of `vmm`, lowest layer first: each may use those of its own layer and of the layers before it.
 const VMM_LAYERS: [&[&str]; 7] = [
-    &["append", "json", "layout", "metrics", "signals", "runtime_dir", "seccomp", "text_file", "timestamp"],
+    &[
+        "append",
+        "json",
+        "layout",
+        "metrics",
+        "signals",
+        "runtime_dir",
+        "seccomp",
+        "text_file",
+        "thread",
+        "timestamp",
+    ],
     &["kvm", "memory", "cpu", "boot", "acpi", "vmgenid"],
     &["config"],
     &["console", "memory_server", "snapshot"],

@@ -52,6 +52,12 @@ pub enum ControllerError {
         /// What the guest has it as.
         guest: PathBuf,
     },
+    /// passt cannot be started a second time.
+    #[error(
+        "--on-reset restart, --net user and --seccomp-filter exclude each other: passt would have to be started again when \
+         the guest boots again, and would inherit the main thread's filter; leave one of them out, or use a tap"
+    )]
+    FilteredPasst,
     /// The host refused something that every process has.
     #[error("cannot {what}")]
     Host {

@@ -62,7 +62,7 @@ impl Controller {
                 Wake::Requests => {
                     self.answer_some(live);
                     if self.is_to_end {
-                        return Ok(LoopEvent::Terminate(libc::SIGTERM));
+                        return Ok(LoopEvent::Saved);
                     }
                 }
                 Wake::Metrics => {
@@ -71,6 +71,7 @@ impl Controller {
                     }
                     self.write_metrics(&live.vm);
                 }
+                Wake::Continued => live.vm.tell_of_stop(),
                 Wake::Ends(LoopEvent::Guest(event)) if self.state == State::Paused => last_word = Some(event),
                 Wake::Ends(event) => return Ok(event),
             }

@@ -4,6 +4,7 @@ mod changes;
 mod configuring;
 mod error;
 mod events;
+mod exit_on;
 mod live;
 mod load;
 mod opened;
@@ -26,10 +27,11 @@ use crate::console::{ConsoleConfig, Input, Output, Tape, Terminal};
 use crate::event_loop::{EventLoop, LoopEvent, Watched};
 use crate::memory::{self, Pager};
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
-use crate::seccomp::Policy;
+use crate::seccomp::{FilterKind, Policy};
 use crate::signals::{Signal, Signals};
+use crate::thread;
 use crate::vcpu::{self, Begin, GuestEvent};
-use crate::vm::Vm;
+use crate::vm::{Vm, VmError};
 
 use configuring::Configured;
 use live::{ControlMetrics, Live};
@@ -41,6 +43,7 @@ use snapshot::{LAST_MOMENT, Lineage, Writing};
 pub use error::ControllerError;
 pub use events::Event;
 pub(crate) use events::Events;
+pub use exit_on::ExitOn;
 pub use load::LoadError;
 pub use remote::Remote;
 pub use request::{
@@ -68,6 +71,8 @@ pub struct Options {
     pub console: ConsoleConfig,
     /// What a reset does.
     pub on_reset: OnReset,
+    /// Which of the guest's ends have an exit code of their own.
+    pub exit_on: ExitOn,
 }
 
 /// Why the VM ended well.
@@ -77,10 +82,25 @@ pub enum Ending {
     PowerOff,
     /// The guest reset itself.
     Reset,
+    /// A fault that no handler took reset the guest.
+    TripleFault,
+    /// The guest's kernel panicked, and [`Options::exit_on`] has that end the VM.
+    Panic,
+    /// The VM was saved, and was to end by that.
+    Saved,
     /// The user typed `Ctrl-A x`.
     Quit,
     /// A signal asked for it.
     Signal(i32),
+}
+
+/// Where the guest's memory comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A kernel was loaded into it.
+    Booted,
+    /// A snapshot.
+    Restored,
 }
 
 /// Has the process log as is said; why it cannot, if so.
@@ -107,6 +127,8 @@ pub struct Controller {
     /// What happens is told here.
     told: Events,
     logger: Option<ApplyLogger>,
+    /// Tells the user a line.
+    notify: fn(&str),
     /// What the guest writes to its consoles, when somebody may ask for it.
     tape: Option<Arc<Tape>>,
     when_started: Option<WhenStarted>,
@@ -115,13 +137,11 @@ pub struct Controller {
     created: Instant,
     /// What the metadata service gives out.
     metadata: Arc<MmdsStore>,
-    /// What the threads may ask of the host.
-    policy: Option<Policy>,
-    confined: bool,
     /// What the VM is made from, in place of a configuration.
     snapshot: Option<LoadSnapshot>,
     /// What diffs are on top of.
     lineage: Lineage,
+    origin: Origin,
     /// Where it is written, when the VM ends, what it used of its memory.
     recording: Option<Recording>,
     /// A snapshot on its way to the disk.
@@ -154,16 +174,16 @@ impl Controller {
             metrics,
             told: Events::default(),
             logger: None,
+            notify: |line| log::warn!("{line}"),
             tape: None,
             when_started: None,
             when_settled: None,
             settling: Settling::NotStarted,
             created: Instant::now(),
             metadata: Arc::default(),
-            policy: None,
-            confined: false,
             snapshot: None,
             lineage: Lineage::default(),
+            origin: Origin::Booted,
             recording: None,
             writing: None,
             is_to_end: false,
@@ -209,9 +229,15 @@ impl Controller {
         self.told.listen(Box::new(listener));
     }
 
-    /// Has the filters of `policy` on this thread and the vCPUs' as soon as the guest is started.
+    /// Has the filters of `policy` on all threads of this process, on this one before the guest runs. The first policy of a
+    /// process stays.
     pub fn confine_with(&mut self, policy: Policy) {
-        self.policy = Some(policy);
+        thread::confine_with(policy);
+    }
+
+    /// Has `notify` called with a line for the user when the guest panics, faults or resets; from any thread.
+    pub fn notify_with(&mut self, notify: fn(&str)) {
+        self.notify = notify;
     }
 
     /// Has `apply` change the process's log when a request asks for that.
@@ -265,6 +291,7 @@ impl Controller {
             let event = signal.map_or(event, LoopEvent::Terminate);
             log::info!("the VM ends: {event:?}; {}", vm.exits());
             self.tell_end(&event);
+            self.notify_of(&event, &vm);
             if let LoopEvent::Guest(_) = event {
                 vm.stop();
             }
@@ -277,16 +304,18 @@ impl Controller {
                     self.wait_for_output(&output);
                     return Err(ControllerError::Fault(diagnosis));
                 }
-                LoopEvent::Guest(GuestEvent::Reset) if self.options.on_reset == OnReset::Restart => {
+                LoopEvent::Guest(ref reset) if self.restarts_after(reset) => {
                     self.record(&vm);
                     // The old VM gives its disks back before the new one takes them.
-                    drop(vm);
+                    let threads = vm.into_threads();
                     log::info!("the guest restarts");
                     self.counted.restarts.increment();
                     self.told.tell_of_guest(&Event::Restart);
                     // No snapshot has anything in common with what runs now.
                     self.lineage = Lineage::default();
-                    let vm = Vm::create(&self.config, &output, &self.metadata)?;
+                    self.origin = Origin::Booted;
+                    let mut vm = Vm::create(&self.config, &output, &self.metadata)?;
+                    vm.reuse_threads(threads);
                     live = self.start(vm, output, Begin::Running)?;
                     continue;
                 }
@@ -296,10 +325,17 @@ impl Controller {
                 LoopEvent::Guest(GuestEvent::Reset) => {
                     self.wait_for_output(&output).map_or(Ending::Reset, Ending::Signal)
                 }
+                LoopEvent::Guest(GuestEvent::TripleFault) => {
+                    self.wait_for_output(&output).map_or(Ending::TripleFault, Ending::Signal)
+                }
+                LoopEvent::Guest(GuestEvent::Panic) => {
+                    self.wait_for_output(&output).map_or(Ending::Panic, Ending::Signal)
+                }
                 LoopEvent::MemoryLost => {
                     vm.leave();
                     return Err(ControllerError::MemoryLost);
                 }
+                LoopEvent::Saved => Ending::Saved,
                 LoopEvent::Quit => Ending::Quit,
                 LoopEvent::Terminate(number) => Ending::Signal(number),
             };
@@ -350,10 +386,13 @@ impl Controller {
     fn tell_end(&self, event: &LoopEvent) {
         self.told.tell(&match event {
             LoopEvent::Guest(GuestEvent::PowerOff) => Event::PowerOff,
-            LoopEvent::Guest(GuestEvent::Reset) => Event::Reset,
+            LoopEvent::Guest(GuestEvent::Reset | GuestEvent::TripleFault) => Event::Reset,
             LoopEvent::Guest(GuestEvent::Fault(diagnosis)) => Event::Fault { message: diagnosis.to_string() },
             LoopEvent::MemoryLost => Event::Fault { message: memory::LOST.to_owned() },
-            LoopEvent::Quit | LoopEvent::Terminate(_) => Event::Terminated,
+            LoopEvent::Guest(GuestEvent::Panic)
+            | LoopEvent::Saved
+            | LoopEvent::Quit
+            | LoopEvent::Terminate(_) => Event::Terminated,
         });
     }
 
@@ -390,20 +429,24 @@ impl Controller {
         }
     }
 
-    /// Starts the guest as `begin` says, and then what watches it: the guest does not wait for it.
+    /// Starts the guest as `begin` says, and then what watches it: the guest does not wait for it. Only where threads are
+    /// filtered does it wait, until each has its filter.
+    ///
+    /// # Errors
+    /// [`ControllerError`]; there is no guest then, and the state is what it was.
     fn start(&mut self, mut vm: Vm, output: Output, begin: Begin) -> Result<Live, ControllerError> {
         output.hold();
         let stdio = self.options.console == ConsoleConfig::Stdio && output.is_stdio();
         let terminal = stdio.then(Terminal::on_stdin).flatten();
         self.watch_failures(&vm);
-        if let Some(policy) = &self.policy {
-            vm.confine(&policy.vcpu);
+        let waits_for_filters = thread::are_confined();
+        if waits_for_filters {
+            self.check_passt()?;
+            vm.devices().start_backends().map_err(VmError::from)?;
+            vm.start(Begin::Paused)?;
+        } else {
+            vm.start(begin)?;
         }
-        vm.start(begin)?;
-        if let Some(hook) = self.when_started.take() {
-            hook(self);
-        }
-        self.begin_to_settle(begin);
         let mut watched = Watched {
             guest: vm.events().clone(),
             virtio: vm.devices().virtio.iter().map(|slot| slot.core.clone()).collect(),
@@ -412,46 +455,56 @@ impl Controller {
             memory_lost: vm.pager().map(Pager::lost),
             input: None,
         };
-        match begin {
-            Begin::Running => self.enter(State::Running),
-            Begin::Paused => {
-                vm.pause();
-                self.enter(State::Paused);
-            }
+        if begin == Begin::Paused {
+            vm.pause();
         }
-        let machine = &self.config.machine_config;
-        log::info!("the guest runs: {} vCPUs, {} MiB of memory", machine.vcpu_count, machine.mem_size_mib);
         if stdio {
             let input = Input::new(vm.devices().input_port(), terminal)
                 .map_err(|source| ControllerError::Host { what: "watch standard input", source })?;
             input.resize();
             watched.input = Some(input);
         }
+        let had_inbox = watched.requests.is_some();
         let mut events = EventLoop::new(watched, Rc::clone(&self.signals))
             .map_err(|source| ControllerError::Host { what: "make the event loop", source })?;
         if begin == Begin::Paused {
             events.ignore_devices();
         }
-        self.confine()?;
+        // Nothing but a filter can fail from here on: what is told now stays true.
+        if let Some(hook) = self.when_started.take() {
+            hook(self);
+        }
+        self.begin_to_settle(begin);
+        if let (false, Some(inbox)) = (had_inbox, &self.inbox) {
+            events.watch_requests(inbox.wake().as_raw_fd());
+        }
+        thread::confine(FilterKind::Vmm)
+            .map_err(|source| ControllerError::Host { what: "filter the system calls", source })?;
+        if waits_for_filters && begin == Begin::Running {
+            vm.resume();
+        }
+        self.enter(match begin {
+            Begin::Running => State::Running,
+            Begin::Paused => State::Paused,
+        });
+        let machine = &self.config.machine_config;
+        log::info!("the guest runs: {} vCPUs, {} MiB of memory", machine.vcpu_count, machine.mem_size_mib);
         Ok(Live { events, vm, output })
     }
 
-    /// Lays its filter on this thread, once.
-    fn confine(&mut self) -> Result<(), ControllerError> {
-        if std::mem::replace(&mut self.confined, true) {
-            return Ok(());
+    /// passt is started before this thread has its filter, which it would inherit. For a guest that boots again there is no
+    /// such time.
+    fn check_passt(&self) -> Result<(), ControllerError> {
+        let uses_passt = self.config.network_interfaces.iter().any(|interface| interface.user.is_some());
+        if self.options.on_reset == OnReset::Restart && uses_passt {
+            return Err(ControllerError::FilteredPasst);
         }
-        let filter = self.policy.as_ref().map(|policy| policy.vmm.apply());
-        filter
-            .transpose()
-            .map(drop)
-            .map_err(|source| ControllerError::Host { what: "filter the system calls", source })
+        Ok(())
     }
 
     /// Has devices that fail, and a guest that panics, tell of it.
     fn watch_failures(&self, vm: &Vm) {
-        let told = self.told.clone();
-        vm.devices().pvpanic.listen(Box::new(move || told.tell_of_guest(&Event::Panic)));
+        self.watch_panic(vm);
         for (slot, device) in vm.devices().virtio.iter().zip(0..) {
             let told = self.told.clone();
             slot.core.on_failure(Box::new(move |device_type, message| {
