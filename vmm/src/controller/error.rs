@@ -27,6 +27,12 @@ pub enum ControllerError {
     /// Its memory does not come any more.
     #[error("{}", crate::memory::LOST)]
     MemoryLost,
+    /// The file that its memory comes from is shorter than it was.
+    #[error(
+        "the guest took a triple fault; the file behind its memory was cut while the VM runs from it: leave the memory of a \
+         snapshot as it is as long as VMs run from it, and restore from a copy that is whole"
+    )]
+    MemoryCut,
     /// The file for metrics.
     #[error("cannot write metrics to {}", path.display())]
     Metrics {

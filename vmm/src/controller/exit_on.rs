@@ -51,6 +51,8 @@ impl Controller {
     pub(super) fn notify_of(&self, event: &LoopEvent, vm: &Vm) {
         let LoopEvent::Guest(event) = event else { return };
         match event {
+            // Told as an error.
+            GuestEvent::TripleFault if !vm.memory_is_whole() && !self.restarts_after(event) => {}
             GuestEvent::TripleFault => note(self.notify, self.triple_fault(vm)),
             GuestEvent::Reset if !self.restarts_after(event) => (self.notify)("the guest reset itself"),
             // The listener has told of a panic, and the error tells of a fault.
@@ -61,9 +63,6 @@ impl Controller {
     /// What a triple fault says, which many a kernel takes that is not where it expects to be.
     fn triple_fault(&self, vm: &Vm) -> &'static str {
         match self.origin {
-            _ if !vm.memory_is_whole() => {
-                "the guest took a triple fault: the file behind its memory was cut while the VM runs from it"
-            }
             _ if vm.devices().has_written() => "the guest took a triple fault",
             Origin::Booted => {
                 "the guest took a triple fault before it wrote anything: its kernel may be damaged, need other alignment or \

@@ -325,6 +325,10 @@ impl Controller {
                 LoopEvent::Guest(GuestEvent::Reset) => {
                     self.wait_for_output(&output).map_or(Ending::Reset, Ending::Signal)
                 }
+                LoopEvent::Guest(GuestEvent::TripleFault) if !vm.memory_is_whole() => {
+                    self.wait_for_output(&output);
+                    return Err(ControllerError::MemoryCut);
+                }
                 LoopEvent::Guest(GuestEvent::TripleFault) => {
                     self.wait_for_output(&output).map_or(Ending::TripleFault, Ending::Signal)
                 }
