@@ -167,9 +167,7 @@ impl DeviceSet {
     /// [`DeviceSetError`], naming the device.
     pub(crate) fn start_backends(&self) -> Result<(), DeviceSetError> {
         for (id, net) in &self.nets {
-            lock(net)
-                .start_backend()
-                .map_err(|source| DeviceSetError::Net { id: id.clone(), source: source })?;
+            lock(net).start_backend().map_err(|source| DeviceSetError::Net { id: id.clone(), source })?;
         }
         Ok(())
     }

@@ -83,7 +83,7 @@ impl Controller {
             match panic {
                 Panic::Panicked => note(notify, "the guest panicked (pvpanic)"),
                 Panic::CrashLoaded => {
-                    note(notify, "the guest panicked (pvpanic), and its crash kernel takes over")
+                    note(notify, "the guest panicked (pvpanic), and its crash kernel takes over");
                 }
             }
             if ends && panic == Panic::Panicked {

@@ -28,7 +28,9 @@ impl VcpuThread {
         let (sender, work) = mpsc::channel::<Work>();
         let thread = thread::spawn(ThreadKind::Vcpu(id), move || {
             first();
-            work.iter().for_each(|work| work());
+            for work in work {
+                work();
+            }
         })?;
         Ok(Self { thread, work: sender })
     }
