@@ -9,6 +9,7 @@ mod by_name;
 mod control;
 mod cpu_template;
 mod disk;
+pub(crate) mod exit_on;
 mod fields;
 mod log;
 mod metadata;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
+use vmm::controller::ExitOn;
 
 pub(crate) use balloon::BalloonArg;
 pub(crate) use by_name::{ID, KillArgs, LogsArgs, MetricsArgs, PsArgs, RmArgs, StopArgs, VmArgs};
@@ -262,6 +264,15 @@ pub(crate) struct RunArgs {
     )]
     #[arg(default_value = "exit")]
     pub(crate) on_reset: OnReset,
+
+    /// `--exit-on`; its help has brackets, which rustdoc would take for links.
+    #[arg(long, value_name = "EVENT=CODE[,…]", help_heading = "Machine")]
+    #[arg(
+        help = "Exit codes for what the guest does: [panic=CODE][,triple-fault=CODE][,reset=CODE], 0 to 255; without \
+                  one it is 0 for a triple fault and a reset, and a panic (pvpanic) does not end rvmm"
+    )]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| exit_on::parse(&value)))]
+    pub(crate) exit_on: Option<ExitOn>,
 
     /// Keep track of the pages that the guest writes, for a diff snapshot.
     #[arg(long, help_heading = "Machine")]

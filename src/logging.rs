@@ -63,6 +63,20 @@ pub(crate) fn change(config: &LoggerConfig) -> Result<(), String> {
     Ok(())
 }
 
+/// Tells the user `line` on stderr, and the log as well if that is elsewhere.
+pub(crate) fn notify(line: &str) {
+    let logs_to_stderr = LOGGER.get().is_some_and(|logger| {
+        matches!(logger.how.read().unwrap_or_else(PoisonError::into_inner).sink, Sink::Stderr)
+    });
+    if !logs_to_stderr {
+        log::warn!("{line}");
+    }
+    let mut stderr = io::stderr();
+    // Nobody is left to tell when that fails.
+    let _ = wait_for_room(&stderr, PATIENCE)
+        .and_then(|()| stderr.write_all(format!("rvmm: {line}\n").as_bytes()));
+}
+
 /// Waits until `output` takes a line, and fails if it does not: what logs may be the thread that has to hear a signal.
 #[expect(unsafe_code, reason = "poll(2) has no wrapper in the standard library")]
 fn wait_for_room(output: &impl AsFd, patience: Duration) -> io::Result<()> {

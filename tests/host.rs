@@ -59,11 +59,14 @@ fn doctor_says_what_the_host_can_do_and_who_serves_kvm() {
         "userfaultfd",
         "vhost",
         "seccomp",
-        "Landlock",
     ] {
-        let stdout = ended.stdout.to_lowercase();
-        assert!(stdout.contains(&word.to_lowercase()), "{word} is missing: {ended:#?}");
+        assert!(ended.stdout.contains(word), "{word} is missing: {ended:#?}");
     }
+    // rvmm uses none of these, and masks what a guest would need for VMs of its own.
+    for word in ["split", "dirty_log", "nested_state", "landlock", "vsock", "guests can run vms"] {
+        assert!(!ended.stdout.to_lowercase().contains(word), "{word}: {ended:#?}");
+    }
+    assert!(ended.stdout.contains("does not show guests VMX or SVM"), "{ended:#?}");
     for module in ["kvm_intel", "kvm_amd", "kvm_pvm"] {
         let loaded = fs::exists(format!("/sys/module/{module}")).unwrap();
         assert!(!loaded || ended.stdout.contains(module), "{module} is missing: {ended:#?}");

@@ -11,7 +11,18 @@ const CRATES: [&str; 5] = ["rvmm-devices", "rvmm-vmm", "rvmm-api", "rvmm-bench",
 
 /// The modules of `vmm`, lowest layer first: each may use those of its own layer and of the layers before it.
 const VMM_LAYERS: [&[&str]; 7] = [
-    &["append", "json", "layout", "metrics", "signals", "runtime_dir", "seccomp", "text_file", "timestamp"],
+    &[
+        "append",
+        "json",
+        "layout",
+        "metrics",
+        "signals",
+        "runtime_dir",
+        "seccomp",
+        "text_file",
+        "thread",
+        "timestamp",
+    ],
     &["kvm", "memory", "cpu", "boot", "acpi", "vmgenid"],
     &["config"],
     &["console", "memory_server", "snapshot"],
@@ -26,6 +37,58 @@ fn crates_depend_on_lower_crates_only() {
     // Were nothing read, nothing would be wrong.
     assert!(edges.contains(&("rvmm-vmm".to_owned(), "rvmm-devices".to_owned())), "{edges:?}");
     assert_eq!(misplaced_dependencies(&edges), [""; 0]);
+}
+
+#[test]
+fn threads_and_programs_are_started_in_one_place_each() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (call, place) in [("thread::Builder", "vmm/src/thread.rs"), ("posix_spawn(", "devices/src/child.rs")]
+    {
+        let mut found = Vec::new();
+        for folder in ["devices/src", "vmm/src", "api/src"] {
+            files_with(&root.join(folder), call, &mut found);
+        }
+        assert_eq!(found, [root.join(place)], "{call}");
+    }
+}
+
+/// Sources below `folder` in which `text` is.
+fn files_with(folder: &Path, text: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files_with(&path, text, found);
+        } else if fs::read_to_string(&path).unwrap().contains(text) {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_threat_model_names_every_device() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/threat-model.md")).unwrap();
+    let list = text.split_once("| device | there |").unwrap().1.split_once("\n\n").unwrap().0;
+    let names = |folder: &str| -> Vec<String> {
+        let entries = fs::read_dir(root.join(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let virtio = names("devices/src/virtio");
+    let virtio =
+        virtio.iter().filter(|name| root.join("devices/src/virtio").join(name).join("device.rs").exists());
+    let mut devices: Vec<String> = virtio.map(|name| format!("virtio-{name}")).collect();
+    assert!(devices.len() >= 6, "{devices:?}");
+    for file in names("devices/src/legacy") {
+        devices.push(match file.trim_end_matches(".rs") {
+            "mod" => continue,
+            "i8042" => "keyboard controller".to_owned(),
+            "acpi_power" => "ACPI sleep and reset registers".to_owned(),
+            other => other.replace('_', " "),
+        });
+    }
+    for device in devices {
+        assert!(list.contains(&device), "{device} is missing");
+    }
 }
 
 #[test]

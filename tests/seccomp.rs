@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::Rvmm;
+use crate::snapshots::Asked;
 use crate::support::api::ApiSocket;
 use crate::support::disk::Disk;
 use crate::support::kvm::require_kvm;
+use crate::support::{Rvmm, poll, process};
 
 /// A policy that lets everything pass but `forbidden` on vCPUs' threads, and a call on all threads that rvmm never makes.
 fn policy(forbidden: &str) -> Disk {
@@ -26,32 +29,129 @@ fn a_guest_runs_under_a_policy_that_lets_it() {
     Rvmm::guest("hello").arg("--no-seccomp").run().assert_clean();
 }
 
-#[test]
-fn each_kind_of_thread_has_its_filter() {
-    require_kvm!();
-    let filters = |pid: u32| {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-        let mut filtered: Vec<String> = tasks
-            .map(|task| task.unwrap().path())
-            .filter(|task| fs::read_to_string(task.join("status")).unwrap().contains("Seccomp:\t2"))
-            .map(|task| fs::read_to_string(task.join("comm")).unwrap().trim().to_owned())
-            .collect();
-        // A thread of KVM's own, which the kernel hangs on the process.
-        filtered.retain(|name| !name.starts_with("kvm-"));
-        filtered.sort();
-        filtered
+/// The threads of the process `pid` by name, with the number of filters that each has.
+fn filters(pid: u32) -> Vec<(String, u32)> {
+    let filters = |task: PathBuf| {
+        let name = fs::read_to_string(task.join("comm")).unwrap().trim().to_owned();
+        let status = fs::read_to_string(task.join("status")).unwrap();
+        let count = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:")).unwrap();
+        (name, count.trim().parse().unwrap())
     };
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut all: Vec<_> = tasks.map(|task| filters(task.unwrap().path())).collect();
+    // A thread of KVM's own, which the kernel hangs on the process.
+    all.retain(|(name, _)| !name.starts_with("kvm-"));
+    all.sort();
+    all
+}
+
+fn one_each(names: &[&str]) -> Vec<(String, u32)> {
+    names.iter().map(|name| ((*name).to_owned(), 1)).collect()
+}
+
+#[test]
+fn each_thread_has_its_filter_once() {
+    require_kvm!();
     let policy = policy("ptrace");
     let socket = ApiSocket::new();
     let mut running = Rvmm::guest("spin-forever")
-        .arg("--seccomp-filter")
+        .args(["--cpus", "2", "--seccomp-filter"])
         .arg(policy.path())
         .arg("--api-sock")
         .arg(socket.path())
         .launch();
     running.wait_for("spinning\n");
     socket.get("/").json();
-    assert_eq!(filters(running.pid()), ["api", "rvmm", "vcpu0"]);
+    assert_eq!(filters(running.pid()), one_each(&["api", "rvmm", "vcpu0", "vcpu1"]));
+}
+
+#[test]
+fn the_threads_of_consoles_and_of_served_memory_have_the_filter_of_the_main_thread() {
+    require_kvm!();
+    let policy = policy("ptrace");
+    let asked = Asked::guest("sum-on-demand", "\n");
+    let snapshot = asked.snapshot(&json!({"live": true}));
+    let memory = ApiSocket::new();
+    let mut serving = Rvmm::new().arg("serve-memory").arg(snapshot.path());
+    serving = serving.arg("--socket").arg(memory.path());
+    let _serving = serving.launch();
+    assert!(poll(|| memory.path().exists()));
+    let restore = snapshot.restore().arg("--uffd").arg(memory.path()).stdin(Stdio::piped());
+    let mut restored = restore.arg("--seccomp-filter").arg(policy.path()).launch();
+    restored.send("s").wait_for("\n");
+    assert!(poll(|| filters(restored.pid()) == one_each(&["api", "pager", "rvmm", "vcpu0"])));
+    let console = Rvmm::guest("virtio-console").args(["--console", "virtio", "--seccomp-filter"]);
+    let mut console = console.arg(policy.path()).stdin(Stdio::piped()).launch();
+    console.wait_for("\n");
+    assert!(
+        poll(|| filters(console.pid()).contains(&("console".to_owned(), 1))),
+        "{:?}",
+        filters(console.pid())
+    );
+}
+
+/// KVM_RUN, as seccompiler has it.
+const KVM_RUN: u32 = 0xae80;
+
+#[test]
+fn a_guest_that_boots_again_has_its_vcpus_under_their_own_filter_alone() {
+    require_kvm!();
+    // The main thread's filter ends the process at what vCPUs do all the time.
+    let run =
+        json!({"syscall": "ioctl", "args": [{"index": 1, "type": "dword", "op": "eq", "val": KVM_RUN}]});
+    let never = json!({"syscall": "ptrace"});
+    let filter =
+        |call: &Value| json!({"mismatch_action": "allow", "match_action": "kill_process", "filter": [call]});
+    let policy = json!({"vmm": filter(&run), "api": filter(&never), "vcpu": filter(&never)});
+    let policy = Disk::with_content(policy.to_string().as_bytes());
+    let guest = Rvmm::guest("reset-acpi").args(["--on-reset", "restart", "--seccomp-filter"]);
+    let mut guest = guest.arg(policy.path()).launch();
+    guest.wait_for_times(3, "up\n");
+    assert!(filters(guest.pid()).contains(&("vcpu0".to_owned(), 1)));
+    guest.signal(libc::SIGTERM);
+    assert_eq!(guest.end().code(), 128 + libc::SIGTERM);
+}
+
+#[test]
+fn a_vm_whose_filters_cannot_be_installed_never_starts() {
+    require_kvm!();
+    let policy = policy("ptrace");
+    let mut at_once = Rvmm::guest("hello").arg("--seccomp-filter").arg(policy.path());
+    process::without_calls(&mut at_once.command, &[libc::SYS_seccomp]);
+    at_once.run().assert_refused(1, &["vcpu0", "filter of system calls"]);
+
+    let socket = ApiSocket::new();
+    let rvmm = Rvmm::new().arg("--seccomp-filter").arg(policy.path());
+    // Its socket has to be filtered as well.
+    let mut unserved = rvmm.arg("--api-sock").arg(socket.path());
+    process::without_calls(&mut unserved.command, &[libc::SYS_seccomp]);
+    unserved.run().assert_refused(1, &["api", "filter of system calls"]);
+}
+
+#[test]
+fn a_program_that_rvmm_starts_is_under_none_of_its_filters() {
+    require_kvm!();
+    let folder = tempfile::tempdir().unwrap();
+    let (script, status) = (folder.path().join("script"), folder.path().join("status"));
+    let says = format!("#!/bin/sh\ncat /proc/self/status >{0}.new; mv {0}.new {0}; cat\n", status.display());
+    fs::write(&script, says).unwrap();
+    process::install(&script, &folder.path().join("passt"));
+    let policy = policy("ptrace");
+    let run = |more: &[&str]| {
+        let mut rvmm = Rvmm::guest("hlt-forever").args(["--net", "user"]).args(more);
+        rvmm.command.env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()));
+        rvmm.arg("--seccomp-filter").arg(policy.path()).launch()
+    };
+    let mut running = run(&[]);
+    running.wait_for("halted\n");
+    // The guest has no driver: it was started all the same, when this was still possible.
+    assert!(poll(|| status.exists()));
+    let status = fs::read_to_string(status).unwrap();
+    let line = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap();
+    assert_eq!(line("Seccomp:"), "Seccomp:\t0");
+    assert_eq!(line("SigBlk:"), "SigBlk:\t0000000000000000");
+    // Where it would have to be started again, rvmm says so at once.
+    run(&["--on-reset", "restart"]).end().assert_refused(1, &["--on-reset restart", "passt", "filter"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use devices::clock;
 use serde::Serialize;
-use vmm::metrics::Counter;
+use vmm::metrics::{Counter, Gauge};
 
 /// Counters of one server.
 #[derive(Debug, Default, Serialize)]
@@ -16,9 +16,9 @@ pub struct ApiMetrics {
     /// Connections that ended in an error: no HTTP, too slow, or gone before their answer.
     pub broken_connections: Counter,
     /// Microseconds from the start of the process to its socket, where somebody said when it started.
-    pub process_startup_time_us: Counter,
+    pub process_startup_time_us: Gauge,
     /// CPU time of it, in microseconds.
-    pub process_startup_time_cpu_us: Counter,
+    pub process_startup_time_cpu_us: Gauge,
 }
 
 /// When a process started, as its parent saw it; in microseconds.
@@ -37,11 +37,11 @@ impl ApiMetrics {
     pub fn started(&self, start: &StartTimes) {
         let since = |start: u64, now_ns: u64| (now_ns / 1000).saturating_sub(start);
         if let Some(start) = start.monotonic {
-            self.process_startup_time_us.add(since(start, clock::monotonic()));
+            self.process_startup_time_us.set(since(start, clock::monotonic()));
         }
         if let Some(cpu) = start.cpu {
             let used = since(cpu, clock::process_cpu()).saturating_add(start.parent_cpu.unwrap_or(0));
-            self.process_startup_time_cpu_us.add(used);
+            self.process_startup_time_cpu_us.set(used);
         }
     }
 }

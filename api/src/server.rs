@@ -8,7 +8,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use devices::unix_socket::{ListeningSocket, SocketError, SocketFile};
@@ -24,7 +24,7 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use vmm::console::Tape;
 use vmm::controller::{Event, Refusal, Remote, Request, Response};
-use vmm::seccomp::Filter;
+use vmm::thread::{self, ThreadKind};
 
 use crate::console;
 use crate::endpoints::events;
@@ -47,22 +47,17 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a head.
 const MAX_HEAD: usize = 16 << 10;
-/// Bytes of the thread's stack: JSON may nest 128 deep, and each level takes some hundred bytes, or thousands without
-/// optimization. What is not touched is not there.
-const STACK: usize = 2 << 20;
 
 /// What a client, and the thread that serves it, may take.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of a body.
     pub body: usize,
-    /// What the thread may ask of the host; all, if there is none.
-    pub filter: Option<Filter>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: MAX_BODY, filter: None }
+        Self { body: MAX_BODY }
     }
 }
 
@@ -139,10 +134,7 @@ impl Server {
             limits,
         };
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name("api".to_owned())
-            .stack_size(STACK)
-            .spawn(move || run(listener, service, stopped))
+        let thread = thread::spawn(ThreadKind::Api, move || run(listener, service, stopped))
             .map_err(ServerError::Thread)?;
         Ok(Self { thread: Some(thread), stop: Some(stop), metrics, listeners, console, _file: file })
     }
@@ -172,11 +164,6 @@ impl Drop for Server {
 }
 
 fn run(listener: StdListener, service: Service, stopped: oneshot::Receiver<()>) {
-    if let Some(Err(error)) = service.limits.filter.as_ref().map(Filter::apply) {
-        // Nobody is served who would be served unconfined.
-        log::error!("the API's system calls cannot be filtered: {error}");
-        return;
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let served = runtime.and_then(|runtime| runtime.block_on(serve(listener, service, stopped)));
     if let Err(error) = served {

@@ -10,6 +10,7 @@
 //! the registers; see [`legacy::serial`]. No device calls back into a bus, so nothing else nests.
 
 pub mod bus;
+pub mod child;
 pub mod clock;
 pub mod interrupt;
 pub mod legacy;

@@ -1,4 +1,5 @@
-//! What devices count. Every counter only grows, is updated without a lock, and serializes as a number.
+//! What devices count. Every counter only grows, is updated without a lock, and serializes as a number. A gauge is a value
+//! that is set.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +29,26 @@ impl Counter {
 impl Serialize for Counter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.get())
+    }
+}
+
+/// A value that is set, and is no count of anything. It serializes as `{"gauge": N}`, which tells it from a counter.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// The key that a serialized gauge has its value by.
+    pub const KEY: &str = "gauge";
+
+    /// It is `value` from now on.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+impl Serialize for Gauge {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_variant("Metric", 0, Self::KEY, &self.0.load(Ordering::Relaxed))
     }
 }
 

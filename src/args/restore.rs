@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, ValueHint};
 use vmm::config::{DriveOverride, LoadSnapshot, MemBackend, MemBackendType, NetworkOverride, VsockOverride};
+use vmm::controller::ExitOn;
 
+use super::exit_on;
 use super::overrides::{copy_folder, disk_override, net_override, vsock_override};
 use super::{ConsoleEnd, ControlArgs, LogArgs, MetadataArgs, OnReset, Stop, TimingArgs, a_folder, a_name};
 
@@ -39,6 +41,15 @@ pub(crate) struct RestoreArgs {
     )]
     #[arg(default_value = "exit")]
     pub(crate) on_reset: OnReset,
+
+    /// `--exit-on`; its help has brackets, which rustdoc would take for links.
+    #[arg(long, value_name = "EVENT=CODE[,…]", help_heading = "Machine")]
+    #[arg(
+        help = "Exit codes for what the guest does: [panic=CODE][,triple-fault=CODE][,reset=CODE], 0 to 255; without \
+                  one it is 0 for a triple fault and a reset, and a panic (pvpanic) does not end rvmm"
+    )]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|value| exit_on::parse(&value)))]
+    pub(crate) exit_on: Option<ExitOn>,
 
     /// Keep track of the pages that the guest writes, for a diff snapshot.
     #[arg(long, help_heading = "Memory")]

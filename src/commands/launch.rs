@@ -8,12 +8,12 @@ use std::sync::Arc;
 use api::{Limits, StartTimes};
 use vmm::config::{LoadSnapshot, MetricsConfig, MmdsStore, VmConfig};
 use vmm::console::ConsoleConfig;
-use vmm::controller::{Controller, Ending, OnReset as VmmOnReset, Options};
+use vmm::controller::{Controller, Ending, ExitOn, OnReset as VmmOnReset, Options};
 use vmm::seccomp::Policy;
 use vmm::text_file;
 
 use super::Outcome;
-use crate::args::{ConsoleEnd, ControlArgs, LogArgs, MetadataArgs, OnReset};
+use crate::args::{ConsoleEnd, ControlArgs, LogArgs, MetadataArgs, OnReset, exit_on};
 use crate::logging;
 use crate::presence::Presence;
 
@@ -21,6 +21,7 @@ use crate::presence::Presence;
 pub(super) struct Launch<'a> {
     pub(super) console: &'a ConsoleEnd,
     pub(super) on_reset: OnReset,
+    pub(super) exit_on: ExitOn,
     pub(super) control: &'a ControlArgs,
     pub(super) metadata: &'a MetadataArgs,
     pub(super) start_times: StartTimes,
@@ -34,7 +35,8 @@ impl Launch<'_> {
         load: Option<LoadSnapshot>,
         presence: &Rc<Presence>,
     ) -> Outcome {
-        let Self { console, on_reset, control, metadata, start_times } = self;
+        let Self { console, on_reset, exit_on, control, metadata, start_times } = self;
+        exit_on::check(*exit_on, *on_reset)?;
         let options = Options {
             id: presence.id().to_owned(),
             console: match console {
@@ -47,6 +49,7 @@ impl Launch<'_> {
                 OnReset::Exit => VmmOnReset::Exit,
                 OnReset::Restart => VmmOnReset::Restart,
             },
+            exit_on: *exit_on,
         };
         if let Some((log, guest)) = config.log_of_the_guest() {
             return Err(
@@ -59,8 +62,9 @@ impl Launch<'_> {
         let unreachable = config.boot_source.is_some() && config.mmds_config.is_none();
         let mut controller = Controller::new(config, options)?;
         controller.log_with(Box::new(logging::change));
-        if let Some(policy) = &policy {
-            controller.confine_with(policy.clone());
+        controller.notify_with(logging::notify);
+        if let Some(policy) = policy {
+            controller.confine_with(policy);
         }
         controller.give_metadata(store(metadata, control)?);
         if unreachable && let Some(path) = &metadata.metadata {
@@ -72,12 +76,11 @@ impl Launch<'_> {
         if let Some(load) = load {
             controller.load(load);
         }
-        let filter = policy.map(|policy| policy.api);
-        let limits = Limits { body: control.http_api_max_payload_size, filter };
+        let limits = Limits { body: control.http_api_max_payload_size };
         presence.appear(&mut controller, control, start_times, limits, can_start)?;
         let ending = controller.run();
         presence.fall_silent();
-        Ok(exit_code(ending?))
+        Ok(exit_code(ending?, *exit_on))
     }
 }
 
@@ -104,10 +107,19 @@ fn store(args: &MetadataArgs, control: &ControlArgs) -> Result<Arc<MmdsStore>, B
     Ok(Arc::new(store))
 }
 
-/// 0 when the guest or the user ended the VM; what a shell shows for a signal otherwise.
-fn exit_code(ending: Ending) -> ExitCode {
+/// The code that `exit_on` has for `ending`. Otherwise 0 when the guest or the user ended the VM, and what a shell shows for
+/// a signal.
+fn exit_code(ending: Ending, exit_on: ExitOn) -> ExitCode {
+    if let Some(code) = exit_on.code(ending) {
+        return ExitCode::from(code);
+    }
     match ending {
-        Ending::PowerOff | Ending::Reset | Ending::Quit => ExitCode::SUCCESS,
+        Ending::PowerOff
+        | Ending::Reset
+        | Ending::TripleFault
+        | Ending::Panic
+        | Ending::Saved
+        | Ending::Quit => ExitCode::SUCCESS,
         Ending::Signal(number) => ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX)),
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn run(args: &RunArgs, presence: &Rc<Presence>) -> Outcome {
     let launch = Launch {
         console: &args.console.end,
         on_reset: args.on_reset,
+        exit_on: args.exit_on.unwrap_or_default(),
         control: &args.control,
         metadata: &args.metadata,
         start_times: args.timing.start_times(),

@@ -299,3 +299,30 @@ fn what_happens_is_told_as_it_happens() {
     assert_eq!(events.next_or_end(), None);
     running.end();
 }
+
+#[test]
+fn a_start_that_fails_at_any_point_leaves_the_vm_unstarted() {
+    require_kvm!();
+    let socket = ApiSocket::new();
+    let mut running = Rvmm::new().arg("--api-sock").arg(socket.path()).launch();
+    let mut client = socket.connect();
+    let kernel = json!({"kernel_image_path": bare::path("spin-forever")});
+    client.ask("PUT", "/boot-source", &kernel.to_string()).assert_done();
+    let open = fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap().count() as u64;
+    let mut failures = 0;
+    // Each time there is one descriptor more, and the start gets further.
+    for limit in open.. {
+        process::limit_descriptors(running.pid(), limit);
+        let answer = client.ask("PUT", "/actions", r#"{"action_type": "InstanceStart"}"#);
+        let state = client.ask("GET", "/", "").json()["state"].clone();
+        if answer.status == 204 {
+            assert_eq!(state, "Running");
+            break;
+        }
+        assert_eq!(state, "Not started", "with {limit} descriptors: {}", answer.body);
+        failures += 1;
+        assert!(failures < 200, "{}", answer.body);
+    }
+    assert!(failures > 5, "{failures}");
+    running.wait_for("spinning\n");
+}

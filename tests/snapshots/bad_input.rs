@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
+use super::Asked;
 use super::verbs::Saved;
 use crate::support::api::ApiSocket;
 use crate::support::kvm::require_kvm;
@@ -132,4 +133,18 @@ fn a_client_that_does_not_wait_for_its_snapshot_does_no_harm() {
         assert!(path.join("manifest.json").exists());
     }
     assert_eq!(socket.get("/").json()["state"], "Running");
+}
+
+#[test]
+fn a_vm_whose_memory_file_was_cut_says_so() {
+    require_kvm!();
+    let saved = Asked::guest("count-forever", "00000010");
+    let snapshot = saved.snapshot(&json!({"live": true}));
+    let mut restored = snapshot.restore().launch();
+    restored.wait_for_times(10, "\n");
+    let memory = fs::File::options().write(true).open(snapshot.path().join("memory")).unwrap();
+    memory.set_len(4096).unwrap();
+    let ended = restored.end();
+    ended.assert_complaint(&["file behind its memory was cut", "restore from a copy that is whole"]);
+    assert_eq!(ended.code(), 1, "{ended:#?}");
 }

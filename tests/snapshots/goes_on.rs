@@ -64,3 +64,17 @@ fn a_snapshot_of_a_restored_guest_restores() {
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{output:?}");
     assert!(numbers[0] > 0x30, "{output:?}");
 }
+
+#[test]
+fn a_vm_that_was_to_end_when_it_is_saved_ends_well() {
+    require_kvm!();
+    for paused in [false, true] {
+        let asked = Asked::guest("count-forever", "00000010");
+        if paused {
+            asked.pause();
+        }
+        let _snapshot = asked.snapshot(&json!({"stop": true}));
+        let ended = asked.running.end();
+        assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""), "{ended:#?}");
+    }
+}

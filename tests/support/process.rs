@@ -11,6 +11,8 @@ use std::path::Path;
 use std::process::Command;
 use std::{fs, io};
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+
 /// Sends `signal` to the process `pid`.
 #[track_caller]
 pub(crate) fn kill(pid: u32, signal: libc::c_int) {
@@ -99,4 +101,27 @@ pub(crate) fn resident_kib(pid: u32) -> u64 {
 pub(crate) fn install(from: &Path, to: &Path) {
     let installed = Command::new("install").args(["-m", "755"]).args([from, to]).status();
     assert!(installed.is_ok_and(|status| status.success()), "install {}", to.display());
+}
+
+/// Has each of the system calls `calls` fail with EPERM in `command`, as under somebody else's filter.
+pub(crate) fn without_calls(command: &mut Command, calls: &[libc::c_long]) {
+    let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
+    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, TargetArch::x86_64).unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    // SAFETY: what runs between fork and exec are system calls that touch no memory but the program's.
+    unsafe {
+        command
+            .pre_exec(move || seccompiler::apply_filter(&program).map_err(|_| io::ErrorKind::Other.into()));
+    }
+}
+
+/// Has the process `pid` open no more than `count` descriptors.
+pub(crate) fn limit_descriptors(pid: u32, count: u64) {
+    let limit = libc::rlimit { rlim_cur: count, rlim_max: 4096 };
+    // SAFETY: the new limit is a valid structure, and the old one is not asked for.
+    let result = unsafe {
+        libc::prlimit(pid.cast_signed(), libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut())
+    };
+    assert_eq!(result, 0, "prlimit: {}", io::Error::last_os_error());
 }

@@ -161,6 +161,23 @@ fn irqfd(vm: &VmFd, gsi: u32) -> Result<Arc<dyn Interrupt>, DeviceSetError> {
 }
 
 impl DeviceSet {
+    /// Starts what devices have to do with outside of this process, and would start when a driver is there.
+    ///
+    /// # Errors
+    /// [`DeviceSetError`], naming the device.
+    pub(crate) fn start_backends(&self) -> Result<(), DeviceSetError> {
+        for (id, net) in &self.nets {
+            lock(net).start_backend().map_err(|source| DeviceSetError::Net { id: id.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the guest has written to a console.
+    pub(crate) fn has_written(&self) -> bool {
+        let console = self.console.as_ref().map_or(0, |console| lock(console).metrics().output_bytes.get());
+        self.serial.metrics().output_bytes.get() > 0 || console > 0
+    }
+
     /// Makes the devices that `config` names and puts them on `buses`. Guest memory must have its slots already: one
     /// that is added after the first interrupt or notification costs milliseconds.
     ///

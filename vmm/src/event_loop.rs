@@ -26,6 +26,8 @@ pub(crate) enum Wake {
     Requests,
     /// It is time for a line of metrics.
     Metrics,
+    /// The process was stopped, and goes on.
+    Continued,
 }
 
 /// What may be the VM's end.
@@ -39,6 +41,8 @@ pub(crate) enum LoopEvent {
     Quit,
     /// The process was asked to end by this signal.
     Terminate(i32),
+    /// The VM was saved, and is to end by that.
+    Saved,
 }
 
 /// What was found in one round of the loop.
@@ -48,6 +52,7 @@ struct Found {
     requests: Rc<Cell<bool>>,
     metrics: Rc<Cell<bool>>,
     memory_lost: Rc<Cell<bool>>,
+    continued: Rc<Cell<bool>>,
 }
 
 impl Found {
@@ -64,7 +69,8 @@ impl Found {
         // The guest may have had its last word without the pages that do not come.
         let lost = self.memory_lost.take().then_some(LoopEvent::MemoryLost);
         let end = self.end.take().or(lost).map(Wake::Ends);
-        end.or_else(|| self.requests.take().then_some(Wake::Requests))
+        end.or_else(|| self.continued.take().then_some(Wake::Continued))
+            .or_else(|| self.requests.take().then_some(Wake::Requests))
             .or_else(|| self.metrics.take().then_some(Wake::Metrics))
     }
 }
@@ -282,6 +288,7 @@ impl MutEventSubscriber for ProcessWatch {
                 crate::signals::stop_process();
             }
             Some(Signal::Continue) => {
+                self.found.continued.set(true);
                 if let Some(input) = &mut self.input {
                     input.take_terminal(ops);
                 }

@@ -23,6 +23,7 @@ pub mod seccomp;
 pub mod signals;
 pub mod snapshot;
 pub mod text_file;
+pub mod thread;
 pub mod timestamp;
 pub mod vcpu;
 pub mod vm;

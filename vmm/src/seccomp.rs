@@ -1,7 +1,7 @@
 //! Filters of system calls, which the user may lay on rvmm's threads (seccomp(2)).
 //!
-//! A policy is a JSON file in the form of the `seccompiler` crate, with a filter for each kind of thread: `vmm` for the main
-//! one, `api`, and `vcpu`. A thread that makes a call which its filter does not let pass ends, as the policy says, with
+//! A policy is a JSON file in the form of the `seccompiler` crate, with three filters: `vmm` for the main thread and those
+//! that work for it, `api`, and `vcpu`; [`thread`](crate::thread) installs them. A thread that makes a call which its filter does not let pass ends, as the policy says, with
 //! the process.
 
 use std::collections::HashMap;
@@ -55,32 +55,49 @@ pub enum SeccompError {
     },
 }
 
+/// Which of the filters of a policy a thread has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FilterKind {
+    /// `vmm`
+    Vmm,
+    /// `api`
+    Api,
+    /// `vcpu`
+    Vcpu,
+}
+
 /// What a thread may ask of the host.
 #[derive(Clone, Debug)]
-pub struct Filter(Arc<BpfProgram>);
+pub(crate) struct Filter(Arc<BpfProgram>);
 
 impl Filter {
-    /// Lays the filter on this thread, and on those that it starts.
+    /// Installs the filter on this thread, and on those that it starts.
     ///
     /// # Errors
     /// What the host said.
-    pub fn apply(&self) -> io::Result<()> {
+    pub(crate) fn apply(&self) -> io::Result<()> {
         seccompiler::apply_filter(&self.0).map_err(io::Error::other)
     }
 }
 
-/// A filter for each kind of thread.
+/// The filters for all threads.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// The main thread, and those that write for it.
-    pub vmm: Filter,
-    /// The REST socket.
-    pub api: Filter,
-    /// vCPUs.
-    pub vcpu: Filter,
+    vmm: Filter,
+    api: Filter,
+    vcpu: Filter,
 }
 
 impl Policy {
+    /// The filter of this kind.
+    pub(crate) fn filter(&self, kind: FilterKind) -> &Filter {
+        match kind {
+            FilterKind::Vmm => &self.vmm,
+            FilterKind::Api => &self.api,
+            FilterKind::Vcpu => &self.vcpu,
+        }
+    }
+
     /// Reads a policy.
     ///
     /// # Errors

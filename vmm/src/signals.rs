@@ -37,6 +37,9 @@ impl Signals {
         // A guest that writes to its disk past a limit on the size of files gets an error, not the process a signal.
         // SAFETY: SIG_IGN is a valid disposition for this signal.
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        // Whoever started rvmm may ignore SIGCHLD, and then no child can be waited for.
+        // SAFETY: SIG_DFL is a valid disposition for this signal.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         // SAFETY: the set is valid; -1 asks for a new descriptor.
         let fd = unsafe { libc::signalfd(-1, &raw const mask, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
         if fd < 0 {

@@ -1,11 +1,10 @@
-//! The panic notifier that Linux, Windows and the BSDs have a driver for (QEMU, docs/specs/pvpanic).
+//! The panic notifier (QEMU, docs/specs/pvpanic), in its ISA form: a port, which ACPI describes as `QEMU0001`.
 //!
-//! One byte: reading it says which events the device knows, writing it tells of one.
+//! One byte: reading it says which events the device knows, writing it tells of one. Linux has a driver for it: `pvpanic`
+//! from 3.11 on (`CONFIG_PVPANIC`), `pvpanic-mmio` from 5.13 on (`CONFIG_PVPANIC_MMIO`), which takes ports too.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use log::warn;
 use serde::Serialize;
 
 use crate::bus::{BusAction, BusDevice};
@@ -18,12 +17,17 @@ const PANICKED: u8 = 1 << 0;
 /// It has panicked, and a crash kernel takes over.
 const CRASH_LOADED: u8 = 1 << 1;
 
-/// Panics that are logged in the life of this process; a guest can make up as many as it likes, and restart in between.
-const MAX_WARNINGS: u32 = 8;
-static WARNINGS: AtomicU32 = AtomicU32::new(0);
+/// What the guest tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Panic {
+    /// Its kernel has panicked, and ends or hangs.
+    Panicked,
+    /// Its kernel has panicked, and a crash kernel takes over.
+    CrashLoaded,
+}
 
 /// Called when the guest tells of a panic, in its vCPU's thread.
-pub type PanicListener = Box<dyn Fn() + Send + Sync>;
+pub type PanicListener = Box<dyn Fn(Panic) + Send + Sync>;
 
 /// What the device counts.
 #[derive(Debug, Default, Serialize)]
@@ -60,15 +64,14 @@ impl BusDevice for Pvpanic {
     }
 
     fn write(&self, _offset: u64, data: &[u8]) -> BusAction {
-        if data.first().is_some_and(|events| events & (PANICKED | CRASH_LOADED) != 0) {
-            self.metrics.panics.increment();
-            if WARNINGS.load(Ordering::Relaxed) < MAX_WARNINGS {
-                WARNINGS.fetch_add(1, Ordering::Relaxed);
-                warn!("the guest's kernel says that it has panicked");
-            }
-            if let Some(listener) = self.listener.get() {
-                listener();
-            }
+        let panic = match data.first() {
+            Some(events) if events & PANICKED != 0 => Panic::Panicked,
+            Some(events) if events & CRASH_LOADED != 0 => Panic::CrashLoaded,
+            _ => return BusAction::None,
+        };
+        self.metrics.panics.increment();
+        if let Some(listener) = self.listener.get() {
+            listener(panic);
         }
         // What comes of it is for the guest to decide: it resets, or boots its crash kernel.
         BusAction::None
@@ -77,20 +80,17 @@ impl BusDevice for Pvpanic {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
     #[test]
     fn a_panic_is_told_and_nothing_else_is() {
-        let told = Arc::new(AtomicUsize::new(0));
+        let told = Arc::new(Mutex::new(Vec::new()));
         let device = Pvpanic::default();
         device.listen(Box::new({
             let told = told.clone();
-            move || {
-                told.fetch_add(1, Ordering::SeqCst);
-            }
+            move |panic| told.lock().unwrap().push(panic)
         }));
         let mut known = [0xff; 2];
         device.read(0, &mut known);
@@ -99,7 +99,13 @@ mod tests {
             assert_eq!(device.write(0, &[value]), BusAction::None);
         }
         assert_eq!(device.write(0, &[]), BusAction::None);
-        assert_eq!(told.load(Ordering::SeqCst), 192, "three of each four values have one of the two bits");
+        let told = told.lock().unwrap();
+        assert_eq!(
+            told[..3],
+            [Panic::Panicked, Panic::CrashLoaded, Panic::Panicked],
+            "written were 1, 2 and 3"
+        );
+        assert_eq!(told.len(), 192, "three of each four values have one of the two bits");
         assert_eq!(device.metrics().panics.get(), 192);
     }
 }

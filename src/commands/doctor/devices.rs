@@ -15,7 +15,6 @@ pub(super) fn checks() -> Vec<Check> {
         tun(device_file::open("/dev/net/tun"), has_cap_net_admin(&capabilities)),
         passt(UserNetConfig::program()),
         vhost("/dev/vhost-net", "vhost_net", "a guest's network"),
-        vhost("/dev/vhost-vsock", "vhost_vsock", "sockets between guest and host"),
         io_uring(&syscalls::io_uring(), read("/proc/sys/kernel/io_uring_disabled").as_deref()),
     ]
 }

@@ -1,4 +1,4 @@
-//! What confines a VM on the host: control groups, seccomp, Landlock.
+//! What can confine a VM on the host: control groups that its user makes, and seccomp (`--seccomp-filter`).
 
 use std::io;
 
@@ -12,7 +12,6 @@ pub(super) fn checks() -> Vec<Check> {
     vec![
         cgroup2(cgroup, controllers.as_deref().unwrap_or_default()),
         seccomp(read("/proc/sys/kernel/seccomp/actions_avail").as_deref(), &syscalls::seccomp()),
-        landlock(syscalls::landlock_abi()),
     ]
 }
 
@@ -60,26 +59,8 @@ fn seccomp(actions: Option<&str>, mode: &io::Result<()>) -> Check {
             Check::limited(NAME, "filters can only end a thread, not the process (Linux before 4.14)")
                 .mend("a newer kernel")
         }
-        _ => Check::missing(NAME, "no filters: a VM that is taken over can make any system call")
+        _ => Check::missing(NAME, "no filters: --seccomp-filter cannot be used")
             .mend("a kernel with CONFIG_SECCOMP_FILTER=y"),
-    }
-}
-
-fn landlock(abi: io::Result<u32>) -> Check {
-    const NAME: &str = "landlock";
-    const LOSS: &str = "a VM that is taken over can open any file that its user can";
-    match abi {
-        Ok(version) => Check::ok(NAME, format!("ABI version {version}")),
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-            Check::missing(NAME, format!("switched off at boot: {LOSS}"))
-                .mend("put landlock first in lsm=… on the kernel command line (see /sys/kernel/security/lsm)")
-        }
-        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-            Check::missing(NAME, format!("this kernel has none: {LOSS}"))
-                .mend("Linux 5.13 or later with CONFIG_SECURITY_LANDLOCK=y")
-        }
-        Err(error) => Check::missing(NAME, format!("{error}: {LOSS}"))
-            .mend("in a container, a seccomp policy that allows landlock_create_ruleset"),
     }
 }
 
@@ -112,13 +93,5 @@ mod tests {
         assert_eq!(seccomp(None, &Ok(())).status, Status::Limited);
         let absent = Err(io::Error::from_raw_os_error(libc::EINVAL));
         assert_eq!(seccomp(None, &absent).status, Status::Missing);
-    }
-
-    #[test]
-    fn landlock_says_whether_it_is_off_or_absent() {
-        let mend = |errno| landlock(Err(io::Error::from_raw_os_error(errno))).mend.unwrap();
-        assert!(mend(libc::EOPNOTSUPP).contains("lsm="));
-        assert!(mend(libc::ENOSYS).contains("CONFIG_SECURITY_LANDLOCK"));
-        assert_eq!(landlock(Ok(4)).finding, "ABI version 4");
     }
 }

@@ -35,18 +35,6 @@ pub(super) fn io_uring() -> io::Result<()> {
     close(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) })
 }
 
-/// landlock_create_ruleset(2): the version of the ABI.
-pub(super) fn landlock_abi() -> io::Result<u32> {
-    /// linux/landlock.h
-    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
-    let (attributes, size) = (std::ptr::null::<libc::c_void>(), 0_usize);
-    // SAFETY: with this flag the call takes a null pointer of size 0 and touches no memory.
-    let version = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, attributes, size, LANDLOCK_CREATE_RULESET_VERSION)
-    };
-    u32::try_from(version).map_err(|_| io::Error::last_os_error())
-}
-
 /// prctl(2), `PR_GET_SECCOMP`
 pub(super) fn seccomp() -> io::Result<()> {
     // SAFETY: this option takes no pointer. (In strict mode it would kill, but a process in strict mode can't exec.)

@@ -14,11 +14,10 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Output;
+use crate::thread::{self, ThreadKind};
 
 /// Bytes that wait for the thread. It has as many again in its hands.
 const CAPACITY: usize = 64 << 10;
-/// The thread calls write(2) and nothing else.
-const STACK_SIZE: usize = 64 << 10;
 
 #[derive(Default)]
 struct State {
@@ -118,8 +117,7 @@ impl Sink for Queued {
         let mut state = self.output.queue.lock();
         if !state.started {
             let (queue, output) = (Arc::clone(&self.output.queue), self.output.clone());
-            let thread = std::thread::Builder::new().name("console".to_owned()).stack_size(STACK_SIZE);
-            thread.spawn(move || queue.write_to(output))?;
+            thread::spawn(ThreadKind::Console, move || queue.write_to(output))?;
             state.started = true;
         }
         state.bytes.extend_from_slice(bytes);

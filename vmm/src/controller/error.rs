@@ -27,6 +27,12 @@ pub enum ControllerError {
     /// Its memory does not come any more.
     #[error("{}", crate::memory::LOST)]
     MemoryLost,
+    /// The file that its memory comes from is shorter than it was.
+    #[error(
+        "the guest took a triple fault; the file behind its memory was cut while the VM runs from it: leave the memory of a \
+         snapshot as it is as long as VMs run from it, and restore from a copy that is whole"
+    )]
+    MemoryCut,
     /// The file for metrics.
     #[error("cannot write metrics to {}", path.display())]
     Metrics {
@@ -52,6 +58,12 @@ pub enum ControllerError {
         /// What the guest has it as.
         guest: PathBuf,
     },
+    /// passt cannot be started a second time.
+    #[error(
+        "--on-reset restart, --net user and --seccomp-filter exclude each other: passt would have to be started again when \
+         the guest boots again, and would inherit the main thread's filter; leave one of them out, or use a tap"
+    )]
+    FilteredPasst,
     /// The host refused something that every process has.
     #[error("cannot {what}")]
     Host {

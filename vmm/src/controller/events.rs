@@ -43,7 +43,7 @@ pub enum Event {
         /// Where.
         path: String,
     },
-    /// A signal, or who sits at the console, ends the VM.
+    /// A signal, who sits at the console, a snapshot or a panic ends the VM.
     Terminated,
 }
 

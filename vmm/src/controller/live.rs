@@ -63,7 +63,7 @@ impl Controller {
                 Wake::Requests => {
                     self.answer_some(live);
                     if self.is_to_end {
-                        return Ok(LoopEvent::Terminate(libc::SIGTERM));
+                        return Ok(LoopEvent::Saved);
                     }
                 }
                 Wake::Metrics => {
@@ -72,6 +72,7 @@ impl Controller {
                     }
                     self.write_metrics(&live.vm);
                 }
+                Wake::Continued => live.vm.tell_of_stop(),
                 Wake::Ends(LoopEvent::Guest(event)) if self.state == State::Paused => last_word = Some(event),
                 Wake::Ends(event) => return Ok(event),
             }

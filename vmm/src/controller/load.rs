@@ -7,12 +7,13 @@ use kvm_ioctls::VmFd;
 
 use super::live::Live;
 use super::opened::Opened;
-use super::{Controller, ControllerError};
+use super::{Controller, ControllerError, Origin};
 use crate::config::{LoadSnapshot, OverrideError, VmConfig};
 use crate::console::Output;
 use crate::kvm::{Elapsed, Host, KvmError};
 use crate::memory;
 use crate::snapshot::{DiskV2, ImageKind, SnapshotError, StateError, StateV2};
+use crate::thread::spawn_maker;
 use crate::vcpu::Begin;
 use crate::vm::{Saved, Vm, VmError};
 
@@ -83,6 +84,8 @@ impl Controller {
         let made = self.load_over(&own, request);
         if made.is_err() {
             self.config = own;
+            // A diff of another VM is not on top of this snapshot.
+            self.lineage = Lineage::default();
         }
         made
     }
@@ -92,9 +95,7 @@ impl Controller {
         own.has_outputs_only().map_err(LoadError::from)?;
         // KVM waits for its host's kernel while it makes a VM. The files are read meanwhile.
         thread::scope(|scope| {
-            let empty = thread::Builder::new()
-                .name("kvm".to_owned())
-                .spawn_scoped(scope, empty_vm)
+            let empty = spawn_maker(scope, empty_vm)
                 .map_err(|source| ControllerError::Host { what: "start a thread", source })?;
             self.load_into(own, request, || empty.join().unwrap_or_else(|panic| resume_unwind(panic)))
         })
@@ -135,6 +136,7 @@ impl Controller {
             .begin()
             .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
         self.lineage = opened.lineage;
+        self.origin = Origin::Restored;
         let live = self.start(vm, output, if request.resume_vm { Begin::Running } else { Begin::Paused })?;
         self.recording = recording;
         Ok(live)

@@ -4,6 +4,7 @@ mod changes;
 mod configuring;
 mod error;
 mod events;
+mod exit_on;
 mod lineage;
 mod live;
 mod load;
@@ -13,6 +14,7 @@ mod remote;
 mod request;
 mod settling;
 mod snapshot;
+mod starting;
 
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -23,14 +25,15 @@ use std::time::Instant;
 use devices::mmds::MmdsStore;
 
 use crate::config::{LoadSnapshot, LoggerConfig, VmConfig};
-use crate::console::{ConsoleConfig, Input, Output, Tape, Terminal};
-use crate::event_loop::{EventLoop, LoopEvent, Watched};
-use crate::memory::{self, Pager};
+use crate::console::{ConsoleConfig, Output, Tape};
+use crate::event_loop::LoopEvent;
+use crate::memory;
 use crate::metrics::{MetricsFile, MetricsFileMetrics, Registry, Source};
 use crate::seccomp::Policy;
 use crate::signals::{Signal, Signals};
-use crate::vcpu::{Begin, GuestEvent};
-use crate::vm::{Vm, VmError};
+use crate::thread;
+use crate::vcpu::{self, Begin, GuestEvent};
+use crate::vm::Vm;
 
 use configuring::Configured;
 use lineage::Lineage;
@@ -43,6 +46,7 @@ use snapshot::{LAST_MOMENT, Writing};
 pub use error::ControllerError;
 pub use events::Event;
 pub(crate) use events::Events;
+pub use exit_on::ExitOn;
 pub use load::LoadError;
 pub use remote::Remote;
 pub use request::{
@@ -70,6 +74,8 @@ pub struct Options {
     pub console: ConsoleConfig,
     /// What a reset does.
     pub on_reset: OnReset,
+    /// Which of the guest's ends have an exit code of their own.
+    pub exit_on: ExitOn,
 }
 
 /// Why the VM ended well.
@@ -79,10 +85,25 @@ pub enum Ending {
     PowerOff,
     /// The guest reset itself.
     Reset,
+    /// A fault that no handler took reset the guest.
+    TripleFault,
+    /// The guest's kernel panicked, and [`Options::exit_on`] has that end the VM.
+    Panic,
+    /// The VM was saved, and was to end by that.
+    Saved,
     /// The user typed `Ctrl-A x`.
     Quit,
     /// A signal asked for it.
     Signal(i32),
+}
+
+/// Where the guest's memory comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A kernel was loaded into it.
+    Booted,
+    /// A snapshot.
+    Restored,
 }
 
 /// Has the process log as is said; why it cannot, if so.
@@ -109,6 +130,8 @@ pub struct Controller {
     /// What happens is told here.
     told: Events,
     logger: Option<ApplyLogger>,
+    /// Tells the user a line.
+    notify: fn(&str),
     /// What the guest writes to its consoles, when somebody may ask for it.
     tape: Option<Arc<Tape>>,
     when_started: Option<WhenStarted>,
@@ -117,13 +140,11 @@ pub struct Controller {
     created: Instant,
     /// What the metadata service gives out.
     metadata: Arc<MmdsStore>,
-    /// What the threads may ask of the host.
-    policy: Option<Policy>,
-    confined: bool,
     /// What the VM is made from, in place of a configuration.
     snapshot: Option<LoadSnapshot>,
     /// What diffs are on top of.
     lineage: Lineage,
+    origin: Origin,
     /// Where it is written, when the VM ends, what it used of its memory.
     recording: Option<Recording>,
     /// A snapshot on its way to the disk.
@@ -156,16 +177,16 @@ impl Controller {
             metrics,
             told: Events::default(),
             logger: None,
+            notify: |line| log::warn!("{line}"),
             tape: None,
             when_started: None,
             when_settled: None,
             settling: Settling::NotStarted,
             created: Instant::now(),
             metadata: Arc::default(),
-            policy: None,
-            confined: false,
             snapshot: None,
             lineage: Lineage::default(),
+            origin: Origin::Booted,
             recording: None,
             writing: None,
             is_to_end: false,
@@ -211,9 +232,15 @@ impl Controller {
         self.told.listen(Box::new(listener));
     }
 
-    /// Has the filters of `policy` on this thread and the vCPUs' as soon as the guest is started.
+    /// Has the filters of `policy` on all threads of this process, on this one before the guest runs. The first policy of a
+    /// process stays.
     pub fn confine_with(&mut self, policy: Policy) {
-        self.policy = Some(policy);
+        thread::confine_with(policy);
+    }
+
+    /// Has `notify` called with a line for the user when the guest panics, faults or resets; from any thread.
+    pub fn notify_with(&mut self, notify: fn(&str)) {
+        self.notify = notify;
     }
 
     /// Has `apply` change the process's log when a request asks for that.
@@ -251,7 +278,13 @@ impl Controller {
             let Live { events, mut vm, output } = live;
             // However the VM is stopped below: no vCPU stays in a write that nobody reads.
             output.release();
-            let event = event.map_err(|source| ControllerError::Host { what: "wait for events", source })?;
+            let mut event =
+                event.map_err(|source| ControllerError::Host { what: "wait for events", source })?;
+            if let LoopEvent::Guest(GuestEvent::Fault(diagnosis)) = &mut event
+                && !vm.memory_is_whole()
+            {
+                diagnosis.found_memory(vcpu::Memory::Cut);
+            }
             // Closes the console's input, which gives the terminal back.
             drop(events);
             let signal = self.wait_for_snapshot(match event {
@@ -261,6 +294,7 @@ impl Controller {
             let event = signal.map_or(event, LoopEvent::Terminate);
             log::info!("the VM ends: {event:?}; {}", vm.exits());
             self.tell_end(&event);
+            self.notify_of(&event, &vm);
             if let LoopEvent::Guest(_) = event {
                 vm.stop();
             }
@@ -273,16 +307,18 @@ impl Controller {
                     self.wait_for_output(&output);
                     return Err(ControllerError::Fault(diagnosis));
                 }
-                LoopEvent::Guest(GuestEvent::Reset) if self.options.on_reset == OnReset::Restart => {
+                LoopEvent::Guest(ref reset) if self.restarts_after(reset) => {
                     self.record(&vm);
                     // The old VM gives its disks back before the new one takes them.
-                    drop(vm);
+                    let threads = vm.into_threads();
                     log::info!("the guest restarts");
                     self.counted.restarts.increment();
                     self.told.tell_of_guest(&Event::Restart);
                     // No snapshot has anything in common with what runs now.
                     self.lineage = Lineage::default();
-                    let vm = Vm::create(&self.config, &output, &self.metadata)?;
+                    self.origin = Origin::Booted;
+                    let mut vm = Vm::create(&self.config, &output, &self.metadata)?;
+                    vm.reuse_threads(threads);
                     live = self.start(vm, output, Begin::Running)?;
                     continue;
                 }
@@ -292,10 +328,21 @@ impl Controller {
                 LoopEvent::Guest(GuestEvent::Reset) => {
                     self.wait_for_output(&output).map_or(Ending::Reset, Ending::Signal)
                 }
+                LoopEvent::Guest(GuestEvent::TripleFault) if !vm.memory_is_whole() => {
+                    self.wait_for_output(&output);
+                    return Err(ControllerError::MemoryCut);
+                }
+                LoopEvent::Guest(GuestEvent::TripleFault) => {
+                    self.wait_for_output(&output).map_or(Ending::TripleFault, Ending::Signal)
+                }
+                LoopEvent::Guest(GuestEvent::Panic) => {
+                    self.wait_for_output(&output).map_or(Ending::Panic, Ending::Signal)
+                }
                 LoopEvent::MemoryLost => {
                     vm.leave();
                     return Err(ControllerError::MemoryLost);
                 }
+                LoopEvent::Saved => Ending::Saved,
                 LoopEvent::Quit => Ending::Quit,
                 LoopEvent::Terminate(number) => Ending::Signal(number),
             };
@@ -310,22 +357,6 @@ impl Controller {
         if let Some(recording) = self.recording.take() {
             recording.write(vm.memory());
         }
-    }
-
-    /// Makes the VM and starts its guest.
-    ///
-    /// # Errors
-    /// [`ControllerError`]; nothing is left behind, and it can be tried again.
-    fn begin(&mut self) -> Result<Live, ControllerError> {
-        self.open_metrics()?;
-        self.check_log()?;
-        let output = Output::open(&self.options.console, &self.config)?.taped(self.tape.clone());
-        self.config.resolve_cpu_template().map_err(VmError::from).inspect_err(|_| output.abandon())?;
-        let vm = Vm::create(&self.config, &output, &self.metadata).inspect_err(|_| output.abandon())?;
-        output
-            .begin()
-            .map_err(|source| ControllerError::Host { what: "empty the console's file", source })?;
-        self.start(vm, output, Begin::Running)
     }
 
     /// The log may have come before the drive whose file it is.
@@ -347,10 +378,13 @@ impl Controller {
     fn tell_end(&self, event: &LoopEvent) {
         self.told.tell(&match event {
             LoopEvent::Guest(GuestEvent::PowerOff) => Event::PowerOff,
-            LoopEvent::Guest(GuestEvent::Reset) => Event::Reset,
+            LoopEvent::Guest(GuestEvent::Reset | GuestEvent::TripleFault) => Event::Reset,
             LoopEvent::Guest(GuestEvent::Fault(diagnosis)) => Event::Fault { message: diagnosis.to_string() },
             LoopEvent::MemoryLost => Event::Fault { message: memory::LOST.to_owned() },
-            LoopEvent::Quit | LoopEvent::Terminate(_) => Event::Terminated,
+            LoopEvent::Guest(GuestEvent::Panic)
+            | LoopEvent::Saved
+            | LoopEvent::Quit
+            | LoopEvent::Terminate(_) => Event::Terminated,
         });
     }
 
@@ -384,76 +418,6 @@ impl Controller {
                 Some(Signal::Continue | Signal::Resize) => {}
                 None => return None,
             }
-        }
-    }
-
-    /// Starts the guest as `begin` says, and then what watches it: the guest does not wait for it.
-    fn start(&mut self, mut vm: Vm, output: Output, begin: Begin) -> Result<Live, ControllerError> {
-        output.hold();
-        let stdio = self.options.console == ConsoleConfig::Stdio && output.is_stdio();
-        let terminal = stdio.then(Terminal::on_stdin).flatten();
-        self.watch_failures(&vm);
-        if let Some(policy) = &self.policy {
-            vm.confine(&policy.vcpu);
-        }
-        vm.start(begin)?;
-        if let Some(hook) = self.when_started.take() {
-            hook(self);
-        }
-        self.begin_to_settle(begin);
-        let mut watched = Watched {
-            guest: vm.events().clone(),
-            virtio: vm.devices().virtio.iter().map(|slot| slot.core.clone()).collect(),
-            requests: self.inbox.as_ref().map(|inbox| inbox.wake().as_raw_fd()),
-            metrics_timer: self.metrics_file.as_ref().map(MetricsFile::timer),
-            memory_lost: vm.pager().map(Pager::lost),
-            input: None,
-        };
-        match begin {
-            Begin::Running => self.enter(State::Running),
-            Begin::Paused => {
-                vm.pause();
-                self.enter(State::Paused);
-            }
-        }
-        let machine = &self.config.machine_config;
-        log::info!("the guest runs: {} vCPUs, {} MiB of memory", machine.vcpu_count, machine.mem_size_mib);
-        if stdio {
-            let input = Input::new(vm.devices().input_port(), terminal)
-                .map_err(|source| ControllerError::Host { what: "watch standard input", source })?;
-            input.resize();
-            watched.input = Some(input);
-        }
-        let mut events = EventLoop::new(watched, Rc::clone(&self.signals))
-            .map_err(|source| ControllerError::Host { what: "make the event loop", source })?;
-        if begin == Begin::Paused {
-            events.ignore_devices();
-        }
-        self.confine()?;
-        Ok(Live { events, vm, output })
-    }
-
-    /// Lays its filter on this thread, once.
-    fn confine(&mut self) -> Result<(), ControllerError> {
-        if std::mem::replace(&mut self.confined, true) {
-            return Ok(());
-        }
-        let filter = self.policy.as_ref().map(|policy| policy.vmm.apply());
-        filter
-            .transpose()
-            .map(drop)
-            .map_err(|source| ControllerError::Host { what: "filter the system calls", source })
-    }
-
-    /// Has devices that fail, and a guest that panics, tell of it.
-    fn watch_failures(&self, vm: &Vm) {
-        let told = self.told.clone();
-        vm.devices().pvpanic.listen(Box::new(move || told.tell_of_guest(&Event::Panic)));
-        for (slot, device) in vm.devices().virtio.iter().zip(0..) {
-            let told = self.told.clone();
-            slot.core.on_failure(Box::new(move |device_type, message| {
-                told.tell_of_guest(&Event::DeviceError { device_type, device, message: message.to_owned() });
-            }));
         }
     }
 }

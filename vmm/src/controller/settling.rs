@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Controller;
 use crate::event_loop::{EventLoop, Wake};
 use crate::kvm::host::{self, KvmServer};
+use crate::thread;
 use crate::vcpu::Begin;
 
 /// How long a guest runs by itself before what nobody waits for is done beside it: at least and at most.
@@ -38,7 +39,7 @@ impl Controller {
             let moment = (MAKINGS * (now - self.created)).clamp(*MOMENT.start(), *MOMENT.end());
             self.settling = Settling::At(now + moment);
         }
-        if begin == Begin::Paused || self.policy.is_some() {
+        if begin == Begin::Paused || thread::are_confined() {
             self.settle();
         }
     }

@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use devices::GuestMemory;
@@ -27,14 +26,13 @@ use crate::snapshot::{
     Chain, DiskV2, Folder, MAX_RANGES, Pages, Partial, PartialPair, SnapshotError, StateError, StateV2,
     memory_file, touched,
 };
+use crate::thread::{self, ThreadKind};
 use crate::vm::{SaveError, Vm};
 
 /// How long the end of a guest waits at a time for its last snapshot, before it looks whether a signal has come.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long it waits for it once a signal has come.
 pub(super) const LAST_MOMENT: Duration = Duration::from_secs(2);
-/// Stack of the thread that writes to the disk, in bytes.
-const STACK: usize = 256 << 10;
 
 /// Why there is no snapshot. The VM goes on all the same.
 #[derive(Debug, thiserror::Error)]
@@ -208,8 +206,7 @@ impl Controller {
             let _ = sender.send(result);
             let _ = wake.map(|wake| wake.write(1));
         };
-        let thread = thread::Builder::new().name("snapshot".to_owned()).stack_size(STACK).spawn(write);
-        match thread {
+        match thread::spawn(ThreadKind::Snapshot, write) {
             Ok(_) => self.writing = Some(Writing { written, asker: Some(asker), then, dirty }),
             Err(error) => {
                 self.lineage.keep(dirty);

@@ -1,12 +1,13 @@
 //! Keeps the answer of `KVM_GET_SUPPORTED_CPUID` between runs.
 //!
 //! The call executes CPUID dozens of times; on a host that is itself a VM each of them traps, and the whole takes 0.6 to
-//! 0.9 ms: a quarter of a start. The answer changes only with the kernel, the KVM module and the CPU, so it is kept in a
-//! file whose key has all of them: the boot id, the device node's inode and change time (a reloaded module makes a new
-//! node), and three leaves of the CPU itself (the host may be a VM that was moved to another CPU).
+//! 0.9 ms: a quarter of a start. The answer changes only with the kernel, the KVM modules with their parameters, and the
+//! CPU, so it is kept in a file whose key has all of them: the boot id, the device node's inode and change time, the
+//! identity of the modules' parameters, and three leaves of the CPU itself (the host may be a VM that was moved to another
+//! CPU).
 //!
 //! The file is in the user's runtime folder, belongs to the user and is writable by nobody else; any other is ignored,
-//! and so is one that is damaged. Without such a folder KVM is asked every time.
+//! and so is one whose checksum is wrong. Without such a folder KVM is asked every time.
 
 use std::arch::x86_64::__cpuid_count;
 use std::fs::{self, File};
@@ -16,6 +17,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+use sha2::{Digest as _, Sha256};
 
 use super::KvmError;
 use crate::runtime_dir;
@@ -23,9 +25,20 @@ use crate::runtime_dir;
 /// Name of the file in the runtime folder; the dot keeps it apart from the names of VMs.
 const FILE: &str = ".cpuid";
 /// Changes whenever the file's form does.
-const MAGIC: &[u8; 8] = b"rvmmcpi1";
+const MAGIC: &[u8; 8] = b"rvmmcpi2";
 /// Eight 32-bit words: function, index, flags, EAX, EBX, ECX, EDX, and a word that is 0.
 const ENTRY_SIZE: usize = 32;
+/// Bytes at the end of the file: the SHA-256 of all before them.
+const CHECKSUM_SIZE: usize = 32;
+/// Folders of the parameters of all modules that may serve KVM. What the answer depends on, such as `nested`, `ept` and
+/// `enable_pmu`, is fixed when a module is loaded (mode 0444), and sysfs gives the folder a new inode then. That costs four
+/// system calls, where reading the parameters would cost dozens.
+const PARAMETERS: [&str; 4] = [
+    "/sys/module/kvm/parameters",
+    "/sys/module/kvm_intel/parameters",
+    "/sys/module/kvm_amd/parameters",
+    "/sys/module/kvm_pvm/parameters",
+];
 /// The longest file that can be right.
 const MAX_SIZE: usize = 4096 + KVM_MAX_CPUID_ENTRIES * ENTRY_SIZE;
 
@@ -79,7 +92,9 @@ fn write(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
 fn key(kvm: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     let mut key = fs::read("/proc/sys/kernel/random/boot_id")?;
     let node = File::from(kvm.try_clone_to_owned()?).metadata()?;
-    for part in [node.dev(), node.ino(), node.ctime().cast_unsigned(), node.ctime_nsec().cast_unsigned()] {
+    let node = [node.dev(), node.ino(), node.ctime().cast_unsigned(), node.ctime_nsec().cast_unsigned()];
+    let parameters = PARAMETERS.map(|folder| fs::metadata(folder).map_or(0, |folder| folder.ino()));
+    for part in node.into_iter().chain(parameters) {
         key.extend(part.to_le_bytes());
     }
     for word in cpu_features() {
@@ -96,14 +111,17 @@ fn encode(cpuid: &CpuId, key: &[u8]) -> Vec<u8> {
         let words = [entry.function, entry.index, entry.flags, entry.eax, entry.ebx, entry.ecx, entry.edx, 0];
         bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     }
+    let checksum = Sha256::digest(&bytes);
+    bytes.extend(checksum);
     bytes
 }
 
 fn decode(bytes: &[u8], key: &[u8]) -> Option<CpuId> {
-    let rest = bytes.strip_prefix(MAGIC)?;
+    let (content, checksum) = bytes.split_last_chunk::<CHECKSUM_SIZE>()?;
+    let rest = content.strip_prefix(MAGIC)?;
     let rest = rest.strip_prefix((key.len() as u64).to_le_bytes().as_slice())?.strip_prefix(key)?;
     let (entries, odd) = rest.as_chunks::<ENTRY_SIZE>();
-    if entries.is_empty() || !odd.is_empty() {
+    if entries.is_empty() || !odd.is_empty() || Sha256::digest(content)[..] != checksum[..] {
         return None;
     }
     let entries: Vec<_> = entries
@@ -137,6 +155,8 @@ fn cpu_features() -> impl Iterator<Item = u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     fn sample() -> CpuId {
@@ -164,15 +184,37 @@ mod tests {
     #[test]
     fn a_file_cut_at_any_byte_is_ignored() {
         let bytes = encode(&sample(), b"key");
-        let whole_entries =
-            |len: usize| len > bytes.len() - 2 * ENTRY_SIZE && (bytes.len() - len).is_multiple_of(ENTRY_SIZE);
-        for len in (0..bytes.len()).filter(|len| !whole_entries(*len)) {
+        for len in 0..bytes.len() {
             assert!(decode(&bytes[..len], b"key").is_none(), "{len}");
         }
     }
 
     #[test]
-    fn the_cpu_that_this_process_runs_on_has_features() {
-        assert!(cpu_features().any(|word| word != 0));
+    fn a_file_with_any_byte_changed_is_ignored() {
+        let bytes = encode(&sample(), b"key");
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(decode(&changed, b"key").is_none(), "{at}");
+        }
+    }
+
+    #[test]
+    fn the_key_has_the_parameters_of_the_loaded_modules() {
+        let Ok(node) = File::open("/dev/kvm") else { return };
+        let key = key(node.as_fd()).unwrap();
+        let loaded: Vec<_> = PARAMETERS.iter().filter_map(|folder| fs::metadata(folder).ok()).collect();
+        assert!(!loaded.is_empty(), "some module serves KVM");
+        for folder in loaded {
+            assert!(key.windows(8).any(|part| part == folder.ino().to_le_bytes()));
+        }
+    }
+
+    #[test]
+    fn the_features_are_those_of_the_cpu() {
+        let features: Vec<_> = cpu_features().collect();
+        // CPUID.1:EDX, bits 4, 25 and 26: TSC, SSE and SSE2, which every processor with 64 bits has.
+        assert_eq!(features[3] & 0x0600_0010, 0x0600_0010, "{features:x?}");
+        assert_eq!(features[1], 0, "the processor's number changes from call to call");
     }
 }

@@ -5,11 +5,12 @@
 #![expect(unsafe_code, reason = "madvise(2) and mincore(2) have no safe wrapper")]
 
 use std::ops::Range;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use devices::GuestMemory;
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion};
+
+use crate::thread::{self, ThreadKind};
 
 /// Bytes of pages that are copied ahead: who asks for more, by whatever file, has each VM take that much.
 const MOST_COPIED: u64 = 64 << 20;
@@ -75,7 +76,7 @@ pub(super) fn prefetch(memory: &GuestMemory, used: &[Used], holes: &[Range<u64>]
         used.iter().flat_map(pieces).for_each(|piece| advise(&memory, &piece, libc::MADV_WILLNEED));
         copy(&memory, &used, None);
     };
-    if let Err(error) = thread::Builder::new().name("prefetch".to_owned()).spawn(read) {
+    if let Err(error) = thread::spawn(ThreadKind::Prefetch, read) {
         log::debug!("cannot start a thread that reads memory ahead: {error}");
     }
 }
@@ -225,7 +226,7 @@ mod tests {
         };
         while !is_done() {
             assert!(since.elapsed() < Duration::from_secs(20), "nobody read them");
-            thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
         assert!(!is_in_ram(&memory, &at(4 * MIB - 0x1000)), "nobody asked for that");
     }

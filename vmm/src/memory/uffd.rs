@@ -24,6 +24,7 @@ use vmm_sys_util::sock_ctrl_msg::ScmSocket as _;
 use super::handshake::Part;
 use super::userfault::Userfault;
 use super::{HugePages, MemoryError, create};
+use crate::thread::ThreadKind;
 
 /// The longest that the process which listens on the socket is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,8 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(5);
 /// How long apart it is looked whether something has come about.
 const INTERVAL: Duration = Duration::from_micros(50);
-/// Bytes of the stack of the thread that watches.
-const STACK: usize = 64 << 10;
 
 /// Why a VM ends whose memory is not served any more.
 pub const LOST: &str =
@@ -220,7 +219,7 @@ fn watch(connection: UnixStream, uffd: Userfault, give_up: fn(&str)) -> io::Resu
     let over = Arc::new(AtomicBool::new(false));
     let pager = Pager { connection, lost: lost.try_clone()?, over: over.clone(), _uffd: uffd };
     let hangup = hangup(&pager.connection)?;
-    thread::Builder::new().name("pager".to_owned()).stack_size(STACK).spawn(move || {
+    crate::thread::spawn(ThreadKind::Pager, move || {
         // Interrupted by no signal: they are blocked in this thread, or it would look again.
         while hangup.wait(-1, &mut [EpollEvent::default()]).is_err() {}
         if over.load(Ordering::Acquire) {

@@ -1,6 +1,6 @@
 //! What the VM counts: a registry of every device's counters, and the two forms in which they are read.
 //!
-//! A source is anything that serializes as an object of numbers, perhaps with objects of numbers in it. It is registered
+//! A source is anything that serializes as an object of counters and gauges, perhaps with objects of them in it. It is registered
 //! once, by the kind of thing that counts and, where there can be several of a kind, an id. A counter that a source gets
 //! later appears in both forms by itself.
 //!
@@ -13,8 +13,8 @@ pub mod prometheus;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use devices::metrics::Counter;
 use devices::metrics::TransportMetrics;
+pub use devices::metrics::{Counter, Gauge};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -106,15 +106,31 @@ impl Snapshot {
         let mut all = Map::new();
         all.insert("utc_timestamp_ms".to_owned(), self.utc_timestamp_ms.into());
         for Group { kind, id, values } in &self.groups {
+            let values = numbers(values);
             let Some(id) = id else {
-                all.insert((*kind).to_owned(), values.clone());
+                all.insert((*kind).to_owned(), values);
                 continue;
             };
             if let Value::Object(of_kind) = all.entry(*kind).or_insert_with(|| Value::Object(Map::new())) {
-                of_kind.insert(id.clone(), values.clone());
+                of_kind.insert(id.clone(), values);
             }
         }
         Value::Object(all)
+    }
+}
+
+/// The value of a serialized gauge, if `value` is one.
+fn gauge(value: &Value) -> Option<&Value> {
+    value.as_object().filter(|members| members.len() == 1).and_then(|members| members.get(Gauge::KEY))
+}
+
+/// `value` with each gauge as a number, as a counter is.
+fn numbers(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => gauge(value).cloned().unwrap_or_else(|| {
+            Value::Object(members.iter().map(|(key, value)| (key.clone(), numbers(value))).collect())
+        }),
+        other => other.clone(),
     }
 }
 

@@ -1,23 +1,25 @@
 //! The text form that Prometheus collects (its exposition format, version 0.0.4).
 //!
 //! `rvmm_KIND_COUNTER_total{id="VM",device="ID"} N`, where objects in objects join their names with `_`. `device` is
-//! there when a kind can have several.
+//! there when a kind can have several. The name of a gauge has no `_total`.
 
 use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 
-use super::{Group, Snapshot};
+use super::{Group, Snapshot, gauge};
 
 /// The media type of the text form.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// One number with what it belongs to.
 struct Sample<'a> {
-    /// `rvmm_block_reads`, without the `_total` behind it.
+    /// `rvmm_block_reads_total`.
     name: String,
     /// `reads`: what the counter is called where it is counted.
     words: String,
+    /// `counter` or `gauge`.
+    metric_type: &'static str,
     kind: &'static str,
     device: Option<&'a str>,
     value: u64,
@@ -45,6 +47,10 @@ impl Snapshot {
 }
 
 fn collect<'a>(group: &'a Group, path: &str, value: &'a Value, samples: &mut Vec<Sample<'a>>) {
+    let (value, metric_type, suffix) = match gauge(value) {
+        Some(value) => (value, "gauge", ""),
+        None => (value, "counter", "_total"),
+    };
     match value {
         Value::Object(members) => {
             for (key, value) in members {
@@ -55,8 +61,9 @@ fn collect<'a>(group: &'a Group, path: &str, value: &'a Value, samples: &mut Vec
         Value::Number(number) => {
             let Some(value) = number.as_u64() else { return };
             samples.push(Sample {
-                name: format!("rvmm_{}_{}", Name(group.kind), Name(path)),
+                name: format!("rvmm_{}_{}{suffix}", Name(group.kind), Name(path)),
                 words: path.replace('_', " "),
+                metric_type,
                 kind: group.kind,
                 device: group.id.as_deref(),
                 value,
@@ -72,12 +79,12 @@ fn write_family<'a>(
     samples: impl Iterator<Item = &'a Sample<'a>>,
 ) -> fmt::Result {
     for (number, sample) in samples.enumerate() {
-        let Sample { name, words, kind, device, value } = sample;
+        let Sample { name, words, metric_type, kind, device, value } = sample;
         if number == 0 {
-            writeln!(text, "# HELP {name}_total {kind}: {words}")?;
-            writeln!(text, "# TYPE {name}_total counter")?;
+            writeln!(text, "# HELP {name} {kind}: {words}")?;
+            writeln!(text, "# TYPE {name} {metric_type}")?;
         }
-        write!(text, "{name}_total{{id=\"{}\"", Label(id))?;
+        write!(text, "{name}{{id=\"{}\"", Label(id))?;
         if let Some(device) = device {
             write!(text, ",device=\"{}\"", Label(device))?;
         }

@@ -71,3 +71,32 @@ fn labels_are_escaped() {
     let text = registry.gather().to_prometheus("");
     assert!(text.contains(r#"{id="",device="a\"b\\c\nd"} 1"#), "{text}");
 }
+
+/// As the source of a registry has it.
+#[derive(Default, Serialize)]
+struct Process {
+    requests: Counter,
+    startup_us: Gauge,
+}
+
+#[test]
+fn a_gauge_is_no_counter_for_prometheus_and_a_number_as_json() {
+    let process = Process::default();
+    process.requests.add(3);
+    process.startup_us.set(4);
+    process.startup_us.set(2);
+    let mut registry = Registry::default();
+    registry.add("process", Arc::new(process));
+    let snapshot = registry.gather();
+    assert_eq!(snapshot.to_json()["process"], serde_json::json!({"requests": 3, "startup_us": 2}));
+    let text = snapshot.to_prometheus("web");
+    let expected = "\
+# HELP rvmm_process_requests_total process: requests
+# TYPE rvmm_process_requests_total counter
+rvmm_process_requests_total{id=\"web\"} 3
+# HELP rvmm_process_startup_us process: startup us
+# TYPE rvmm_process_startup_us gauge
+rvmm_process_startup_us{id=\"web\"} 2
+";
+    assert_eq!(text, expected);
+}

@@ -43,6 +43,16 @@ pub struct Diagnosis {
     /// Instruction pointer, where KVM could still tell it.
     rip: Option<u64>,
     server: KvmServer,
+    memory: Memory,
+}
+
+/// What became of the file behind guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// It is as long as it was, or there is none.
+    Whole,
+    /// It is shorter than guest memory.
+    Cut,
 }
 
 impl Diagnosis {
@@ -53,7 +63,12 @@ impl Diagnosis {
             (*suberror, *instruction) = internal_error(fd);
         }
         let rip = fd.get_regs().ok().map(|regs| regs.rip);
-        Self { vcpu, cause, rip, server: host::served_by() }
+        Self { vcpu, cause, rip, server: host::served_by(), memory: Memory::Whole }
+    }
+
+    /// The file behind guest memory was found like this.
+    pub(crate) fn found_memory(&mut self, memory: Memory) {
+        self.memory = memory;
     }
 }
 
@@ -92,8 +107,43 @@ impl fmt::Display for Diagnosis {
             Cause::Unexpected(exit) => write!(f, ": unexpected exit {exit}")?,
             Cause::Run(error) => write!(f, ": KVM_RUN: {error}")?,
         }
-        write!(f, "; KVM is served by {}: {}", self.server, self.server.advice())
+        match (&self.cause, self.memory) {
+            (_, Memory::Cut) => f.write_str(
+                "; the file behind its memory was cut while the VM runs from it: leave the memory of a snapshot as it is as \
+                 long as VMs run from it, and restore from a copy that is whole",
+            ),
+            (Cause::Run(error), Memory::Whole) if error.raw_os_error() == Some(libc::EFAULT) => f.write_str(
+                "; the host cannot provide a page of its memory: it has no memory or huge page left, or cannot read the file \
+                 behind it; the host's kernel log says more",
+            ),
+            _ => write!(f, "; KVM is served by {}: {}", self.server, self.server.advice()),
+        }
     }
 }
 
 impl std::error::Error for Diagnosis {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(cause: Cause, memory: Memory) -> String {
+        Diagnosis { vcpu: 1, cause, rip: Some(0x1000), server: KvmServer::Intel, memory }.to_string()
+    }
+
+    #[test]
+    fn memory_that_the_host_does_not_provide_is_not_blamed_on_its_kernel() {
+        let run = |errno| Cause::Run(io::Error::from_raw_os_error(errno));
+        let advice = KvmServer::Intel.advice();
+        let internal = || Cause::Internal { suberror: 1, instruction: vec![0x0f] };
+        for cause in [run(libc::EFAULT), internal()] {
+            let text = said(cause, Memory::Cut);
+            assert!(text.contains("file behind its memory was cut") && !text.contains(advice), "{text}");
+        }
+        let text = said(run(libc::EFAULT), Memory::Whole);
+        assert!(text.contains("cannot provide a page") && !text.contains(advice), "{text}");
+        for cause in [run(libc::EIO), internal()] {
+            assert!(said(cause, Memory::Whole).ends_with(advice));
+        }
+    }
+}

@@ -8,29 +8,29 @@ mod msrs;
 mod restore;
 mod save;
 mod state;
+mod thread;
 mod tsc;
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
-use std::{io, thread};
 
 use devices::bus::{Bus, BusAction};
 use kvm_bindings::{CpuId, kvm_run};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::eventfd::EventFd;
-use vmm_sys_util::signal::{Killable, register_signal_handler};
+use vmm_sys_util::signal::register_signal_handler;
 
 pub use diagnosis::Diagnosis;
+pub(crate) use diagnosis::Memory;
 pub use exits::{ExitCounters, ExitCounts};
 pub use msrs::MsrV1;
 pub use restore::{RestoreError, restore, validate};
 pub use save::SaveError;
 pub use state::VcpuStateV1;
+pub use thread::VcpuThread;
 pub use tsc::TscStateV1;
-
-use crate::seccomp::Filter;
 
 /// How long a kick waits before it is repeated: the signal can arrive just before `KVM_RUN` and be lost.
 const KICK_INTERVAL: Duration = Duration::from_millis(1);
@@ -54,8 +54,12 @@ pub struct Buses {
 pub enum GuestEvent {
     /// It powered itself off.
     PowerOff,
-    /// It asked for a reset, or took a triple fault.
+    /// It asked for a reset.
     Reset,
+    /// A vCPU took a fault that no handler took, which resets a machine.
+    TripleFault,
+    /// Its kernel told of its panic, and that ends the VM.
+    Panic,
     /// KVM cannot run it any further.
     Fault(Box<Diagnosis>),
 }
@@ -86,7 +90,7 @@ impl GuestEvents {
         lock(&self.first).take()
     }
 
-    fn report(&self, event: GuestEvent) {
+    pub(crate) fn report(&self, event: GuestEvent) {
         lock(&self.first).get_or_insert(event);
         // Fails only when the counter is full, and then the reader is awake.
         let _ = self.wake.write(1);
@@ -104,6 +108,10 @@ struct State {
     wanted: Wanted,
     /// The thread is outside of `KVM_RUN` and waits (or is gone).
     parked: bool,
+    /// The vCPU and all that it held are gone.
+    ended: bool,
+    /// The process was stopped, and the guest has not been told yet.
+    was_stopped: bool,
     /// What the parked thread is to do.
     job: Option<save::Job>,
     /// What became of the last job.
@@ -143,7 +151,7 @@ enum Ran {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// A copy of `state.wanted != Run` that the thread reads before each `KVM_RUN`.
+    /// Whether `state` has something for the thread, which reads this before each `KVM_RUN`.
     attention: AtomicBool,
 }
 
@@ -161,13 +169,11 @@ pub struct Vcpu {
     pub events: Arc<GuestEvents>,
     /// What it counts its exits in.
     pub counters: Arc<ExitCounters>,
-    /// What its thread may ask of the host; all, if there is none.
-    pub filter: Option<Filter>,
 }
 
 /// The running thread of a vCPU.
 pub struct VcpuHandle {
-    thread: JoinHandle<()>,
+    thread: VcpuThread,
     shared: Arc<Shared>,
 }
 
@@ -182,39 +188,53 @@ pub fn install_kick_handler() -> io::Result<()> {
 }
 
 impl Vcpu {
-    /// Starts the vCPU on a thread of its own, as `begin` says.
+    /// Starts the vCPU, as `begin` says, on an `idle` thread or a new one.
     ///
     /// # Errors
     /// What the host said when it had no thread to give.
-    pub fn start(self, begin: Begin) -> io::Result<VcpuHandle> {
+    pub fn start(self, begin: Begin, idle: Option<VcpuThread>) -> io::Result<VcpuHandle> {
         let wanted = match begin {
             Begin::Running => Wanted::Run,
             Begin::Paused => Wanted::Pause,
         };
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { wanted, parked: false, job: None, answer: None }),
+            state: Mutex::new(State {
+                wanted,
+                parked: false,
+                ended: false,
+                was_stopped: false,
+                job: None,
+                answer: None,
+            }),
             changed: Condvar::new(),
             attention: AtomicBool::new(wanted != Wanted::Run),
         });
-        let for_thread = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name(format!("vcpu{}", self.id))
-            .stack_size(256 << 10)
-            .spawn(move || self.run(&for_thread))?;
+        let (id, for_thread) = (self.id, Arc::clone(&shared));
+        let run = Box::new(move || {
+            self.run(&for_thread);
+            lock(&for_thread.state).ended = true;
+            for_thread.changed.notify_all();
+        });
+        let thread = match idle {
+            Some(thread) => {
+                thread.run(run)?;
+                thread
+            }
+            None => VcpuThread::spawn(id, run)?,
+        };
         Ok(VcpuHandle { thread, shared })
     }
 
     fn run(mut self, shared: &Shared) {
-        if let Some(Err(error)) = self.filter.as_ref().map(Filter::apply) {
-            // A guest that should be confined does not run unconfined.
-            log::error!("a vCPU's system calls cannot be filtered: {error}");
-            std::process::abort();
-        }
         let mut exit = Exit::Complete;
-        while self.may_run(shared, &mut exit) {
+        let mut was_interrupted = false;
+        while self.may_run(shared, &mut exit, std::mem::take(&mut was_interrupted)) {
             exit = match self.run_once() {
                 Ran::Answered => Exit::Answered,
-                Ran::Interrupted => Exit::Complete,
+                Ran::Interrupted => {
+                    was_interrupted = true;
+                    Exit::Complete
+                }
                 Ran::Ended(event) => {
                     self.events.report(event);
                     break;
@@ -261,9 +281,8 @@ impl Vcpu {
             }
             VcpuExit::MmioWrite(address, data) => self.buses.mmio.write(address, data),
             VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen => BusAction::None,
-            VcpuExit::Shutdown | VcpuExit::SystemEvent(kvm_bindings::KVM_SYSTEM_EVENT_RESET, _) => {
-                BusAction::Reset
-            }
+            VcpuExit::Shutdown => return Ran::Ended(GuestEvent::TripleFault),
+            VcpuExit::SystemEvent(kvm_bindings::KVM_SYSTEM_EVENT_RESET, _) => BusAction::Reset,
             VcpuExit::SystemEvent(kvm_bindings::KVM_SYSTEM_EVENT_SHUTDOWN, _) => BusAction::Shutdown,
             other => {
                 let cause = diagnosis::Cause::from_exit(&other);
@@ -279,8 +298,13 @@ impl Vcpu {
     }
 
     /// Waits while the vCPU is to pause, completes its last `exit`, and does what is asked meanwhile; whether it is to go on.
-    fn may_run(&mut self, shared: &Shared, exit: &mut Exit) -> bool {
+    /// `was_interrupted` says that a signal got it out of `KVM_RUN`: unless it is to pause, the whole process was stopped, by
+    /// SIGSTOP or the freezer of a control group.
+    fn may_run(&mut self, shared: &Shared, exit: &mut Exit, was_interrupted: bool) -> bool {
         if !shared.attention.load(Ordering::Acquire) {
+            if was_interrupted {
+                self.suppress_soft_lockups();
+            }
             return true;
         }
         let mut state = lock(&shared.state);
@@ -307,12 +331,21 @@ impl Vcpu {
         }
         state.parked = false;
         let goes_on = state.wanted == Wanted::Run;
+        let was_stopped = std::mem::take(&mut state.was_stopped);
+        if goes_on {
+            shared.attention.store(false, Ordering::Release);
+        }
         drop(state);
-        if pauses && goes_on {
-            // A guest that reads kvm-clock is told that it was stopped, so that its watchdogs do not bark. Others cannot be.
-            let _ = self.fd.kvmclock_ctrl();
+        if goes_on && (pauses || was_stopped || was_interrupted) {
+            self.suppress_soft_lockups();
         }
         goes_on
+    }
+
+    /// Tells a guest that reads kvm-clock that it was stopped, so that its kernel reports no soft lockup. Other guests cannot
+    /// be told.
+    fn suppress_soft_lockups(&self) {
+        let _ = self.fd.kvmclock_ctrl();
     }
 }
 
@@ -336,19 +369,38 @@ impl VcpuHandle {
         self.want(Wanted::Run);
     }
 
-    /// Ends `vcpus` and their threads. Returns once they have ended.
-    pub fn stop(vcpus: Vec<Self>) {
+    /// The process was stopped and goes on: has the vCPU tell its guest.
+    pub fn tell_of_stop(&self) {
+        let mut state = lock(&self.shared.state);
+        state.was_stopped = true;
+        self.shared.attention.store(true, Ordering::Release);
+        drop(state);
+        self.kick();
+    }
+
+    /// Ends `vcpus`. Returns once they have ended, with their threads, which are idle.
+    pub fn stop(vcpus: Vec<Self>) -> Vec<VcpuThread> {
         Self::park(&vcpus, Wanted::Stop);
-        for vcpu in vcpus {
-            if vcpu.thread.join().is_err() {
-                log::error!("a vCPU's thread panicked");
-            }
+        vcpus.into_iter().map(Self::into_thread).collect()
+    }
+
+    /// Waits until the vCPU has ended.
+    fn into_thread(self) -> VcpuThread {
+        let Self { thread, shared } = self;
+        let mut state = lock(&shared.state);
+        while !state.ended && !thread.is_gone() {
+            let waited = shared.changed.wait_timeout(state, KICK_INTERVAL);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        drop(state);
+        thread
     }
 
     fn want(&self, wanted: Wanted) {
-        lock(&self.shared.state).wanted = wanted;
-        self.shared.attention.store(wanted != Wanted::Run, Ordering::Release);
+        let mut state = lock(&self.shared.state);
+        state.wanted = wanted;
+        self.shared.attention.store(wanted != Wanted::Run || state.was_stopped, Ordering::Release);
+        drop(state);
         self.shared.changed.notify_all();
     }
 
@@ -370,14 +422,12 @@ impl VcpuHandle {
         if lock(&self.shared.state).parked {
             return;
         }
-        if let Err(error) = self.thread.kill(kick_signal()) {
-            log::error!("a vCPU cannot be kicked: {error}");
-        }
+        self.thread.kick();
     }
 
     /// Waits a kick's time for the vCPU to be outside of `KVM_RUN`, or gone; whether it is.
     fn wait_until_parked(&self) -> bool {
-        let there = |state: &State| state.parked || self.thread.is_finished();
+        let there = |state: &State| state.parked || self.thread.is_gone();
         let state = lock(&self.shared.state);
         if there(&state) {
             return true;

@@ -95,7 +95,7 @@ impl VcpuHandle {
             if let Some(answer) = state.answer.take() {
                 return answer;
             }
-            if self.thread.is_finished() {
+            if state.ended || self.thread.is_gone() {
                 return Err(SaveError::Ended(id));
             }
             // A thread that ended without an answer does not wake anybody.

@@ -28,8 +28,7 @@ use crate::cpu::{self, CpuError, CpuMismatch, Topology, TscDeadline};
 use crate::device_set::{DeviceSet, DeviceSetError};
 use crate::kvm::{self, Host, KvmError};
 use crate::memory::{self, MemoryError, Pager};
-use crate::seccomp::Filter;
-use crate::vcpu::{Begin, ExitCounters, GuestEvents, RestoreError, Vcpu, VcpuHandle};
+use crate::vcpu::{Begin, ExitCounters, GuestEvents, RestoreError, Vcpu, VcpuHandle, VcpuThread};
 use crate::vmgenid::{self, GenerationError};
 
 pub use saved::{SaveError, Saved};
@@ -97,6 +96,8 @@ pub enum VmError {
 pub struct Vm {
     // Fields are dropped in this order: threads, then what they use.
     running: Vec<VcpuHandle>,
+    /// Threads of vCPUs that have ended.
+    idle: Vec<VcpuThread>,
     ready: Vec<Vcpu>,
     devices: DeviceSet,
     events: Arc<GuestEvents>,
@@ -139,11 +140,15 @@ impl Vm {
         Ok(shell.with_vcpus(ready, Devices::New))
     }
 
-    /// Has `filter` on every vCPU's thread when it starts.
-    pub fn confine(&mut self, filter: &Filter) {
-        for vcpu in &mut self.ready {
-            vcpu.filter = Some(filter.clone());
-        }
+    /// Has the vCPUs run on these idle threads, as far as they go.
+    pub fn reuse_threads(&mut self, threads: Vec<VcpuThread>) {
+        self.idle = threads;
+    }
+
+    /// The threads of the vCPUs of a VM that is stopped.
+    pub fn into_threads(mut self) -> Vec<VcpuThread> {
+        self.stop();
+        std::mem::take(&mut self.idle)
     }
 
     /// Starts the vCPUs, each on its thread, as `begin` says.
@@ -156,9 +161,10 @@ impl Vm {
         if begin == Begin::Running {
             self.kick_if_due();
         }
+        let mut idle = std::mem::take(&mut self.idle).into_iter();
         for vcpu in self.ready.drain(..) {
             let handle = vcpu
-                .start(begin)
+                .start(begin, idle.next())
                 .map_err(|source| VmError::Host { what: "start a vCPU's thread", source })?;
             self.running.push(handle);
         }
@@ -177,6 +183,11 @@ impl Vm {
         self.running.iter().for_each(VcpuHandle::resume);
     }
 
+    /// The process was stopped and goes on: has the guest told, so that its kernel reports no soft lockup.
+    pub fn tell_of_stop(&self) {
+        self.running.iter().for_each(VcpuHandle::tell_of_stop);
+    }
+
     /// Has restored devices, and their drivers, look at their queues, when the guest is about to go on.
     fn kick_if_due(&self) {
         if self.kick_is_due.take() {
@@ -186,7 +197,7 @@ impl Vm {
 
     /// Ends the vCPUs and finishes what the devices have in flight.
     pub fn stop(&mut self) {
-        VcpuHandle::stop(std::mem::take(&mut self.running));
+        self.idle.extend(VcpuHandle::stop(std::mem::take(&mut self.running)));
         self.devices.quiesce();
     }
 
@@ -215,6 +226,7 @@ impl Vm {
 impl Drop for Vm {
     fn drop(&mut self) {
         self.stop();
+        self.idle.drain(..).for_each(VcpuThread::join);
     }
 }
 

@@ -78,7 +78,6 @@ impl Shell {
             buses: Arc::clone(&self.buses),
             events: Arc::clone(&self.events),
             counters: Arc::clone(&self.counters),
-            filter: None,
         }
     }
 
@@ -86,7 +85,18 @@ impl Shell {
     pub(super) fn with_vcpus(self, ready: Vec<Vcpu>, state: Devices) -> Vm {
         let Self { devices, buses: _, events, counters, memory, fd } = self;
         let kick_is_due = Cell::new(state == Devices::Restored);
-        Vm { running: Vec::new(), ready, devices, events, counters, memory, pager: None, kick_is_due, fd }
+        Vm {
+            running: Vec::new(),
+            idle: Vec::new(),
+            ready,
+            devices,
+            events,
+            counters,
+            memory,
+            pager: None,
+            kick_is_due,
+            fd,
+        }
     }
 }
 

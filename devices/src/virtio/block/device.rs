@@ -37,7 +37,7 @@ pub(super) const REQUEST_QUEUE: u16 = 0;
 pub const QUEUE_SIZE: u16 = 1024;
 const QUEUE_MAX_SIZES: [u16; 1] = [QUEUE_SIZE];
 /// Token of the descriptor that io_uring completes on.
-const COMPLETION_TOKEN: u32 = 0;
+pub(super) const COMPLETION_TOKEN: u32 = 0;
 /// Token of the rate limiter's descriptor.
 const LIMITER_TOKEN: u32 = 1;
 
@@ -164,7 +164,7 @@ impl BlockDevice {
         let never_waits = self.io_engine.is_none() && target.image.in_memory();
         let event = self.completion_event.as_ref().filter(|_| !self.uring_refused && !never_waits);
         let Some(event) = event else { return Ok(Box::new(SyncEngine::new(target))) };
-        match UringEngine::new(target.clone(), queue_size, event.as_raw_fd()) {
+        match UringEngine::new(target.clone(), queue_size, event) {
             Ok(engine) => Ok(Box::new(engine)),
             Err(error) if self.io_engine.is_some() => Err(error),
             Err(error) => {

@@ -143,6 +143,14 @@ impl NetDevice {
         })
     }
 
+    /// Starts what is otherwise started when a driver is there.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub fn start_backend(&mut self) -> Result<(), NetError> {
+        self.backend.start().map_err(NetError::Backend)
+    }
+
     /// What this device counts.
     pub fn metrics(&self) -> Arc<NetMetrics> {
         self.metrics.clone()

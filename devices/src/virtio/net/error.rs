@@ -39,6 +39,9 @@ pub enum NetError {
         "vhost=on needs /dev/vhost-net: load it (sudo modprobe vhost_net) and give yourself rights to it, or leave vhost out"
     )]
     Vhost(#[source] io::Error),
+    /// What moves its frames cannot be started.
+    #[error("cannot start passt")]
+    Backend(#[source] io::Error),
     /// The host has no descriptor left.
     #[error("cannot make a descriptor")]
     Host(#[source] io::Error),

@@ -1,7 +1,10 @@
 //! What a restored guest's clocks show.
 
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use vm_memory::{Bytes, GuestAddress};
 
 use super::{Machine, OUT, Write, encoded};
 use crate::kvm::host::{KvmServer, served_by};
@@ -126,4 +129,57 @@ fn without_offsets_the_counters_are_set_to_one_value() {
     let twin = machine.twin_of(&vcpus, &state, Elapsed::Counted).unwrap();
     assert_eq!(tsc_offset(&twin.ready[0].fd), tsc_offset(&twin.ready[1].fd));
     machine.leave();
+}
+
+/// Where a guest has kvm-clock put its time, and what of that says that the guest was stopped (`struct
+/// pvclock_vcpu_time_info`, PVCLOCK_GUEST_STOPPED).
+const KVM_CLOCK: u64 = 0x8000;
+const FLAGS: u64 = KVM_CLOCK + 29;
+const GUEST_STOPPED: u8 = 1 << 1;
+
+/// mov ecx, MSR_KVM_SYSTEM_TIME_NEW; mov eax, KVM_CLOCK | 1; xor edx, edx; wrmsr; out OUT, al; 1: jmp 1b
+const KEEP_KVM_CLOCK: &[u8] = &[
+    0x66, 0xb9, 0x01, 0x4d, 0x56, 0x4b, 0x66, 0xb8, 0x01, 0x80, 0x00, 0x00, 0x66, 0x31, 0xd2, 0x0f, 0x30,
+    0xe6, OUT as u8, 0xeb, 0xfe,
+];
+
+fn is_told_of_stop(machine: &Machine) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let told = || machine.memory.read_obj::<u8>(GuestAddress(FLAGS)).unwrap() & GUEST_STOPPED != 0;
+    while !told() && Instant::now() < deadline {
+        sleep(Duration::from_millis(1));
+    }
+    told()
+}
+
+#[test]
+fn a_guest_is_told_that_its_process_was_stopped() {
+    let Some(machine) = Machine::boot(KEEP_KVM_CLOCK) else { return };
+    machine.wait_for(1);
+    let flags = || machine.memory.read_obj::<u8>(GuestAddress(FLAGS)).unwrap();
+    assert_eq!(flags() & GUEST_STOPPED, 0);
+    // By somebody else, since who is stopped cannot go on by itself.
+    let script = format!("kill -STOP {0}; sleep 0.01; kill -CONT {0}", std::process::id());
+    assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    assert!(is_told_of_stop(&machine), "{:#x}", flags());
+    machine.stop();
+}
+
+#[test]
+fn a_guest_is_told_that_it_was_paused() {
+    let Some(machine) = Machine::boot(KEEP_KVM_CLOCK) else { return };
+    machine.wait_for(1);
+    machine.pause();
+    machine.resume();
+    assert!(is_told_of_stop(&machine));
+    machine.stop();
+}
+
+#[test]
+fn a_vcpu_that_is_told_of_a_stop_tells_its_guest() {
+    let Some(machine) = Machine::boot(KEEP_KVM_CLOCK) else { return };
+    machine.wait_for(1);
+    machine.running.iter().for_each(crate::vcpu::VcpuHandle::tell_of_stop);
+    assert!(is_told_of_stop(&machine));
+    machine.stop();
 }

@@ -134,15 +134,7 @@ impl Machine {
                 let topology = Topology { vcpus, smt: false };
                 let cpuid = cpu::guest_cpuid(&supported, id, topology, None, TscDeadline::Offered).unwrap();
                 let (buses, events) = (buses.clone(), events.clone());
-                Vcpu {
-                    id,
-                    fd,
-                    cpuid,
-                    buses,
-                    events,
-                    counters: Arc::new(ExitCounters::default()),
-                    filter: None,
-                }
+                Vcpu { id, fd, cpuid, buses, events, counters: Arc::new(ExitCounters::default()) }
             })
             .collect();
         Self { running: Vec::new(), ready, recorder: recorder.clone(), events, memory, vm, host }
@@ -174,7 +166,7 @@ impl Machine {
     }
 
     fn start(mut self) -> Self {
-        self.running = self.ready.drain(..).map(|vcpu| vcpu.start(Begin::Running).unwrap()).collect();
+        self.running = self.ready.drain(..).map(|vcpu| vcpu.start(Begin::Running, None).unwrap()).collect();
         self
     }
 

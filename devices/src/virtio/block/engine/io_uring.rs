@@ -11,13 +11,15 @@
 //! then.
 #![expect(unsafe_code, reason = "io_uring reads and writes guest memory")]
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use vm_memory::Permissions;
+use vmm_sys_util::eventfd::EventFd;
 
 use super::{Completion, Drained, Engine, Job, JobError, Pushed, Target, advance, sync};
 use crate::virtio::block::request::Operation;
@@ -28,8 +30,10 @@ const MAX_RETRIES: u8 = 16;
 /// Jobs that are handed to the host by one system call at most. It keeps this many to one side, and as many as the queue has
 /// on the other: completions beyond the ring it holds back until there is room.
 const MAX_BATCH: u32 = 256;
-/// How long to wait before the host is asked again to wait for its jobs.
+/// How long to wait before the host is asked again to take jobs, or to wait for them.
 const RETRY_DELAY: Duration = Duration::from_millis(1);
+/// Times that a host that is short of memory is asked again while the ring is drained, before its jobs are done without it.
+const MAX_DRAIN_RETRIES: u32 = 16;
 
 struct InFlight {
     job: Job,
@@ -49,8 +53,12 @@ pub(in crate::virtio::block) struct UringEngine {
     /// Jobs under way, by the head of their chain.
     in_flight: Vec<Option<Box<InFlight>>>,
     in_flight_count: usize,
+    /// Heads of jobs that the submission queue has no room for yet.
+    waiting: VecDeque<u16>,
     /// Jobs that did not need the ring.
     done: Vec<Completion>,
+    /// Wakes the event loop, which has completions taken and jobs submitted then.
+    completion_event: EventFd,
     /// Which transfers the file system can do without waiting, as far as is known.
     without_waiting: WithoutWaiting,
     /// The host refused the ring when it was drained. What is still in it names memory that is gone: it is never
@@ -67,10 +75,10 @@ impl UringEngine {
     pub(in crate::virtio::block) fn new(
         target: Target,
         queue_size: u16,
-        completion_event: RawFd,
+        completion_event: &EventFd,
     ) -> io::Result<Self> {
         let ring = IoUring::new(u32::from(queue_size).min(MAX_BATCH))?;
-        ring.submitter().register_eventfd(completion_event)?;
+        ring.submitter().register_eventfd(completion_event.as_raw_fd())?;
         let in_flight = (0..queue_size).map(|_| None).collect();
         let without_waiting = WithoutWaiting::on(&target);
         Ok(Self {
@@ -78,7 +86,9 @@ impl UringEngine {
             target,
             in_flight,
             in_flight_count: 0,
+            waiting: VecDeque::new(),
             done: Vec::new(),
+            completion_event: completion_event.try_clone()?,
             without_waiting,
             abandoned: false,
         })
@@ -92,26 +102,49 @@ impl UringEngine {
         IoUring::new(1).map(drop)
     }
 
-    /// Puts `flight` into the submission queue.
+    /// Has `flight` submitted.
     fn start(&mut self, flight: Box<InFlight>) {
         let head = flight.job.reply.head;
         let Some(slot) = self.in_flight.get_mut(usize::from(head)) else { return };
-        let flight = slot.insert(flight);
+        *slot = Some(flight);
         self.in_flight_count += 1;
+        if !self.queue(head) {
+            self.waiting.push_back(head);
+        }
+    }
+
+    /// Puts the job of `head` into the submission queue; false when that is full.
+    fn queue(&mut self, head: u16) -> bool {
+        let Some(Some(flight)) = self.in_flight.get(usize::from(head)) else { return true };
         let entry = entry(flight, &self.target).user_data(u64::from(head));
         // SAFETY: `entry` names the open disk and iovecs that `in_flight` holds, unchanged, until the completion is
         // taken. They are of guest memory that `target` keeps mapped, and `drop` waits for the last completion.
-        let mut pushed = unsafe { self.ring.submission().push(&entry) };
-        if pushed.is_err() && self.ring.submit().is_ok() {
-            // SAFETY: as above.
-            pushed = unsafe { self.ring.submission().push(&entry) };
+        unsafe { self.ring.submission().push(&entry) }.is_ok()
+    }
+
+    /// Moves jobs that wait into the submission queue, as far as there is room.
+    fn queue_waiting(&mut self) {
+        while let Some(head) = self.waiting.pop_front() {
+            if !self.queue(head) {
+                self.waiting.push_front(head);
+                break;
+            }
         }
-        if pushed.is_err()
-            && let Some(flight) = slot.take()
-        {
-            // The host takes no more just now.
-            self.in_flight_count -= 1;
-            self.done.push((flight.job, Err(io::Error::from_raw_os_error(libc::EBUSY).into())));
+    }
+
+    /// Whether jobs are yet to be submitted.
+    fn has_unsubmitted(&mut self) -> bool {
+        !self.waiting.is_empty() || !self.ring.submission().is_empty()
+    }
+
+    /// The host is short of memory, or of room for completions: the jobs stay in the queue. A completion wakes the event
+    /// loop, which submits again; if none is due, it is woken here.
+    fn retry_later(&mut self, error: &io::Error) {
+        log::debug!("io_uring takes no jobs just now, and is asked again: {error}");
+        if self.owned_by_kernel() == 0 {
+            thread::sleep(RETRY_DELAY);
+            // Fails only when the counter is full, and then the loop wakes up all the same.
+            let _ = self.completion_event.write(1);
         }
     }
 
@@ -151,7 +184,7 @@ impl UringEngine {
 
     /// Jobs that the kernel has.
     fn owned_by_kernel(&mut self) -> usize {
-        self.in_flight_count.saturating_sub(self.ring.submission().len())
+        self.in_flight_count.saturating_sub(self.ring.submission().len() + self.waiting.len())
     }
 }
 
@@ -252,13 +285,18 @@ impl Engine for UringEngine {
     }
 
     fn submit(&mut self) -> io::Result<()> {
-        if self.ring.submission().is_empty() {
-            return Ok(());
-        }
         loop {
+            self.queue_waiting();
+            if self.ring.submission().is_empty() {
+                return Ok(());
+            }
             match self.ring.submit() {
-                Ok(_) => return Ok(()),
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_transient(&error) => {
+                    self.retry_later(&error);
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -267,34 +305,46 @@ impl Engine for UringEngine {
     fn take_completions(&mut self, done: &mut Vec<Completion>) -> io::Result<bool> {
         let signalled = self.in_flight_count > 0 && self.reap();
         done.append(&mut self.done);
-        if signalled {
-            // The rest of what was done in part.
+        if self.has_unsubmitted() {
+            // The rest of what was done in part, and what the host did not take before.
             self.submit()?;
         }
         Ok(signalled)
     }
 
     fn drain(&mut self, done: &mut Vec<Completion>) -> Drained {
+        let mut retries = 0;
         // The host owns guest memory until its jobs are done, so there is no giving up on those that it took.
         while !self.abandoned {
             self.reap();
-            if self.owned_by_kernel() == 0 && self.ring.submission().is_empty() {
+            self.queue_waiting();
+            if self.owned_by_kernel() == 0 && !self.has_unsubmitted() {
                 break;
             }
             if let Err(error) = self.ring.submit_and_wait(1) {
-                if self.owned_by_kernel() == 0 && error.kind() != io::ErrorKind::Interrupted {
-                    self.abandoned = true;
-                }
+                retries += u32::from(is_transient(&error));
+                let goes_on = error.kind() == io::ErrorKind::Interrupted
+                    || is_transient(&error) && retries < MAX_DRAIN_RETRIES;
+                self.abandoned = self.owned_by_kernel() == 0 && !goes_on;
                 thread::sleep(RETRY_DELAY);
             }
         }
+        // What the host did not take is done without the ring.
+        self.waiting.clear();
         for flight in self.in_flight.iter_mut().filter_map(Option::take) {
-            self.done.push((flight.job, Err(io::Error::from_raw_os_error(libc::ECANCELED).into())));
+            let result = sync::perform(&self.target, &flight.job.operation);
+            self.done.push((flight.job, result));
         }
         self.in_flight_count = 0;
         done.append(&mut self.done);
         if self.abandoned { Drained::Spent } else { Drained::Ready }
     }
+}
+
+/// Whether io_uring_enter(2) may succeed when it is tried again: EAGAIN is a shortage of memory, EBUSY one of room for
+/// completions.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY))
 }
 
 impl Drop for UringEngine {

@@ -1,5 +1,6 @@
 //! The block device as a driver sees it, with both engines; `open` is about files, `chains` about drivers that do
-//! wrong, `swap`, `limits` and `direct` about what the host adds, `restore` about being saved.
+//! wrong, `swap`, `limits` and `direct` about what the host adds, `shortage` about a host that
+//! is short of memory, `restore` about being saved.
 
 mod chains;
 mod data;
@@ -7,6 +8,7 @@ mod direct;
 mod limits;
 mod open;
 mod restore;
+mod shortage;
 mod swap;
 
 use std::fs::File;

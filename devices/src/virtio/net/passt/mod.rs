@@ -83,7 +83,7 @@ impl Backend for PasstBackend {
         }
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let passt = self.plan.start(theirs)?;
+        let passt = self.plan.start(&theirs)?;
         info!("passt is process {}", passt.id());
         self.watch(ours.as_raw_fd(), EventSet::IN | EventSet::OUT | EventSet::EDGE_TRIGGERED, SOCKET)?;
         if let Some(output) = passt.output() {

@@ -1,17 +1,17 @@
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use log::{debug, warn};
 
+use crate::child::Child;
 use crate::virtio::net::config::UserNetConfig;
 use crate::virtio::net::publish::Protocol;
 
@@ -72,24 +72,17 @@ impl Plan {
     }
 
     /// Starts passt at the other end of `socket`. It ends when its peer is closed, however this process ends.
-    pub(super) fn start(&self, socket: UnixStream) -> io::Result<Passt> {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments);
+    pub(super) fn start(&self, socket: &UnixStream) -> io::Result<Passt> {
+        let mut arguments = self.arguments.clone();
         if !self.host_loopback {
             for server in name_servers() {
-                command.args(["--dns", &server.to_string()]);
+                arguments.extend(["--dns".into(), server.to_string().into()]);
             }
         }
-        // In a process group of its own: the terminal's Ctrl-C is not for it. No `pre_exec`, so that the standard library
-        // has no need to fork, which would copy the page tables of guest memory.
         let (output, error_output) = UnixStream::pair()?;
         output.set_nonblocking(true)?;
-        let child = command
-            .stdin(OwnedFd::from(socket))
-            .stdout(Stdio::null())
-            .stderr(OwnedFd::from(error_output))
-            .process_group(0)
-            .spawn()?;
+        // In a process group of its own: the terminal's Ctrl-C is not for it.
+        let child = Child::spawn(&self.program, &arguments, socket, &error_output)?;
         Ok(Passt { child, output: Some(output), line: Vec::new(), last_line: String::new() })
     }
 }
