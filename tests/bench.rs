@@ -8,9 +8,10 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use serde_json::Value;
+use skip::{Capability, has_program};
 
-use crate::support::bench::{Bench, installed, processes, traces};
-use crate::support::{kvm, poll, process};
+use crate::support::bench::{Bench, processes, traces};
+use crate::support::{poll, process};
 
 /// Whether a process with this command line belongs to an instance of `name` that idles, which is there for five seconds.
 fn idles(name: &str, line: &str) -> bool {
@@ -50,9 +51,6 @@ fn runs(line: &str) -> bool {
 fn a_comparison_leaves_nothing_behind() {
     let bench = Bench::new();
     let names = ["process", "venv", "runc", "crun", "runsc", "podman"];
-    for program in ["python3", "runc", "crun", "runsc", "podman"] {
-        installed(program);
-    }
     let command = bench.compare(&format!(
         "--only {} --measure start,memory,density --runs 2 --max-instances 2",
         names.join(",")
@@ -62,7 +60,10 @@ fn a_comparison_leaves_nothing_behind() {
     for name in names {
         let one = contender(&results, name);
         if one["start"].as_array().unwrap().is_empty() {
-            kvm::skip(&format!("{name} was not compared: {} {}", one["missing"], one["errors"]));
+            skip::skip(
+                Capability::Runtimes,
+                format!("{name} was not compared: {} {}", one["missing"], one["errors"]),
+            );
             continue;
         }
         assert_eq!(one["errors"], serde_json::json!([]), "{name}");
@@ -204,9 +205,9 @@ fn a_comparison_leaves_another_one_alone() {
     bench.assert_nothing_left(&folder);
 }
 
-/// Whether the runtime starts anything on this host; says that something is not tested if it doesn't.
+/// Whether the runtime starts anything on this host; if not, this part of the test is skipped.
 fn starts(name: &str) -> bool {
-    if !installed(name) {
+    if !has_program(Capability::Runtimes, name) {
         return false;
     }
     let bench = Bench::new();
@@ -214,7 +215,10 @@ fn starts(name: &str) -> bool {
     let one = contender(&results, name);
     let started = !one["start"].as_array().unwrap().is_empty();
     if !started {
-        kvm::skip(&format!("{name} does not start here: {} {}", one["missing"], one["errors"]));
+        skip::skip(
+            Capability::Runtimes,
+            format!("{name} does not start here: {} {}", one["missing"], one["errors"]),
+        );
     }
     started
 }

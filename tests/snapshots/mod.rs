@@ -4,7 +4,7 @@ mod bad_input;
 mod clone;
 mod goes_on;
 mod restore;
-mod uffd;
+pub(crate) mod uffd;
 mod verbs;
 mod working_set;
 

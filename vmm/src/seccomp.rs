@@ -67,12 +67,21 @@ impl Filter {
     pub fn apply(&self) -> io::Result<()> {
         seccompiler::apply_filter(&self.0).map_err(io::Error::other)
     }
+
+    /// Applies the filter, if there is one, to a thread that has just started. If that fails, the process ends: what should
+    /// be confined does not run unconfined.
+    pub(crate) fn confine(filter: Option<&Self>) {
+        if let Some(Err(error)) = filter.map(Self::apply) {
+            log::error!("a thread's system calls cannot be filtered: {error}");
+            std::process::abort();
+        }
+    }
 }
 
 /// A filter for each kind of thread.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// The main thread, and those that write for it.
+    /// The main thread, and those that write, wait or read ahead for it.
     pub vmm: Filter,
     /// The REST socket.
     pub api: Filter,

@@ -114,7 +114,9 @@ impl Controller {
         self.config.boot_timer = saved.has_boot_timer();
         let (host, fd) = empty().map_err(VmError::from)?;
         saved.check(&host, &self.config)?;
-        let (memory, pager) = opened.memory(&self.config.machine_config).map_err(VmError::from)?;
+        let (memory, pager) = opened
+            .memory(&self.config.machine_config, self.policy.as_ref().map(|policy| &policy.vmm))
+            .map_err(VmError::from)?;
         if request.prefault {
             memory::prefault(&memory).map_err(VmError::from)?;
         }

@@ -10,6 +10,7 @@ use super::recording::Recording;
 use crate::config::{LoadSnapshot, MachineConfig, MemBackend, MemBackendType, VmConfig};
 use crate::console;
 use crate::memory::{self, MemoryError, Pager, Used};
+use crate::seccomp::Filter;
 use crate::snapshot::{BaseV1, Chain, Folder, SnapshotError, StateFile, StateV1, working_set};
 
 /// What a request names.
@@ -82,22 +83,23 @@ impl Opened {
         request.record_working_set.then(|| Recording::new(request, machine, source)).transpose()
     }
 
-    /// Guest memory, and what keeps it served if another process does.
+    /// Guest memory, and what keeps it served if another process does. `filter` is for the threads that help.
     ///
     /// # Errors
     /// [`MemoryError`] when the host has no room, a file cannot be read, or nobody serves.
     pub(super) fn memory(
         &self,
         machine: &MachineConfig,
+        filter: Option<&Filter>,
     ) -> Result<(GuestMemory, Option<Pager>), MemoryError> {
         let MachineConfig { mem_size_mib, huge_pages, track_dirty_pages, .. } = *machine;
         match &self.backend {
             Backend::Files(source, used) => {
-                memory::restore_used(mem_size_mib, source, huge_pages, track_dirty_pages, used)
+                memory::restore_used(mem_size_mib, source, huge_pages, track_dirty_pages, used, filter)
                     .map(|memory| (memory, None))
             }
             Backend::Process(socket) => {
-                memory::serve_by(mem_size_mib, socket, huge_pages, track_dirty_pages, give_up)
+                memory::serve_by(mem_size_mib, socket, huge_pages, track_dirty_pages, filter, give_up)
                     .map(|(memory, pager)| (memory, Some(pager)))
             }
         }

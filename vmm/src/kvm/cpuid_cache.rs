@@ -23,7 +23,7 @@ use crate::runtime_dir;
 /// Name of the file in the runtime folder; the dot keeps it apart from the names of VMs.
 const FILE: &str = ".cpuid";
 /// Changes whenever the file's form does.
-const MAGIC: &[u8; 8] = b"rvmmcpi1";
+const MAGIC: &[u8; 8] = b"rvmmcpi2";
 /// Eight 32-bit words: function, index, flags, EAX, EBX, ECX, EDX, and a word that is 0.
 const ENTRY_SIZE: usize = 32;
 /// The longest file that can be right.
@@ -92,6 +92,7 @@ fn encode(cpuid: &CpuId, key: &[u8]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend((key.len() as u64).to_le_bytes());
     bytes.extend(key);
+    bytes.extend((cpuid.as_slice().len() as u64).to_le_bytes());
     for entry in cpuid.as_slice() {
         let words = [entry.function, entry.index, entry.flags, entry.eax, entry.ebx, entry.ecx, entry.edx, 0];
         bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
@@ -102,8 +103,9 @@ fn encode(cpuid: &CpuId, key: &[u8]) -> Vec<u8> {
 fn decode(bytes: &[u8], key: &[u8]) -> Option<CpuId> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let rest = rest.strip_prefix((key.len() as u64).to_le_bytes().as_slice())?.strip_prefix(key)?;
+    let (count, rest) = rest.split_first_chunk()?;
     let (entries, odd) = rest.as_chunks::<ENTRY_SIZE>();
-    if entries.is_empty() || !odd.is_empty() {
+    if entries.is_empty() || entries.len() as u64 != u64::from_le_bytes(*count) || !odd.is_empty() {
         return None;
     }
     let entries: Vec<_> = entries
@@ -162,17 +164,42 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_at_any_byte_is_ignored() {
-        let bytes = encode(&sample(), b"key");
-        let whole_entries =
-            |len: usize| len > bytes.len() - 2 * ENTRY_SIZE && (bytes.len() - len).is_multiple_of(ENTRY_SIZE);
-        for len in (0..bytes.len()).filter(|len| !whole_entries(*len)) {
+    fn a_file_cut_at_any_byte_or_with_more_behind_it_is_ignored() {
+        let mut bytes = encode(&sample(), b"key");
+        for len in 0..bytes.len() {
             assert!(decode(&bytes[..len], b"key").is_none(), "{len}");
+        }
+        for _ in 0..2 * ENTRY_SIZE {
+            bytes.push(0);
+            assert!(decode(&bytes, b"key").is_none(), "{}", bytes.len());
         }
     }
 
     #[test]
-    fn the_cpu_that_this_process_runs_on_has_features() {
-        assert!(cpu_features().any(|word| word != 0));
+    fn the_features_are_those_of_this_cpu_whichever_processor_it_is_asked_on() {
+        let features: Vec<u32> = cpu_features().collect();
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        let field = |name: &str| {
+            let mut lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+            lines.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned()).unwrap()
+        };
+        // Leaf 1, EAX: stepping, model, family, extended model and family (Intel SDM, 3-20A).
+        let [eax, ebx, ecx, edx] = features[..4] else { panic!("{features:x?}") };
+        let base = eax >> 8 & 0xf;
+        let family = base + if base == 0xf { eax >> 20 & 0xff } else { 0 };
+        let model = eax >> 4 & 0xf | if matches!(base, 6 | 0xf) { eax >> 12 & 0xf0 } else { 0 };
+        assert_eq!(field("cpu family"), family.to_string(), "{features:x?}");
+        assert_eq!(field("model"), model.to_string(), "{features:x?}");
+        assert_eq!(field("stepping"), (eax & 0xf).to_string(), "{features:x?}");
+        // EBX has the processor's number. SSE 4.2 and SSE 2, which Linux never hides.
+        assert_eq!(ebx, 0);
+        let flags = field("flags");
+        let has = |flag: &str| flags.split(' ').any(|known| known == flag);
+        assert_eq!(ecx >> 20 & 1 == 1, has("sse4_2"), "{features:x?}");
+        assert_eq!(edx >> 26 & 1 == 1, has("sse2"), "{features:x?}");
+        // Leaf 7, EBX: AVX2. Leaf 0x80000001, EDX: long mode.
+        assert_eq!(features[5] >> 9 & 1 == 1, has("erms"), "{features:x?}");
+        assert_eq!(features[11] >> 29 & 1 == 1, has("lm"), "{features:x?}");
+        assert_eq!(features.len(), 12);
     }
 }

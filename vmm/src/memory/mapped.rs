@@ -14,6 +14,7 @@ use vm_memory::bitmap::AtomicBitmap;
 use vm_memory::{Address as _, Bytes as _, GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion as _};
 
 use super::{HugePages, MemoryError, Used, data_extents, prefetch, ranges, region};
+use crate::seccomp::Filter;
 
 /// The memory files of a snapshot.
 #[derive(Debug)]
@@ -45,10 +46,11 @@ pub fn restore(
     huge_pages: HugePages,
     track_dirty: bool,
 ) -> Result<GuestMemory, MemoryError> {
-    restore_used(mib, source, huge_pages, track_dirty, &[])
+    restore_used(mib, source, huge_pages, track_dirty, &[], None)
 }
 
-/// The same; what another guest `used` of that memory is at hand for this one, or soon is.
+/// The same; what another guest `used` of that memory is at hand for this one, or soon is. `filter` is for the thread that reads
+/// ahead.
 ///
 /// # Errors
 /// As of [`restore`].
@@ -58,6 +60,7 @@ pub fn restore_used(
     huge_pages: HugePages,
     track_dirty: bool,
     used: &[Used],
+    filter: Option<&Filter>,
 ) -> Result<GuestMemory, MemoryError> {
     let copied = huge_pages == HugePages::Hugetlb2M;
     let mut offset = 0;
@@ -82,7 +85,7 @@ pub fn restore_used(
         (**region).bitmap().iter().for_each(AtomicBitmap::reset);
     }
     if !copied {
-        prefetch(&memory, used, &holes);
+        prefetch(&memory, used, &holes, filter);
     }
     Ok(memory)
 }

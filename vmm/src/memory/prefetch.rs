@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use devices::GuestMemory;
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion};
 
+use crate::seccomp::Filter;
+
 /// Bytes of pages that are copied ahead: who asks for more, by whatever file, has each VM take that much.
 const MOST_COPIED: u64 = 64 << 20;
 
@@ -56,9 +58,9 @@ impl Used {
 
 /// Makes copies of the pages of `memory` that are going to be written, up to 64 MiB; all but those at the offsets `holes`, in ascending
 /// order, of which a copy is soon made. Where pages have to come from a disk first, or it takes longer than 50 ms, a thread of its
-/// own has what is left of `used` read, and makes the copies then: nobody waits. What the host cannot do (before Linux 5.14 it makes no
+/// own, under `filter`, has what is left of `used` read, and makes the copies then: nobody waits. What the host cannot do (before Linux 5.14 it makes no
 /// copies), the guest's own faults do later.
-pub(super) fn prefetch(memory: &GuestMemory, used: &[Used], holes: &[Range<u64>]) {
+pub(super) fn prefetch(memory: &GuestMemory, used: &[Used], holes: &[Range<u64>], filter: Option<&Filter>) {
     if used.is_empty() {
         return;
     }
@@ -70,8 +72,9 @@ pub(super) fn prefetch(memory: &GuestMemory, used: &[Used], holes: &[Range<u64>]
             return;
         }
     }
-    let memory = memory.clone();
+    let (memory, filter) = (memory.clone(), filter.cloned());
     let read = move || {
+        Filter::confine(filter.as_ref());
         used.iter().flat_map(pieces).for_each(|piece| advise(&memory, &piece, libc::MADV_WILLNEED));
         copy(&memory, &used, None);
     };
@@ -155,6 +158,8 @@ mod tests {
     use std::os::unix::fs::FileExt as _;
     use std::sync::Arc;
 
+    use skip::Capability;
+
     use super::*;
     use crate::memory::{HugePages, MIB, Source, restore};
 
@@ -197,7 +202,7 @@ mod tests {
         let memory = mapped();
         let wanted = [written(MIB..MIB + 0x3000), written(2 * MIB..2 * MIB + 0x1000)];
         let outside = [written(3 * MIB - 0x1000..9 * MIB), written(u64::MAX - 0xfff..u64::MAX)];
-        prefetch(&memory, &[&wanted[..], &outside].concat(), &[0..MIB, 3 * MIB..8 * MIB]);
+        prefetch(&memory, &[&wanted[..], &outside].concat(), &[0..MIB, 3 * MIB..8 * MIB], None);
         let last = written(3 * MIB - 0x1000..3 * MIB);
         assert_eq!(found(&memory), [&wanted[..], &[last]].concat());
     }
@@ -214,10 +219,9 @@ mod tests {
         let at = |start: u64| [read(start..start + 0x1000)];
         let memory = restore(4, &source, HugePages::None, false).unwrap();
         if is_in_ram(&memory, &at(MIB)) {
-            eprintln!("SKIPPED: the temporary folder is on no disk");
-            return;
+            return skip::skip(Capability::Disk, "the temporary folder is on no disk");
         }
-        prefetch(&memory, &used, &[]);
+        prefetch(&memory, &used, &[], None);
         let since = Instant::now();
         let is_done = || {
             (MIB..2 * MIB).step_by(4096).all(|start| is_in_ram(&memory, &at(start)))

@@ -24,6 +24,7 @@ use vmm_sys_util::sock_ctrl_msg::ScmSocket as _;
 use super::handshake::Part;
 use super::userfault::Userfault;
 use super::{HugePages, MemoryError, create};
+use crate::seccomp::Filter;
 
 /// The longest that the process which listens on the socket is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -109,7 +110,7 @@ impl Drop for Pager {
 /// is clear.
 ///
 /// `give_up` is called in a thread of its own, with [`LOST`], if the [`Pager`] is still there some seconds after the
-/// process has gone; it has to end this one, for whoever waits for a page waits for ever.
+/// process has gone; it has to end this one, for whoever waits for a page waits for ever. `filter` is for that thread.
 ///
 /// # Errors
 /// [`MemoryError`] when the host has no room, [`PagerError`] when nobody serves, within about five seconds.
@@ -118,6 +119,7 @@ pub fn serve_by(
     socket: &Path,
     huge_pages: HugePages,
     track_dirty: bool,
+    filter: Option<&Filter>,
     give_up: fn(&str),
 ) -> Result<(GuestMemory, Pager), MemoryError> {
     let memory = create(mib, huge_pages, track_dirty)?;
@@ -131,7 +133,7 @@ pub fn serve_by(
         .send_with_fd(&message[..], uffd.as_raw_fd())
         .map_err(|error| failed(io::Error::from_raw_os_error(error.errno())))?;
     wait_taken(&connection, socket)?;
-    let pager = watch(connection, uffd, give_up).map_err(PagerError::Watch)?;
+    let pager = watch(connection, uffd, filter.cloned(), give_up).map_err(PagerError::Watch)?;
     Ok((memory, pager))
 }
 
@@ -215,12 +217,18 @@ fn hangup(connection: &UnixStream) -> io::Result<Epoll> {
 }
 
 /// Has a thread wait for the end of `connection`.
-fn watch(connection: UnixStream, uffd: Userfault, give_up: fn(&str)) -> io::Result<Pager> {
+fn watch(
+    connection: UnixStream,
+    uffd: Userfault,
+    filter: Option<Filter>,
+    give_up: fn(&str),
+) -> io::Result<Pager> {
     let lost = EventFd::new(EFD_NONBLOCK)?;
     let over = Arc::new(AtomicBool::new(false));
     let pager = Pager { connection, lost: lost.try_clone()?, over: over.clone(), _uffd: uffd };
     let hangup = hangup(&pager.connection)?;
     thread::Builder::new().name("pager".to_owned()).stack_size(STACK).spawn(move || {
+        Filter::confine(filter.as_ref());
         // Interrupted by no signal: they are blocked in this thread, or it would look again.
         while hangup.wait(-1, &mut [EpollEvent::default()]).is_err() {}
         if over.load(Ordering::Acquire) {

@@ -205,11 +205,7 @@ impl Vcpu {
     }
 
     fn run(mut self, shared: &Shared) {
-        if let Some(Err(error)) = self.filter.as_ref().map(Filter::apply) {
-            // A guest that should be confined does not run unconfined.
-            log::error!("a vCPU's system calls cannot be filtered: {error}");
-            std::process::abort();
-        }
+        Filter::confine(self.filter.as_ref());
         let mut exit = Exit::Complete;
         while self.may_run(shared, &mut exit) {
             exit = match self.run_once() {

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::path::Path;
+use std::path::{self, Path};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::builtin::Builtin;
 use super::{CpuTemplate, TemplateFileError, builtins};
 use crate::text_file;
 
@@ -51,6 +52,23 @@ impl CpuConfig {
         }
     }
 
+    /// Makes the path of a file absolute. A template of rvmm's own keeps its name.
+    ///
+    /// # Errors
+    /// When the current folder is gone, or its path is not UTF-8.
+    pub fn make_path_absolute(&mut self) -> io::Result<()> {
+        match self {
+            Self::Named(name) if builtin(name).is_none() => {
+                let path = path::absolute(&*name)?.into_os_string();
+                *name = path.into_string().map_err(|path| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("{} is not UTF-8", path.display()))
+                })?;
+            }
+            Self::Named(_) | Self::Template(_) => {}
+        }
+        Ok(())
+    }
+
     /// The template itself. A name without a slash is one of rvmm's own templates if there is such a one.
     ///
     /// # Errors
@@ -63,8 +81,12 @@ impl CpuConfig {
     }
 }
 
+fn builtin(name: &str) -> Option<&'static Builtin> {
+    builtins().iter().find(|builtin| builtin.name == name)
+}
+
 fn named(name: &str) -> Result<CpuTemplate, TemplateFileError> {
-    if let Some(builtin) = builtins().iter().find(|builtin| builtin.name == name) {
+    if let Some(builtin) = builtin(name) {
         return Ok((builtin.template)());
     }
     let path = Path::new(name);

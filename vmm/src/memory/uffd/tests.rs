@@ -13,19 +13,10 @@ fn folder() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Whether this user may; if not, there is nothing to see.
-fn may() -> bool {
-    let may = Userfault::create().is_ok();
-    if !may {
-        eprintln!("skipped: this user may not have a userfaultfd");
-    }
-    may
-}
-
 #[track_caller]
 fn refused(socket: &Path) -> String {
     let never = |_: &str| unreachable!();
-    match serve_by(4, socket, HugePages::None, false, never).unwrap_err() {
+    match serve_by(4, socket, HugePages::None, false, None, never).unwrap_err() {
         MemoryError::Pager(error) => error.to_string(),
         other => panic!("{other}"),
     }
@@ -33,9 +24,7 @@ fn refused(socket: &Path) -> String {
 
 #[test]
 fn a_path_where_nobody_listens_is_refused_with_the_mend() {
-    if !may() {
-        return;
-    }
+    let Some(_) = Userfault::create_or_skip() else { return };
     let (folder, path) = folder();
     assert!(refused(&path).contains("start that process first"), "{}", refused(&path));
     fs::write(&path, "").unwrap();
@@ -49,9 +38,7 @@ fn a_path_where_nobody_listens_is_refused_with_the_mend() {
 
 #[test]
 fn a_process_that_takes_nothing_is_not_waited_for_for_ever() {
-    if !may() {
-        return;
-    }
+    let Some(_) = Userfault::create_or_skip() else { return };
     let (_folder, path) = folder();
     let _listener = UnixListener::bind(&path).unwrap();
     let start = Instant::now();
@@ -61,9 +48,7 @@ fn a_process_that_takes_nothing_is_not_waited_for_for_ever() {
 
 #[test]
 fn a_process_that_closes_the_connection_unread_is_told() {
-    if !may() {
-        return;
-    }
+    let Some(_) = Userfault::create_or_skip() else { return };
     let (_folder, path) = folder();
     let listener = UnixListener::bind(&path).unwrap();
     let thread = thread::spawn(move || drop(listener.accept().unwrap()));
@@ -82,9 +67,7 @@ fn accept(listener: &UnixListener) -> (UnixStream, Vec<Part>, Userfault) {
 
 #[test]
 fn pages_are_those_that_the_other_process_gives() {
-    if !may() {
-        return;
-    }
+    let Some(_) = Userfault::create_or_skip() else { return };
     let (_folder, path) = folder();
     let listener = UnixListener::bind(&path).unwrap();
     let thread = thread::spawn(move || {
@@ -92,7 +75,7 @@ fn pages_are_those_that_the_other_process_gives() {
         uffd.copy(parts[0].base_host_virt_addr + 0x3000, &[7; 4096]).unwrap();
         (stream, uffd)
     });
-    let (memory, pager) = serve_by(4, &path, HugePages::None, true, |_| unreachable!()).unwrap();
+    let (memory, pager) = serve_by(4, &path, HugePages::None, true, None, |_| unreachable!()).unwrap();
     assert_eq!(memory.read_obj::<u8>(GuestAddress(0x3fff)).unwrap(), 7);
     let (stream, _uffd) = thread.join().unwrap();
     drop(pager);
@@ -104,9 +87,7 @@ static GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
 #[test]
 fn when_the_other_process_ends_the_vm_is_told_and_then_ended() {
-    if !may() {
-        return;
-    }
+    let Some(_) = Userfault::create_or_skip() else { return };
     let (_folder, path) = folder();
     let listener = UnixListener::bind(&path).unwrap();
     let thread = thread::spawn(move || accept(&listener));
@@ -114,7 +95,7 @@ fn when_the_other_process_ends_the_vm_is_told_and_then_ended() {
         assert_eq!(message, LOST);
         GIVEN_UP.store(true, Ordering::Release);
     };
-    let (_memory, pager) = serve_by(4, &path, HugePages::None, false, give_up).unwrap();
+    let (_memory, pager) = serve_by(4, &path, HugePages::None, false, None, give_up).unwrap();
     drop(thread.join().unwrap());
     let start = Instant::now();
     while pager.lost.read().is_err() {

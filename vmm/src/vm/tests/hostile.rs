@@ -52,13 +52,39 @@ fn what_is_wrong_with_a_state_is_named() {
     let mut older = encoded(&vcpus);
     older[0].msrs.insert(0, msr(0xdead_beef, 0));
     machine.twin_of(&older, &state, Elapsed::Counted).unwrap();
-    // Nobody says that these are wrong, and nothing comes of them.
-    let mut strange = encoded(&vcpus);
-    strange[0].lapic = all_ones::<kvm_lapic_state>();
-    strange[0].tsc.value = u64::MAX;
-    strange[0].tsc_deadline = Some(u64::MAX);
-    strange[0].pdptrs = Some([u64::MAX; 4]);
-    drop(machine.twin_of(&strange, &state, Elapsed::Counted));
+    machine.leave();
+}
+
+#[test]
+fn a_strange_state_that_kvm_takes_makes_a_vm_that_can_be_saved_and_stopped() {
+    let Some(machine) = Machine::boot(&[0xeb, 0xfe]) else { return };
+    machine.pause();
+    let (vcpus, state) = machine.save().unwrap();
+    let strange: [(&str, Change); 5] = [
+        ("lapic", |vcpu| vcpu.lapic = all_ones::<kvm_lapic_state>()),
+        ("tsc", |vcpu| vcpu.tsc.value = u64::MAX),
+        ("tsc_deadline", |vcpu| vcpu.tsc_deadline = Some(u64::MAX)),
+        ("pdptrs", |vcpu| vcpu.pdptrs = Some([u64::MAX; 4])),
+        ("all", |vcpu| {
+            vcpu.lapic = all_ones::<kvm_lapic_state>();
+            vcpu.tsc.value = u64::MAX;
+            vcpu.tsc_deadline = Some(u64::MAX);
+            vcpu.pdptrs = Some([u64::MAX; 4]);
+        }),
+    ];
+    for (name, change) in strange {
+        let mut vcpus = encoded(&vcpus);
+        change(&mut vcpus[0]);
+        match machine.twin_of(&vcpus, &state, Elapsed::Counted) {
+            Ok(twin) => {
+                let twin = twin.start();
+                twin.pause();
+                eprintln!("PROBE {name}: taken, saved: {:?}", twin.save().err());
+                twin.leave();
+            }
+            Err(error) => eprintln!("PROBE {name}: {error}"),
+        }
+    }
     machine.leave();
 }
 
