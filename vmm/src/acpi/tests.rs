@@ -179,6 +179,7 @@ fn dsdt_names_all_devices() {
         "0x03F8,             // Range Minimum",
         "EisaId (\"PNP0303\")",
         "QEMU0001",
+        "\"RVMM0001\"",
         "\"VMGENCTR\"",
         "\"VM_Gen_Counter\"",
         "0x000FF000,",
