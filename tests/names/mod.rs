@@ -330,7 +330,7 @@ fn folders_of_another_user_are_not_trusted() {
     let mut other = Rvmm::within(other);
     other.command.env("XDG_RUNTIME_DIR", host.runtime.path());
     let ended = other.run();
-    ended.assert_refused(1, &["another user"]);
+    ended.assert_refused(1, &["only its user can write to"]);
 }
 
 /// A pipe with `text` in it that has come to its end.
