@@ -10,14 +10,15 @@ use serde_json::json;
 use crate::names::Host;
 use crate::snapshots::{Asked, Snapshot, counted};
 use crate::support::disk::Disk;
-use crate::support::kvm::{self, require_kvm};
+use crate::support::kvm::require_kvm;
 use crate::support::{Rvmm, process};
 
 /// Returns from a long test that was not asked for.
 macro_rules! require_long_tests {
     () => {
         if !std::env::var_os("RVMM_LONG_TESTS").is_some_and(|value| value == "1") {
-            return kvm::skip("RVMM_LONG_TESTS=1 is not set; `tests/run long` runs the long tests");
+            let reason = "RVMM_LONG_TESTS=1 is not set; `tests/run long` runs the long tests";
+            return skip::skip(skip::Capability::LongTests, reason);
         }
         require_kvm!();
     };

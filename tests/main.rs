@@ -1,8 +1,8 @@
 //! System tests: the `rvmm` program run the way a user runs it, with bare guests (`guests/*.S`) that need neither Linux
 //! nor hardware virtualization. Each test says what a user or a guest sees.
 //!
-//! Tests that boot a guest need `/dev/kvm`. Without it they are skipped, with a line `skipped: TEST: REASON` on stderr
-//! each; with `RVMM_REQUIRE_KVM=1` they fail instead. `RVMM_TEST_TIMEOUT` is the longest wait for anything, in seconds.
+//! Tests that boot a guest need `/dev/kvm`. Without it they are [skipped](skip), or fail if `RVMM_REQUIRE` says so.
+//! `RVMM_TEST_TIMEOUT` is the longest wait for anything, in seconds.
 //!
 //! Real Linux guests are in [`linux`], and run when `tests/run 3` asks for them.
 

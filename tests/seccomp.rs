@@ -3,23 +3,35 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+use skip::Capability;
 
 use crate::snapshots::Asked;
-use crate::support::api::ApiSocket;
+use crate::support::api::{self, ApiSocket, Connection};
 use crate::support::disk::Disk;
 use crate::support::kvm::require_kvm;
 use crate::support::{Rvmm, poll, process};
 
-/// A policy that lets everything pass but `forbidden` on vCPUs' threads, and a call on all threads that rvmm never makes.
-fn policy(forbidden: &str) -> Disk {
-    let without = |call: &str| -> Value {
-        json!({"mismatch_action": "allow", "match_action": "kill_process", "filter": [{"syscall": call}]})
+/// A policy that lets everything pass but the rules `vmm` and `vcpu` on their threads, and a call on the others that rvmm never
+/// makes.
+fn policy_of(vmm: &Value, vcpu: &Value) -> Disk {
+    let without = |rules: &Value| -> Value {
+        json!({"mismatch_action": "allow", "match_action": "kill_process", "filter": rules})
     };
-    let policy = json!({"vmm": without("ptrace"), "api": without("ptrace"), "vcpu": without(forbidden)});
+    let policy = json!({"vmm": without(vmm), "api": without(&call("ptrace")), "vcpu": without(vcpu)});
     Disk::with_content(policy.to_string().as_bytes())
+}
+
+/// The rule that forbids a system call.
+fn call(name: &str) -> Value {
+    json!([{"syscall": name}])
+}
+
+/// A policy that lets everything pass but `forbidden` on vCPUs' threads.
+fn policy(forbidden: &str) -> Disk {
+    policy_of(&call("ptrace"), &call(forbidden))
 }
 
 #[test]
@@ -152,6 +164,51 @@ fn a_program_that_rvmm_starts_is_under_none_of_its_filters() {
     assert_eq!(line("SigBlk:"), "SigBlk:\t0000000000000000");
     // Where it would have to be started again, rvmm says so at once.
     run(&["--on-reset", "restart"]).end().assert_refused(1, &["--on-reset restart", "passt", "filter"]);
+}
+
+#[test]
+fn the_thread_that_writes_a_snapshot_has_a_filter() {
+    require_kvm!();
+    // Nothing else renames files.
+    let forbidden = json!([{"syscall": "rename"}, {"syscall": "renameat"}, {"syscall": "renameat2"}]);
+    let policy = policy_of(&forbidden, &call("ptrace"));
+    let asked =
+        Asked::launch(Rvmm::guest("spin-forever").arg("--seccomp-filter").arg(policy.path()), "spinning\n");
+    let folder = tempfile::tempdir().unwrap();
+    let request = json!({"snapshot_path": folder.path().join("snapshot"), "live": true});
+    let mut connection = Connection::to(&asked.socket.path());
+    connection.send(api::request("PUT", "/snapshot/create", &request.to_string()));
+    let ended = asked.running.end();
+    assert_eq!(ended.status.signal(), Some(libc::SIGSYS), "{ended:#?}");
+}
+
+#[test]
+fn the_thread_that_reads_a_working_set_ahead_has_a_filter() {
+    require_kvm!();
+    let asked = Asked::guest("write-on-demand", "!");
+    let snapshot = asked.snapshot(&json!({"live": true}));
+    drop(asked);
+    let mut recording = snapshot.restore().arg("--record").stdin(Stdio::piped()).launch();
+    recording.send("w").wait_for("!").signal(libc::SIGTERM);
+    recording.end();
+    // The host forgets the memory file, so that it has to be read.
+    let memory = snapshot.path().join("memory");
+    let file_system = Command::new("stat").args(["-f", "-c", "%T"]).arg(&memory).output().unwrap();
+    if file_system.stdout == b"tmpfs\n" {
+        return skip::skip(Capability::Disk, "the temporary folder is on no disk");
+    }
+    let dropped = Command::new("dd")
+        .arg(format!("of={}", memory.display()))
+        .args(["oflag=nocache", "conv=notrunc,fdatasync", "count=0"])
+        .output()
+        .unwrap();
+    assert!(dropped.status.success(), "{dropped:?}");
+    // MADV_WILLNEED, which nothing else asks for once there are filters.
+    let ahead =
+        json!([{"syscall": "madvise", "args": [{"index": 2, "type": "dword", "op": "eq", "val": 3}]}]);
+    let policy = policy_of(&ahead, &call("ptrace"));
+    let ended = snapshot.restore().arg("--seccomp-filter").arg(policy.path()).run();
+    assert_eq!(ended.status.signal(), Some(libc::SIGSYS), "{ended:#?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::{fs, thread};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+use skip::Capability;
 
 /// How long something may take on a slow host.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -86,13 +87,13 @@ fn end(mut child: Child) -> ExitStatus {
     child.wait().unwrap()
 }
 
-/// Whether the host can have such a network. Where it can't, it is left out, which is told and needs no test here.
+/// Whether the host can have such a network. If not, the running test is skipped, at least in part.
 fn possible() -> bool {
-    let possible = geteuid().is_root() && Command::new("ip").arg("-V").output().is_ok();
-    if !possible {
-        eprintln!("skipped: an outside network takes root rights and ip");
+    if !geteuid().is_root() {
+        skip::skip(Capability::Root, "an outside network takes root rights");
+        return false;
     }
-    possible
+    skip::has_program(Capability::Programs, "ip")
 }
 
 #[test]

@@ -9,15 +9,21 @@ use std::{env, fs, thread};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use skip::Capability;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rvmm-bench");
 
-/// The rvmm to measure, where there is one and KVM is: `RVMM_PROGRAM`, or the one that was built beside rvmm-bench.
+/// The rvmm to measure: `RVMM_PROGRAM`, or the one that was built beside rvmm-bench. If there is none, or no KVM, the running test
+/// is skipped.
 fn rvmm() -> Option<PathBuf> {
     let beside = Path::new(PROGRAM).with_file_name("rvmm");
     let rvmm = env::var_os("RVMM_PROGRAM").map_or(beside, PathBuf::from);
-    let is_usable = fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
-    Some(rvmm).filter(|rvmm| rvmm.is_file() && is_usable)
+    skip::available(Capability::Kvm, fs::File::options().read(true).write(true).open("/dev/kvm"))?;
+    if !rvmm.is_file() {
+        skip::skip(Capability::Programs, format!("there is no {}", rvmm.display()));
+        return None;
+    }
+    Some(rvmm)
 }
 
 #[test]
@@ -41,10 +47,7 @@ fn what_a_linux_guest_needs_is_asked_for_outside_of_the_source_tree() {
 
 #[test]
 fn a_signal_ends_a_benchmark_and_nothing_is_left() {
-    let Some(rvmm) = rvmm() else {
-        eprintln!("skipped: it takes rvmm beside rvmm-bench, and KVM");
-        return;
-    };
+    let Some(rvmm) = rvmm() else { return };
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let folder = tempfile::tempdir().unwrap();
         let mut child = Command::new(PROGRAM)

@@ -1,12 +1,14 @@
 //! `rvmm bench compare` with VMs.
 
+use skip::{Capability, has_program};
+
 use super::{require_linux_guests, resource};
 use crate::bench::contender;
-use crate::support::bench::{Bench, installed};
+use crate::support::bench::Bench;
 
 /// The names of those that are compared, and the arguments that they need.
 fn vms(measure: &str) -> String {
-    let qemu = if installed("qemu-system-x86_64") { ",qemu" } else { "" };
+    let qemu = if has_program(Capability::Programs, "qemu-system-x86_64") { ",qemu" } else { "" };
     let kernel = resource("RVMM_KERNEL_SMALL");
     format!(
         "--only rvmm-restored,rvmm{qemu} --measure {measure} --runs 1 --timeout 120 --kernel {}",

@@ -3,7 +3,7 @@
 //! They need a host on which the CPU runs guests, and kernels and images from `resources/`, which `tests/run 3` names in
 //! `RVMM_KERNEL_SMALL`, `RVMM_KERNEL_6_1`, `RVMM_KERNEL_6_12`, `RVMM_INITRD_6_1`, `RVMM_INITRD_6_12`, `RVMM_ROOTFS` and
 //! `RVMM_TOOLS_ROOTFS`.
-//! It also sets `RVMM_LINUX_GUESTS=1`; without that each test is skipped, with a line on stderr.
+//! It also sets `RVMM_LINUX_GUESTS=1`; without that each test is [skipped](skip).
 //!
 //! Guests run a command (`resources/guest/session`) and power off. One boot on an emulated host takes seconds, so a
 //! test asserts all that belongs to its boot.
@@ -34,10 +34,11 @@ mod vsock;
 
 use std::path::PathBuf;
 
-use crate::support::kvm;
+use skip::Capability;
+
 use guest::{Guest, Report, RootImage};
 
-/// Returns from a test of a Linux guest that was not asked for, after saying so.
+/// Returns from a test of a Linux guest that was not asked for, which is reported as skipped.
 macro_rules! require_linux_guests {
     () => {
         if !$crate::linux::wanted() {
@@ -47,11 +48,14 @@ macro_rules! require_linux_guests {
 }
 use require_linux_guests;
 
-/// Whether the tests here are to run; says that the test is skipped when they are not.
+/// Whether the tests here are to run; if not, the running test is skipped.
 fn wanted() -> bool {
     let wanted = std::env::var_os("RVMM_LINUX_GUESTS").is_some_and(|value| value == "1");
     if !wanted {
-        kvm::skip("RVMM_LINUX_GUESTS=1 is not set; `tests/run 3` runs the Linux guests");
+        skip::skip(
+            Capability::LinuxGuests,
+            "RVMM_LINUX_GUESTS=1 is not set; `tests/run 3` runs the Linux guests",
+        );
     }
     wanted
 }

@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
+use skip::{Capability, has_program};
+
 use super::Host;
-use crate::support::kvm::{require_kvm, skip};
+use crate::support::kvm::require_kvm;
 
 /// What bash offers for `line`, whose last word is being typed, after the completion script was read.
 fn offered(host: &Host, line: &str) -> Vec<String> {
@@ -26,8 +28,7 @@ fn offered(host: &Host, line: &str) -> Vec<String> {
 #[test]
 fn bash_completes_the_names_of_vms_and_the_options_of_verbs() {
     require_kvm!();
-    if Command::new("bash").arg("-c").arg("true").status().is_err() {
-        skip("there is no bash");
+    if !has_program(Capability::Programs, "bash") {
         return;
     }
     let host = Host::new();

@@ -7,7 +7,7 @@ mod goes_on;
 mod model;
 mod restore;
 mod two_files;
-mod uffd;
+pub(crate) mod uffd;
 mod verbs;
 mod working_set;
 

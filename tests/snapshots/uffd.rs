@@ -13,7 +13,7 @@ use crate::support::process::shrink_pipe;
 use crate::support::{Running, Rvmm};
 
 /// A snapshot of a guest that adds up 16 MiB when it is asked to, what it finds there, and a place for a socket.
-struct Summed {
+pub(crate) struct Summed {
     snapshot: Snapshot,
     sum: String,
     folder: TempDir,
@@ -21,7 +21,7 @@ struct Summed {
 
 impl Summed {
     #[track_caller]
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let asked = Asked::guest("sum-on-demand", "\n");
         let snapshot = asked.snapshot(&json!({"live": true}));
         let sum = asked.running.printed();
@@ -33,7 +33,7 @@ impl Summed {
     }
 
     /// The process that has the memory.
-    fn serve(&self, options: &[&str]) -> Running {
+    pub(crate) fn serve(&self, options: &[&str]) -> Running {
         self.serve_to(options, Stdio::piped())
     }
 
@@ -45,7 +45,7 @@ impl Summed {
         serving
     }
 
-    fn restored(&self) -> Rvmm {
+    pub(crate) fn restored(&self) -> Rvmm {
         self.snapshot.restore().arg("--uffd").arg(self.socket()).stdin(Stdio::piped())
     }
 
@@ -55,7 +55,7 @@ impl Summed {
 
     /// The guest adds up what it had before.
     #[track_caller]
-    fn assert_sums(&self, running: &mut Running) {
+    pub(crate) fn assert_sums(&self, running: &mut Running) {
         running.send("s").wait_for(&self.sum);
     }
 }

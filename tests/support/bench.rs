@@ -44,16 +44,6 @@ pub(crate) fn program() -> &'static Path {
     })
 }
 
-/// Whether `name` is on PATH; says that something is not tested if it isn't.
-pub(crate) fn installed(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
-    if !found {
-        super::kvm::skip(&format!("{name} is not installed, and comparisons with it are not tested"));
-    }
-    found
-}
-
 /// Comparisons in a folder of their own.
 pub(crate) struct Bench {
     home: TempDir,

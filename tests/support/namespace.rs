@@ -2,16 +2,18 @@
 
 use std::process::Command;
 
-use super::{Rvmm, kvm};
+use skip::Capability;
 
-/// rvmm started by a shell in user and mount namespaces of its own, after `script`; or nothing, after saying so, where
-/// there are no such namespaces to be had.
+use super::Rvmm;
+
+/// rvmm started by a shell in user and mount namespaces of its own, after `script`; or nothing, and the test is
+/// skipped, where there are no such namespaces to be had.
 pub(crate) fn rvmm_after(script: &str) -> Option<Rvmm> {
     rvmm_within(&["--mount"], "mount -t tmpfs none /dev", script)
 }
 
 /// rvmm started by a shell, as root of a network of its own that has a loopback interface and taps and nothing else, after
-/// `script`; or nothing, after saying so, where that is not to be had.
+/// `script`; or nothing, and the test is skipped, where that is not to be had.
 pub(crate) fn rvmm_in_network(script: &str) -> Option<Rvmm> {
     let probe = "ip link set lo up; ip tuntap add probe mode tap; ip link del probe";
     rvmm_within(&["--net", "--mount"], probe, &format!("ip link set lo up; {script}"))
@@ -25,7 +27,8 @@ fn rvmm_within(namespaces: &[&str], probe: &str, script: &str) -> Option<Rvmm> {
     };
     let works = unshare().arg(probe).output().is_ok_and(|output| output.status.success());
     if !works {
-        kvm::skip(&format!("no user namespace to be had with unshare {}", namespaces.join(" ")));
+        let reason = format!("no user namespace to be had with unshare {}", namespaces.join(" "));
+        skip::skip(Capability::UserNamespaces, reason);
         return None;
     }
     let mut command = unshare();

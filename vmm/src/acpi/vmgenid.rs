@@ -21,8 +21,9 @@ impl Aml for Counter {
         Device::new(
             COUNTER.into(),
             vec![
-                &Named(b"_HID", &"VMGENCTR"),
-                &Named(b"_CID", &"VM_Gen_Counter"),
+                // Four letters and four hexadecimal digits, as ACPI asks; drivers look for the others.
+                &Named(b"_HID", &"RVMM0001"),
+                &Named(b"_CID", &Package::new(vec![&"VMGENCTR", &"VM_Gen_Counter"])),
                 &Named(b"_DDN", &"VM_Gen_Counter"),
                 &Named(b"ADDR", &Package::new(vec![&low, &high])),
             ],

@@ -41,17 +41,39 @@ pub enum OverrideError {
 }
 
 impl VmConfig {
-    /// The same with every path from the root: a VM is restored in another folder than it was started in.
+    /// The same with every path from the root that a restored VM uses: it is restored in another folder than it was started
+    /// in. The paths of [outputs](Self::restored) stay as they are.
     ///
     /// # Errors
     /// When the current folder is gone, and a path is not from the root.
     pub fn from_the_root(&self) -> io::Result<Self> {
         let mut config = self.clone();
-        let source = config.boot_source.iter_mut();
-        let boot =
-            source.flat_map(|source| [Some(&mut source.kernel_image_path), source.initrd_path.as_mut()]);
-        let drives = config.drives.iter_mut().map(|drive| drive.path_on_host.as_mut());
-        let vsock = config.vsock.iter_mut().map(|vsock| Some(&mut vsock.uds_path));
+        // Each field is named, so that a new one does not compile until it is decided whether it has paths.
+        let Self {
+            boot_source,
+            drives,
+            vsock,
+            // A file's content has taken the place of its name when the VM started.
+            cpu_config: _,
+            machine_config: _,
+            network_interfaces: _,
+            entropy: _,
+            balloon: _,
+            console: _,
+            mmds_config: _,
+            memory_hotplug: _,
+            pmem: _,
+            boot_timer: _,
+            // Outputs.
+            metrics: _,
+            logger: _,
+            serial: _,
+        } = &mut config;
+        let boot = boot_source
+            .iter_mut()
+            .flat_map(|source| [Some(&mut source.kernel_image_path), source.initrd_path.as_mut()]);
+        let drives = drives.iter_mut().flat_map(|drive| [drive.path_on_host.as_mut(), drive.socket.as_mut()]);
+        let vsock = vsock.iter_mut().map(|vsock| Some(&mut vsock.uds_path));
         for path in boot.chain(drives).chain(vsock).flatten() {
             *path = path::absolute(&path)?;
         }
@@ -148,18 +170,30 @@ mod tests {
     }
 
     #[test]
-    fn every_path_is_from_the_root() {
+    fn every_path_that_a_restored_vm_uses_is_from_the_root() {
         let relative = serde_json::json!({
             "boot-source": {"kernel_image_path": "vmlinux", "initrd_path": "boot/initrd"},
-            "drives": [{"drive_id": "a", "path_on_host": "a.img", "is_root_device": true}],
+            "drives": [
+                {"drive_id": "a", "path_on_host": "a.img", "is_root_device": true},
+                {"drive_id": "b", "socket": "b.sock", "is_root_device": false},
+            ],
             "vsock": {"guest_cid": 3, "uds_path": "v.sock"},
+            "logger": {"log_path": "log"},
+            "metrics": {"metrics_path": "metrics"},
+            "serial": {"serial_out_path": "serial"},
         });
         let folder = std::env::current_dir().unwrap();
         let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         let wanted = serde_json::json!({
             "boot-source": {"kernel_image_path": at("vmlinux"), "initrd_path": at("boot/initrd")},
-            "drives": [{"drive_id": "a", "path_on_host": at("a.img"), "is_root_device": true}],
+            "drives": [
+                {"drive_id": "a", "path_on_host": at("a.img"), "is_root_device": true},
+                {"drive_id": "b", "socket": at("b.sock"), "is_root_device": false},
+            ],
             "vsock": {"guest_cid": 3, "uds_path": at("v.sock")},
+            "logger": {"log_path": "log"},
+            "metrics": {"metrics_path": "metrics"},
+            "serial": {"serial_out_path": "serial"},
         });
         assert_eq!(config(&relative).from_the_root().unwrap(), config(&wanted));
     }

@@ -182,10 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_at_any_byte_is_ignored() {
-        let bytes = encode(&sample(), b"key");
+    fn a_file_cut_at_any_byte_or_with_more_behind_it_is_ignored() {
+        let mut bytes = encode(&sample(), b"key");
         for len in 0..bytes.len() {
             assert!(decode(&bytes[..len], b"key").is_none(), "{len}");
+        }
+        for _ in 0..2 * ENTRY_SIZE {
+            bytes.push(0);
+            assert!(decode(&bytes, b"key").is_none(), "{}", bytes.len());
         }
     }
 
@@ -211,10 +215,30 @@ mod tests {
     }
 
     #[test]
-    fn the_features_are_those_of_the_cpu() {
-        let features: Vec<_> = cpu_features().collect();
-        // CPUID.1:EDX, bits 4, 25 and 26: TSC, SSE and SSE2, which every processor with 64 bits has.
-        assert_eq!(features[3] & 0x0600_0010, 0x0600_0010, "{features:x?}");
-        assert_eq!(features[1], 0, "the processor's number changes from call to call");
+    fn the_features_are_those_of_this_cpu_whichever_processor_it_is_asked_on() {
+        let features: Vec<u32> = cpu_features().collect();
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        let field = |name: &str| {
+            let mut lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+            lines.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned()).unwrap()
+        };
+        // Leaf 1, EAX: stepping, model, family, extended model and family (Intel SDM, 3-20A).
+        let [eax, ebx, ecx, edx] = features[..4] else { panic!("{features:x?}") };
+        let base = eax >> 8 & 0xf;
+        let family = base + if base == 0xf { eax >> 20 & 0xff } else { 0 };
+        let model = eax >> 4 & 0xf | if matches!(base, 6 | 0xf) { eax >> 12 & 0xf0 } else { 0 };
+        assert_eq!(field("cpu family"), family.to_string(), "{features:x?}");
+        assert_eq!(field("model"), model.to_string(), "{features:x?}");
+        assert_eq!(field("stepping"), (eax & 0xf).to_string(), "{features:x?}");
+        // EBX has the processor's number. SSE 4.2 and SSE 2, which Linux never hides.
+        assert_eq!(ebx, 0);
+        let flags = field("flags");
+        let has = |flag: &str| flags.split(' ').any(|known| known == flag);
+        assert_eq!(ecx >> 20 & 1 == 1, has("sse4_2"), "{features:x?}");
+        assert_eq!(edx >> 26 & 1 == 1, has("sse2"), "{features:x?}");
+        // Leaf 7, EBX: AVX2. Leaf 0x80000001, EDX: long mode.
+        assert_eq!(features[5] >> 9 & 1 == 1, has("erms"), "{features:x?}");
+        assert_eq!(features[11] >> 29 & 1 == 1, has("lm"), "{features:x?}");
+        assert_eq!(features.len(), 12);
     }
 }

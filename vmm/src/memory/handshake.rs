@@ -176,32 +176,69 @@ mod tests {
             assert!(parse(&text[..cut], MIB).unwrap().is_none());
         }
         assert!(parse(&text, MIB).unwrap().is_some());
-        assert!(parse(&vec![b' '; MAX_MESSAGE], MIB).is_err(), "and not for ever");
+        let error = parse(&vec![b' '; MAX_MESSAGE], MIB).unwrap_err();
+        assert!(matches!(error, HandshakeError::Form(_)), "and not for ever: {error}");
+    }
+
+    /// The error that one part of its own, which cannot be, leads to.
+    fn refused_part(part: &Part) -> String {
+        let Part { base_host_virt_addr: address, size, offset, page_size, .. } = part;
+        format!(
+            "a part of {size} bytes at offset {offset}, address {address:#x}, in pages of {page_size}, cannot be"
+        )
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn a_part_that_cannot_be_is_named() {
         let top = u64::MAX - 4095;
-        for parts in [
-            vec![],
-            vec![part(0x1000, MIB, 0); 65],
-            vec![part(0x1000, MIB - 4096, 0)],
-            vec![part(0x1000, MIB, 4096)],
-            vec![part(0x1001, MIB, 0)],
-            vec![part(0x1000, 0, 0), part(0x1000, MIB, 0)],
-            vec![part(0x1000, MIB / 2, 0), part(0x1000, MIB / 2, MIB / 2)],
-            vec![part(0x1000, MIB / 2, 0), part(MIB, MIB / 2, 0)],
-            vec![part(top, MIB, 0)],
-            vec![part(0x1000, MIB, top)],
-            vec![Part { page_size: 0, ..part(0x1000, MIB, 0) }],
-            vec![Part { page_size: 0x20_0000, ..part(0x1000, MIB, 0) }],
-            vec![Part { page_size: MIB, ..part(MIB, MIB, 0) }],
+        for wrong in [
+            part(0x1000, MIB, 4096),
+            part(0x1001, MIB, 0),
+            part(0x1000, MIB, 1),
+            part(0x1000, MIB - 1, 0),
+            part(0x1000, 0, 0),
+            part(top, MIB, 0),
+            part(0x1000, MIB, top),
+            Part { page_size: 0, ..part(0x1000, MIB, 0) },
+            Part { page_size: 0x20_0000, ..part(0x1000, MIB, 0) },
+            Part { page_size: MIB, ..part(MIB, MIB, 0) },
         ] {
-            let error = parsed(&parts, MIB).unwrap_err();
-            assert!(!error.is_empty(), "{parts:?}");
+            assert_eq!(parsed(std::slice::from_ref(&wrong), MIB).unwrap_err(), refused_part(&wrong));
+            // Also behind one that is right.
+            let parts = [part(MIB, MIB, 0), wrong];
+            assert_eq!(parsed(&parts, MIB).unwrap_err(), refused_part(&parts[1]));
         }
+    }
+
+    #[test]
+    fn parts_that_are_not_the_snapshots_memory_are_refused() {
+        let half = MIB / 2;
+        let other = |vm: u64| {
+            format!("the VM has {vm} bytes of memory and the snapshot {MIB}; restore it from this one")
+        };
+        for (parts, error) in [
+            (vec![], other(0)),
+            (vec![part(0x1000, MIB - 4096, 0)], other(MIB - 4096)),
+            (
+                vec![part(0x1000, MIB, 0); MAX_PARTS + 1],
+                "the VM names 65 parts of memory; 64 are served at most".to_owned(),
+            ),
+            // At the same addresses, and from the same place in the file.
+            (
+                vec![part(0x1000, half, 0), part(0x1000, half, half)],
+                "parts of the VM's memory overlap".to_owned(),
+            ),
+            (vec![part(0x1000, half, 0), part(MIB, half, 0)], "parts of the VM's memory overlap".to_owned()),
+        ] {
+            assert_eq!(parsed(&parts, MIB).unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn a_message_of_another_form_is_refused() {
         for text in ["{}", "[1]", "[]x", "\0", "[{\"size\":-1}]"] {
-            parse(text.as_bytes(), MIB).unwrap_err();
+            let error = parse(text.as_bytes(), MIB).unwrap_err();
+            assert!(matches!(error, HandshakeError::Form(_)), "{text}: {error}");
         }
     }
 }

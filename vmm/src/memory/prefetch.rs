@@ -156,6 +156,8 @@ mod tests {
     use std::os::unix::fs::FileExt as _;
     use std::sync::Arc;
 
+    use skip::Capability;
+
     use super::*;
     use crate::memory::{HugePages, MIB, Source, restore};
 
@@ -215,8 +217,7 @@ mod tests {
         let at = |start: u64| [read(start..start + 0x1000)];
         let memory = restore(4, &source, HugePages::None, false).unwrap();
         if is_in_ram(&memory, &at(MIB)) {
-            eprintln!("SKIPPED: the temporary folder is on no disk");
-            return;
+            return skip::skip(Capability::Disk, "the temporary folder is on no disk");
         }
         prefetch(&memory, &used, &[]);
         let since = Instant::now();

@@ -275,19 +275,27 @@ mod tests {
     use super::*;
     use crate::memory::{HugePages, create};
     use devices::GuestMemory;
+    use skip::Capability;
     use std::time::{Duration, Instant};
     use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _};
+
+    impl Userfault {
+        /// A userfaultfd; if this user may not have one, the running test is skipped.
+        pub(crate) fn create_or_skip() -> Option<Self> {
+            match Self::create() {
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                    skip::skip(Capability::Userfaultfd, "this user may not have a userfaultfd");
+                    None
+                }
+                other => Some(other.unwrap()),
+            }
+        }
+    }
 
     /// 4 MiB of memory whose pages are missing, and where they are. `None` where this user may not.
     fn served() -> Option<(GuestMemory, Userfault, u64)> {
         let memory = create(4, HugePages::None, false).unwrap();
-        let uffd = match Userfault::create() {
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-                eprintln!("skipped: this user may not have a userfaultfd");
-                return None;
-            }
-            other => other.unwrap(),
-        };
+        let uffd = Userfault::create_or_skip()?;
         let region = memory.iter().next().unwrap();
         uffd.register(region).unwrap();
         let start = region.as_ptr() as u64;

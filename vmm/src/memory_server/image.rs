@@ -223,7 +223,8 @@ mod tests {
         base.set_len(LEN / 2).unwrap();
         let mut page = [0; PAGE as usize];
         assert!(pages.read(0, &mut page).unwrap());
-        pages.read(LEN / 2, &mut page).unwrap_err();
+        let error = pages.read(LEN / 2, &mut page).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{error}");
         let error = Image::new(Source { base, overlays: Vec::new() }, LEN).unwrap_err();
         assert_eq!(error.to_string(), "its memory file has 131072 bytes instead of 262144");
     }

@@ -43,12 +43,9 @@ fn image(folder: &Path) -> Image {
 }
 
 impl Host {
-    /// `None` where this user may not.
+    /// `None` where this user may not; the running test is skipped.
     fn new(what: impl FnOnce(PathBuf) -> WorkingSet) -> Option<Self> {
-        if Userfault::create().is_err() {
-            eprintln!("skipped: this user may not have a userfaultfd");
-            return None;
-        }
+        Userfault::create_or_skip()?;
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             socket: folder.path().join("socket"),

@@ -32,7 +32,7 @@ pub(super) fn remove(parent: &Path) {
         let temporary = env::temp_dir();
         let places = [parent, &temporary, Path::new("/tmp"), Path::new("/var/tmp"), Path::new("/dev/shm")];
         let known = places.iter().any(|place| place.join(&folder).symlink_metadata().is_ok());
-        if !known && is_bridge(&format!("{prefix}b")) && !may_live(&folder) {
+        if !known && is_bridge(&format!("{prefix}b")) && !may_live(Path::new("/proc"), &folder) {
             delete_networks(|name| name.strip_prefix(&prefix).is_some_and(is_end));
         }
     }
@@ -57,10 +57,10 @@ fn is_bridge(name: &str) -> bool {
         && fs::read_to_string(device.join("address")).is_ok_and(|address| address.trim() == BRIDGE_MAC)
 }
 
-/// Whether a process has `folder`'s name among its arguments or in its environment, or its lock open. One that does not let that
+/// Whether a process of those in `proc` has `folder`'s name among its arguments or in its environment, or its lock open. One that does not let that
 /// be seen counts too if it may be a comparison by its arguments, which everybody sees.
-fn may_live(folder: &str) -> bool {
-    let Ok(processes) = fs::read_dir("/proc") else { return true };
+fn may_live(proc: &Path, folder: &str) -> bool {
+    let Ok(processes) = fs::read_dir(proc) else { return true };
     let mut processes = processes.flatten().filter(|entry| {
         entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
     });
@@ -112,20 +112,61 @@ mod tests {
         assert!(!["", "d", "n12345", "dx", "bb", "s1"].into_iter().any(is_end));
     }
 
+    /// A folder like `/proc`, with one process: its command line, environment, and what its descriptor leads to.
+    fn proc_with(cmdline: &str, environ: &str, fd: &str) -> anyhow::Result<tempfile::TempDir> {
+        let proc = tempfile::tempdir()?;
+        let process = proc.path().join("17");
+        fs::create_dir_all(process.join("fd"))?;
+        fs::write(process.join("cmdline"), cmdline)?;
+        fs::write(process.join("environ"), environ)?;
+        std::os::unix::fs::symlink(fd, process.join("fd/3"))?;
+        Ok(proc)
+    }
+
+    #[test]
+    fn who_knows_the_folder_lives() -> anyhow::Result<()> {
+        let folder = "rvmm-bench-a1B2c3";
+        let lock = format!("/tmp/{folder}/{LOCK}");
+        for (cmdline, environ, fd, lives) in [
+            ("rvmm-bench\0compare", "HOME=/", "/dev/null", false),
+            ("rvmm-bench\0compare\0/tmp/rvmm-bench-a1B2c3", "HOME=/", "/dev/null", true),
+            ("bench\0idle", "FOLDER=/tmp/rvmm-bench-a1B2c3", "/dev/null", true),
+            ("bench\0idle", "HOME=/", &*lock, true),
+            ("bench\0idle", "HOME=/", "/tmp/rvmm-bench-zzzzzz/lock", false),
+        ] {
+            let proc = proc_with(cmdline, environ, fd)?;
+            assert_eq!(may_live(proc.path(), folder), lives, "{cmdline:?} {environ:?} {fd}");
+        }
+        assert!(may_live(Path::new("/no/such/folder"), folder), "nothing can be seen");
+        Ok(())
+    }
+
+    #[test]
+    fn who_cannot_be_looked_into_lives_if_it_may_be_a_comparison() -> anyhow::Result<()> {
+        for (cmdline, lives) in [("rvmm-bench\0compare", true), ("sleep\0infinity", false)] {
+            for unreadable in ["environ", "fd"] {
+                let proc = proc_with(cmdline, "HOME=/", "/dev/null")?;
+                let path = proc.path().join("17").join(unreadable);
+                // Root may read every file, but none that is a folder, and no folder that is a file.
+                if unreadable == "environ" {
+                    fs::remove_file(&path)?;
+                    fs::create_dir(&path)?;
+                } else {
+                    fs::remove_dir_all(&path)?;
+                    fs::write(&path, "")?;
+                }
+                assert_eq!(may_live(proc.path(), "rvmm-bench-a1B2c3"), lives, "{cmdline:?}, no {unreadable}");
+            }
+        }
+        Ok(())
+    }
+
     #[test]
     fn a_comparison_that_holds_its_lock_lives() -> anyhow::Result<()> {
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
         let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let lock = fs::File::create(folder.path().join(LOCK))?;
-        assert!(may_live(&name));
-        drop(lock);
-        // Other tests' children have it for a moment, between fork and exec.
-        let gone = (0..100).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            !may_live(&name)
-        });
-        // Processes of others can't be looked into without rights.
-        assert!(gone || !geteuid().is_root());
+        let _lock = fs::File::create(folder.path().join(LOCK))?;
+        assert!(may_live(Path::new("/proc"), &name));
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use nix::mount::{MsFlags, mount};
 use nix::unistd::geteuid;
+use skip::Capability;
 
 use super::*;
 
@@ -89,7 +90,7 @@ fn a_folder_that_only_has_such_a_name_is_left_alone_however_old() -> anyhow::Res
 #[test]
 fn what_is_mounted_in_a_folder_outlives_it() -> anyhow::Result<()> {
     if !geteuid().is_root() {
-        eprintln!("only root can mount");
+        skip::skip(Capability::Root, "only root can mount");
         return Ok(());
     }
     let parent = tempfile::Builder::new().prefix("a b\t").tempdir()?;
@@ -104,7 +105,7 @@ fn what_is_mounted_in_a_folder_outlives_it() -> anyhow::Result<()> {
     for _ in 0..2 {
         match mount(Some(&kept), &point, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
             Err(Errno::EPERM) => {
-                eprintln!("this root may not mount");
+                skip::skip(Capability::Root, "this root may not mount");
                 return Ok(());
             }
             mounted => mounted?,

@@ -1,4 +1,4 @@
-//! All kinds of devices that need nothing of the host but `/dev/kvm`; skipped where there is none.
+//! All kinds of devices that need nothing of the host but `/dev/kvm`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use devices::mmds::MmdsStore;
 use devices::virtio::block::SECTOR_SIZE;
 use devices::virtio::state::DeviceState;
+use skip::Capability;
 
 use super::*;
 use crate::config::VmConfig;
@@ -41,9 +42,9 @@ struct Made {
     buses: Buses,
 }
 
-/// Makes the devices, unless the host has no KVM.
+/// Makes the devices; if the host has no KVM, the running test is skipped.
 fn make(config: &VmConfig) -> Option<Made> {
-    let host = Host::open().ok()?;
+    let host = skip::available(Capability::Kvm, Host::open())?;
     let vm = Arc::new(host.create_vm().unwrap());
     vm.create_irq_chip().unwrap();
     let memory = memory::create(16, HugePages::None, false).unwrap();
@@ -102,14 +103,14 @@ fn a_state_that_does_not_go_with_the_configuration_is_refused_with_the_device_s_
     refused(&|state| state.virtio.resize(MAX_VIRTIO, state.virtio[0].clone()), "a VM with 64 virtio devices");
     refused(
         &|state| {
-            let [first, .., last] = &mut state.virtio[..] else { return };
+            let [first, .., last] = &mut state.virtio[..] else { panic!("{:?}", state.virtio) };
             std::mem::swap(&mut first.virtio, &mut last.virtio);
         },
         "drive \"a\": ",
     );
     refused(
         &|state| {
-            let DeviceState::BlockV1(block) = &mut state.virtio[1].virtio.device else { return };
+            let DeviceState::BlockV1(block) = &mut state.virtio[1].virtio.device else { panic!("no drive") };
             block.sectors += 1;
         },
         "drive \"b\": the disk had 33280 bytes when it was saved, and the file has 32768",

@@ -13,15 +13,6 @@ fn folder() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Whether this user may; if not, there is nothing to see.
-fn may() -> bool {
-    let may = Userfault::create().is_ok();
-    if !may {
-        eprintln!("skipped: this user may not have a userfaultfd");
-    }
-    may
-}
-
 #[track_caller]
 fn refused(socket: &Path) -> String {
     let never = |_: &str| unreachable!();
@@ -33,9 +24,7 @@ fn refused(socket: &Path) -> String {
 
 #[test]
 fn a_path_where_nobody_listens_is_refused_with_the_mend() {
-    if !may() {
-        return;
-    }
+    let Some(_) = Userfault::create_or_skip() else { return };
     let (folder, path) = folder();
     assert!(refused(&path).contains("start that process first"), "{}", refused(&path));
     fs::write(&path, "").unwrap();
@@ -49,9 +38,7 @@ fn a_path_where_nobody_listens_is_refused_with_the_mend() {
 
 #[test]
 fn a_process_that_takes_nothing_is_not_waited_for_for_ever() {
-    if !may() {
-        return;
-    }
+    let Some(_) = Userfault::create_or_skip() else { return };
     let (_folder, path) = folder();
     let _listener = UnixListener::bind(&path).unwrap();
     let start = Instant::now();
@@ -61,9 +48,7 @@ fn a_process_that_takes_nothing_is_not_waited_for_for_ever() {
 
 #[test]
 fn a_process_that_closes_the_connection_unread_is_told() {
-    if !may() {
-        return;
-    }
+    let Some(_) = Userfault::create_or_skip() else { return };
     let (_folder, path) = folder();
     let listener = UnixListener::bind(&path).unwrap();
     let thread = thread::spawn(move || drop(listener.accept().unwrap()));
@@ -82,9 +67,7 @@ fn accept(listener: &UnixListener) -> (UnixStream, Vec<Part>, Userfault) {
 
 #[test]
 fn pages_are_those_that_the_other_process_gives() {
-    if !may() {
-        return;
-    }
+    let Some(_) = Userfault::create_or_skip() else { return };
     let (_folder, path) = folder();
     let listener = UnixListener::bind(&path).unwrap();
     let thread = thread::spawn(move || {
@@ -104,9 +87,7 @@ static GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
 #[test]
 fn when_the_other_process_ends_the_vm_is_told_and_then_ended() {
-    if !may() {
-        return;
-    }
+    let Some(_) = Userfault::create_or_skip() else { return };
     let (_folder, path) = folder();
     let listener = UnixListener::bind(&path).unwrap();
     let thread = thread::spawn(move || accept(&listener));

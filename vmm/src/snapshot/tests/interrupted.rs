@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use skip::Capability;
+
 /// Names the folder that the child works in.
 const CHILD: &str = "RVMM_TEST_SNAPSHOT_CHILD";
 
@@ -33,7 +35,7 @@ fn child(name: &str, folder: &Path) -> Vec<String> {
     ["env", &folder, &program, "--exact", &test, "--nocapture"].map(str::to_owned).to_vec()
 }
 
-/// Runs the test `name` in a mount namespace, with a tmpfs at the folder that it works in. Says so if that cannot be.
+/// Runs the test `name` in a mount namespace, with a tmpfs at the folder that it works in. If there is none, it is skipped.
 fn run_on_tmpfs(name: &str, options: &str) {
     let (outer, _) = place();
     let mount = format!("mount -t tmpfs -o {options} none {}", outer.path().display());
@@ -47,8 +49,7 @@ fn run_on_tmpfs(name: &str, options: &str) {
         command
     };
     if !unshare(&["true"]).status().is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED {name}: a tmpfs cannot be mounted here");
-        return;
+        return skip::skip(Capability::UserNamespaces, "no tmpfs can be mounted in a namespace");
     }
     let child = child(name, outer.path());
     let output = unshare(&child.iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();

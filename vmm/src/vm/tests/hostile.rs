@@ -24,7 +24,7 @@ fn what_is_wrong_with_a_state_is_named() {
     machine.pause();
     let (vcpus, state) = machine.save().unwrap();
     let msr = |index, value| MsrV1 { index, value };
-    let wrong: [(Change, &str); 16] = [
+    let wrong: [(Change, &str); 17] = [
         (|vcpu| vcpu.id = 7, "vCPU 7 where vCPU 0"),
         (|vcpu| vcpu.id = u32::MAX, "vCPU 4294967295"),
         (|vcpu| vcpu.cpuid = vec![kvm_cpuid_entry2::default(); 257], "257 CPUID leaves"),
@@ -40,6 +40,7 @@ fn what_is_wrong_with_a_state_is_named() {
         (|vcpu| vcpu.xcrs = all_ones::<kvm_xcrs>(), "KVM_SET_XCRS"),
         (|vcpu| vcpu.debug_regs = all_ones::<kvm_debugregs>(), "KVM_SET_DEBUGREGS"),
         (|vcpu| vcpu.events = all_ones::<kvm_vcpu_events>(), "KVM_SET_VCPU_EVENTS"),
+        (|vcpu| vcpu.pdptrs = Some([u64::MAX; 4]), "KVM_SET_SREGS2"),
         (|vcpu| vcpu.mp_state = 99, "KVM_SET_MP_STATE"),
     ];
     for (change, expected) in wrong {
@@ -52,13 +53,29 @@ fn what_is_wrong_with_a_state_is_named() {
     let mut older = encoded(&vcpus);
     older[0].msrs.insert(0, msr(0xdead_beef, 0));
     machine.twin_of(&older, &state, Elapsed::Counted).unwrap();
-    // Nobody says that these are wrong, and nothing comes of them.
-    let mut strange = encoded(&vcpus);
-    strange[0].lapic = all_ones::<kvm_lapic_state>();
-    strange[0].tsc.value = u64::MAX;
-    strange[0].tsc_deadline = Some(u64::MAX);
-    strange[0].pdptrs = Some([u64::MAX; 4]);
-    drop(machine.twin_of(&strange, &state, Elapsed::Counted));
+    machine.leave();
+}
+
+#[test]
+fn a_strange_state_that_kvm_takes_makes_a_vm_that_runs_and_stops() {
+    let Some(machine) = Machine::boot(&[0xeb, 0xfe]) else { return };
+    machine.pause();
+    let (vcpus, state) = machine.save().unwrap();
+    let strange: [Change; 3] = [
+        |vcpu| vcpu.lapic = all_ones::<kvm_lapic_state>(),
+        |vcpu| vcpu.tsc.value = u64::MAX,
+        |vcpu| vcpu.tsc_deadline = Some(u64::MAX),
+    ];
+    for (change, number) in strange.into_iter().zip(0..) {
+        let mut vcpus = encoded(&vcpus);
+        change(&mut vcpus[0]);
+        let twin = machine.twin_of(&vcpus, &state, Elapsed::Counted);
+        let twin = twin.unwrap_or_else(|error| panic!("{number}: {error}")).start();
+        twin.pause();
+        let (saved, _) = twin.save().unwrap();
+        assert_eq!(saved[0].regs, vcpus[0].regs, "{number}");
+        twin.leave();
+    }
     machine.leave();
 }
 

@@ -1,11 +1,10 @@
-//! Saving and restoring what KVM holds of a VM, with guests of a few instructions on `/dev/kvm`; skipped where there is none.
+//! Saving and restoring what KVM holds of a VM, with guests of a few instructions on `/dev/kvm`.
 
 mod clocks;
 mod exits;
 mod hostile;
 mod timers;
 
-use std::io::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use devices::GuestMemory;
 use devices::bus::{BusAction, BusDevice};
 use kvm_bindings::{KVM_MP_STATE_RUNNABLE, kvm_mp_state, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
+use skip::Capability;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::state::MachineStateV1;
@@ -84,19 +84,9 @@ struct Machine {
     host: Host,
 }
 
-/// The host's KVM, if it has one.
+/// The host's KVM; if it has none, the running test is skipped.
 fn host() -> Option<Host> {
-    match Host::open() {
-        Ok(host) => Some(host),
-        Err(error) => {
-            let required = std::env::var_os("RVMM_REQUIRE_KVM").is_some_and(|value| value != "0");
-            assert!(!required, "RVMM_REQUIRE_KVM is set, but: {error}");
-            let thread = std::thread::current();
-            // Past the harness's capture.
-            let _ = writeln!(std::io::stderr(), "skipped: {}: {error}", thread.name().unwrap_or("a test"));
-            None
-        }
-    }
+    skip::available(Capability::Kvm, Host::open())
 }
 
 impl Machine {

@@ -1,10 +1,11 @@
 //! Direct I/O, on the file system of the temporary folder, where that has it.
 
+use skip::Capability;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_T_WRITE_ZEROES;
 
 use super::*;
 
-/// A disk with direct I/O, and the size of its blocks in sectors. None, with a line, where there is none.
+/// A disk with direct I/O, and the size of its blocks in sectors. If there is none, the running test is skipped.
 fn disk(engine: IoEngine) -> Option<(Disk, u64)> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("probe.img");
@@ -14,9 +15,10 @@ fn disk(engine: IoEngine) -> Option<(Disk, u64)> {
     match BlockDevice::open(&probe) {
         Ok(_) => {}
         Err(BlockError::NoDirect { .. } | BlockError::LargeBlocks { .. }) => {
-            eprintln!(
-                "skipped: {} has no direct I/O; TMPDIR names another folder",
-                directory.path().display()
+            let folder = directory.path().display();
+            skip::skip(
+                Capability::DirectIo,
+                format!("{folder} has no direct I/O; TMPDIR names another folder"),
             );
             return None;
         }

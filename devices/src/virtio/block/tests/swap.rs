@@ -1,7 +1,7 @@
 //! The file behind the disk is swapped while the guest runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use virtio_bindings::virtio_blk::VIRTIO_BLK_T_FLUSH;
 use virtio_bindings::virtio_mmio as mmio;
@@ -162,18 +162,21 @@ fn swaps_under_load_lose_no_request_and_mix_no_data() {
         let mut disk = Disk::new(engine);
         let paths = [disk.another(SECTORS, 0x11), disk.another(SECTORS, 0x22)];
         disk.swap(&paths[0]).unwrap();
-        let (device, stop) = (disk.device.clone(), AtomicBool::new(false));
-        let swaps = std::thread::scope(|scope| {
+        let (device, stop, swaps) = (disk.device.clone(), AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
             let swapper = scope.spawn(|| {
-                let mut swaps = 0;
                 while !stop.load(Ordering::SeqCst) {
-                    swaps += 1;
-                    device.lock().unwrap().swap(&paths[swaps % 2]).unwrap();
+                    let other = &paths[swaps.load(Ordering::SeqCst) % 2];
+                    device.lock().unwrap().swap(other).unwrap();
+                    swaps.fetch_add(1, Ordering::SeqCst);
                     std::thread::sleep(std::time::Duration::from_micros(200));
                 }
-                swaps
             });
-            for _ in 0..200 {
+            for round in 0..200 {
+                // However busy the host is, there are swaps in between.
+                while swaps.load(Ordering::SeqCst) < round / 10 && !swapper.is_finished() {
+                    std::thread::yield_now();
+                }
                 let addresses: Vec<_> = (0..16).map(|_| disk.harness.allocate(1024, UNTOUCHED)).collect();
                 for address in &addresses {
                     let data = [Buffer::writable(*address, 1024)];
@@ -192,9 +195,9 @@ fn swaps_under_load_lose_no_request_and_mix_no_data() {
                 }
             }
             stop.store(true, Ordering::SeqCst);
-            swapper.join().unwrap()
+            swapper.join().unwrap();
         });
-        assert!(swaps > 1 && !disk.harness.needs_reset(), "{swaps}");
+        assert!(!disk.harness.needs_reset());
     }
 }
 

@@ -1,9 +1,11 @@
-//! vhost-net that is saved and restored, on taps of this host's; skipped where there is no `/dev/vhost-net`, or no right to
-//! make a tap. `resources/emulated-host` has both.
+//! vhost-net that is saved and restored, on taps of this host's. Where there is no `/dev/vhost-net`, `tests/run` runs it on
+//! the emulated host.
 
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
+
+use skip::Capability;
 
 use super::*;
 
@@ -56,13 +58,7 @@ fn receive(harness: &mut Harness, addresses: &[u64], marks: &[u8]) -> Vec<u32> {
 
 #[test]
 fn the_kernel_keeps_away_while_it_is_saved_and_goes_on_where_it_was() {
-    let device = match open("rvmmsave0") {
-        Ok(device) => device,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "skipped: a test of vhost-net: {error}");
-            return;
-        }
-    };
+    let Some(device) = skip::available(Capability::VhostNet, open("rvmmsave0")) else { return };
     let mut harness = Harness::started(device, 0, 64);
     let addresses: Vec<u64> = (0..48).map(|_| harness.allocate(2000, 0)).collect();
     for address in &addresses {
