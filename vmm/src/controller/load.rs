@@ -5,6 +5,7 @@ use std::thread;
 
 use kvm_ioctls::VmFd;
 
+use super::lineage::Lineage;
 use super::live::Live;
 use super::opened::Opened;
 use super::{Controller, ControllerError, Origin};
