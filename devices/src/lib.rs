@@ -12,6 +12,7 @@
 pub mod bus;
 pub mod child;
 pub mod clock;
+pub mod descriptors;
 pub mod interrupt;
 pub mod legacy;
 pub mod metrics;

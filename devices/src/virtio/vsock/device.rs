@@ -104,6 +104,7 @@ impl VsockDevice {
     /// # Errors
     /// [`VsockError`] when the configuration is wrong, the path is taken, or the host refuses.
     pub fn new(config: &VsockConfig) -> Result<Self, VsockError> {
+        crate::descriptors::raise_limit();
         config.validate()?;
         let metrics = Arc::<VsockMetrics>::default();
         let path = &config.uds_path;

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::unix_socket;
+use crate::{descriptors, unix_socket};
 
 /// Most pieces of memory that one system call takes (IOV_MAX).
 const MAX_IOVECS: libc::c_int = 1024;
@@ -22,7 +22,7 @@ impl Stream {
     /// # Errors
     /// What the host said; EAGAIN when whoever listens there does not keep up.
     pub(super) fn connect(path: &Path) -> io::Result<Self> {
-        unix_socket::connect(path).map(Self)
+        Self::within_limit(unix_socket::connect(path)?)
     }
 
     /// Takes the next client of the listening socket `listener`.
@@ -35,7 +35,15 @@ impl Stream {
         let fd = unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
         to_result(fd)?;
         // SAFETY: the kernel just made this descriptor, and nobody else has it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }.into()))
+        Self::within_limit(unsafe { OwnedFd::from_raw_fd(fd) }.into())
+    }
+
+    /// Refuses a stream whose descriptor is one of the last: the guest and its peers decide how many streams there are.
+    fn within_limit(stream: UnixStream) -> io::Result<Self> {
+        if descriptors::is_reserved(stream.as_raw_fd()) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        Ok(Self(stream))
     }
 
     /// Reads into memory that the caller answers for: each of `iovecs` is valid for writes until this returns.
