@@ -58,7 +58,9 @@ fn files_with(folder: &Path, text: &str, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files_with(&path, text, found);
-        } else if fs::read_to_string(&path).unwrap().contains(text) {
+        } else if path.extension().is_some_and(|kind| kind == "rs")
+            && fs::read_to_string(&path).unwrap().contains(text)
+        {
             found.push(path);
         }
     }

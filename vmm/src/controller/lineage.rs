@@ -121,11 +121,12 @@ impl Lineage {
                 theirs.metadata().is_ok_and(|theirs| same_file(&theirs, &ours))
             });
         self.check_targets(request, !replaces)?;
+        // All that the diff needs is still there, or nobody could restore it.
+        let chain = Chain::of(last.base.open()?)?;
         if !replaces {
             return Ok(Some(Base::Below(last.base.clone())));
         }
-        let folder = last.base.open()?;
-        Ok(Some(Base::Replaced(Box::new(folder))))
+        Ok(Some(Base::Replaced(Box::new(chain.into_top()))))
     }
 
     /// Refuses to replace files that are needed: those below the last snapshot always, and those of the last one if the new

@@ -222,12 +222,17 @@ impl Folder {
                 std::path::absolute(path).map_err(|error| SnapshotError::io("find", path, error))?;
             Ok::<_, SnapshotError>(absolute.as_os_str().as_bytes().to_vec())
         };
+        // A chain follows no link to the memory of a base.
+        let real = |path: &Path| {
+            let real = fs::canonicalize(path).map_err(|error| SnapshotError::io("find", path, error))?;
+            Ok::<_, SnapshotError>(real.as_os_str().as_bytes().to_vec())
+        };
         Ok(BaseV1 {
             id: self.state.id,
             seal: self.seal,
             path: self.path.as_os_str().as_bytes().to_vec(),
             absolute: absolute(&self.path)?,
-            memory: if self.in_folder() { Vec::new() } else { absolute(&self.memory_path)? },
+            memory: if self.in_folder() { Vec::new() } else { real(&self.memory_path)? },
         })
     }
 
@@ -287,7 +292,7 @@ impl BaseV1 {
     pub fn open(&self) -> Result<Folder, SnapshotError> {
         let path = self.absolute();
         let folder = match self.memory() {
-            Some(memory) => Folder::open_files(path, memory)?,
+            Some(memory) => Folder::open_files(path, memory)?.trusted()?,
             None => Folder::open(path)?,
         };
         if is_base(&folder, self) {
