@@ -27,7 +27,7 @@ const MAX_LEN: usize = 128;
 /// Marks the memory file of the snapshot with `state`, whose content is final, and notes that in `state`.
 ///
 /// # Errors
-/// As of [`write`].
+/// What the host said, but for a file system without attributes or without room for one.
 pub(super) fn mark(memory: &File, state: &mut StateV2) -> io::Result<()> {
     state.memory.is_marked = write(memory, &state.id, Extent::of(state))?;
     Ok(())

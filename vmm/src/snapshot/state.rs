@@ -4,7 +4,7 @@
 //! names. What a device, a vCPU or KVM keeps is a [`SectionV2`], which has bytes of its own, so that reading the folder
 //! needs no knowledge of devices.
 
-mod v1;
+pub(super) mod v1;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

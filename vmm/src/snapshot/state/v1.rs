@@ -74,3 +74,31 @@ impl From<StateV1> for StateV2 {
         }
     }
 }
+
+#[cfg(test)]
+impl StateV1 {
+    /// The file that an rvmm with format 1 would have written of `state`.
+    pub(in crate::snapshot) fn file_of(state: &StateV2) -> Vec<u8> {
+        let StateV2 { id, rvmm_version, created, config, memory, base, disks, sections } = state.clone();
+        let MemoryV2 { page_size, regions, pages, is_marked: _ } = memory;
+        let disks = disks.into_iter().map(|disk| {
+            let DiskV2 { drive_id, size, modified, is_read_only, device, inode, included: _ } = disk;
+            DiskV1 { drive_id, size, modified, is_read_only, device, inode }
+        });
+        let sections = sections.into_iter().map(|section| {
+            let SectionV2 { name, version, is_required: _, bytes } = section;
+            SectionV1 { name, version, bytes }
+        });
+        let state = Self {
+            id,
+            rvmm_version,
+            created,
+            config,
+            memory: MemoryV1 { page_size, regions, pages },
+            base,
+            disks: disks.collect(),
+            sections: sections.collect(),
+        };
+        crate::snapshot::seal::seal_as(1, 62, &postcard::to_stdvec(&state).unwrap()).0
+    }
+}

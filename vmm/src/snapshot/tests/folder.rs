@@ -200,3 +200,28 @@ fn a_state_of_format_1_is_what_it_was() {
     let (written, seal) = state.encode().unwrap();
     assert_eq!(StateV2::decode(&written).unwrap(), (state, config, seal));
 }
+
+/// Replaces the state in `dir` by what an rvmm with format 1 would have written, whose memory files have no marker.
+fn make_format_1(dir: &Path) {
+    let state = Folder::open(dir).unwrap().state;
+    fs::write(dir.join("state"), super::state::v1::StateV1::file_of(&state)).unwrap();
+    rustix::fs::removexattr(dir.join("memory"), "user.rvmm.memory").unwrap();
+}
+
+#[test]
+fn snapshots_of_format_1_restore_and_are_a_base_for_diffs() {
+    let (outer, dir) = place();
+    full(&dir, &memory(&[(0, 1), (0x1000, 1), (0x2000, 1)]));
+    make_format_1(&dir);
+    assert_eq!([0, 0x1000].map(|address| byte(&restored(&dir), address)), [1, 1]);
+    let older = outer.path().join("older");
+    diff(&older, &dir, &memory(&[(0, 2)]), &[0]);
+    make_format_1(&older);
+    let newer = outer.path().join("newer");
+    diff(&newer, &older, &memory(&[(0x1000, 3)]), &[0x1000]);
+    let memory = restored(&newer);
+    assert_eq!([0, 0x1000, 0x2000].map(|address| byte(&memory, address)), [2, 3, 1]);
+    let merged = outer.path().join("merged");
+    merge(&newer, &merged).unwrap();
+    assert_eq!([0, 0x1000, 0x2000].map(|address| byte(&restored(&merged), address)), [2, 3, 1]);
+}
