@@ -14,24 +14,9 @@ use crate::snapshot::{BaseV1, Chain, Folder, SnapshotError};
 /// What is known of the VM's last snapshot, for diffs.
 #[derive(Default)]
 pub(super) struct Lineage {
-    last: Option<Last>,
+    last: Option<BaseV1>,
     /// Pages that were written since it and that KVM's log no longer has: those of a snapshot that failed.
     unsaved: DirtyPages,
-}
-
-/// The VM's last snapshot.
-struct Last {
-    base: BaseV1,
-    /// Its state and memory.
-    own: Vec<ChainFile>,
-    /// Those of the snapshots that it needs.
-    below: Vec<ChainFile>,
-}
-
-/// A file that a snapshot consists of. Device and inode recognize it by any name.
-struct ChainFile {
-    path: PathBuf,
-    metadata: Metadata,
 }
 
 /// What a diff is on top of.
@@ -42,21 +27,31 @@ pub(super) enum Base {
     Replaced(Box<Folder>),
 }
 
-impl Last {
-    fn of(chain: &Chain) -> Result<Self, SnapshotError> {
-        let below = chain.below().iter().flat_map(files).collect();
-        Ok(Self { base: chain.top().as_base()?, own: files(chain.top()).collect(), below })
+/// The files that the snapshots of `folders` consist of: where each is, and which file that is.
+fn files<'a>(folders: impl Iterator<Item = &'a Folder>) -> Vec<(PathBuf, Metadata)> {
+    let paths = folders.flat_map(|folder| [folder.state_path(), folder.memory_path.clone()]);
+    paths.filter_map(|path| path.metadata().ok().map(|metadata| (path, metadata))).collect()
+}
+
+/// Refuses to replace files that are needed: those below the upper snapshot of `chain` always, and its own if the new one is
+/// on top of it.
+fn check_targets(request: &CreateSnapshot, chain: &Chain, needs_top: bool) -> Result<(), CreateError> {
+    let mut needed = files(chain.below().iter());
+    if needs_top {
+        needed.extend(files(std::iter::once(chain.top())));
     }
+    for (target, file) in existing_targets(request) {
+        if let Some((needed, _)) = needed.iter().find(|(_, needed)| same_file(needed, &file)) {
+            return Err(CreateError::NeededFile { path: target.to_owned(), needed: needed.clone() });
+        }
+    }
+    Ok(())
 }
 
-/// The files of a snapshot that are there.
-fn files(folder: &Folder) -> impl Iterator<Item = ChainFile> {
-    let file = |path: &Path| Some(ChainFile { path: path.to_owned(), metadata: path.metadata().ok()? });
-    [file(&folder.state_path()), file(&folder.memory_path)].into_iter().flatten()
-}
-
-fn find<'a>(files: &'a [ChainFile], file: &Metadata) -> Option<&'a Path> {
-    files.iter().find(|known| same_file(&known.metadata, file)).map(|known| known.path.as_path())
+/// The files that the snapshot of `request` would replace.
+fn existing_targets(request: &CreateSnapshot) -> impl Iterator<Item = (&Path, Metadata)> {
+    let targets = request.mem_file_path.iter().chain([&request.snapshot_path]);
+    targets.filter_map(|target| Some((target.as_path(), target.metadata().ok()?)))
 }
 
 impl Lineage {
@@ -65,12 +60,12 @@ impl Lineage {
     /// # Errors
     /// The current folder is gone.
     pub(super) fn on(chain: &Chain) -> Result<Self, SnapshotError> {
-        Ok(Self { last: Some(Last::of(chain)?), unsaved: DirtyPages::default() })
+        Ok(Self { last: Some(chain.top().as_base()?), unsaved: DirtyPages::default() })
     }
 
     /// The VM has written the snapshot that is the upper one of `chain`.
     pub(super) fn follow(&mut self, chain: &Chain) -> Result<(), SnapshotError> {
-        self.last = Some(Last::of(chain)?);
+        self.last = Some(chain.top().as_base()?);
         Ok(())
     }
 
@@ -100,7 +95,12 @@ impl Lineage {
             if request.base.is_some() {
                 return Err(CreateError::BaseOfFull);
             }
-            self.check_targets(request, false)?;
+            // Of a chain that is not whole any more, nothing can be lost.
+            if existing_targets(request).next().is_some()
+                && let Some(Ok(chain)) = self.last.as_ref().map(open)
+            {
+                check_targets(request, &chain, false)?;
+            }
             return Ok(None);
         }
         if !is_tracking {
@@ -108,38 +108,26 @@ impl Lineage {
         }
         let last = self.last.as_ref().ok_or(CreateError::NoBase)?;
         if let Some(asked) = &request.base
-            && Folder::open(asked)?.state.id != last.base.id
+            && Folder::open(asked)?.state.id != last.id
         {
-            return Err(CreateError::OtherBase {
-                asked: asked.clone(),
-                last: last.base.absolute().to_owned(),
-            });
+            return Err(CreateError::OtherBase { asked: asked.clone(), last: last.absolute().to_owned() });
         }
-        let memory = request.mem_file_path.as_deref().and_then(|path| path.metadata().ok());
-        let replaces =
-            last.base.memory().zip(memory).is_some_and(|(theirs, ours)| {
-                theirs.metadata().is_ok_and(|theirs| same_file(&theirs, &ours))
-            });
-        self.check_targets(request, !replaces)?;
         // All that the diff needs is still there, or nobody could restore it.
-        let chain = Chain::of(last.base.open()?)?;
-        if !replaces {
-            return Ok(Some(Base::Below(last.base.clone())));
+        let chain = open(last)?;
+        let memory = request.mem_file_path.as_deref().and_then(|path| path.metadata().ok());
+        let replaces = last
+            .memory()
+            .zip(memory)
+            .is_some_and(|(theirs, ours)| theirs.metadata().is_ok_and(|theirs| same_file(&theirs, &ours)));
+        check_targets(request, &chain, !replaces)?;
+        if replaces {
+            return Ok(Some(Base::Replaced(Box::new(chain.into_top()))));
         }
-        Ok(Some(Base::Replaced(Box::new(chain.into_top()))))
+        Ok(Some(Base::Below(last.clone())))
     }
+}
 
-    /// Refuses to replace files that are needed: those below the last snapshot always, and those of the last one if the new
-    /// one is on top of it.
-    fn check_targets(&self, request: &CreateSnapshot, needs_last: bool) -> Result<(), CreateError> {
-        let Some(last) = &self.last else { return Ok(()) };
-        for target in request.mem_file_path.iter().chain([&request.snapshot_path]) {
-            let Ok(file) = target.metadata() else { continue };
-            let needed = find(&last.below, &file).or_else(|| find(&last.own, &file).filter(|_| needs_last));
-            if let Some(needed) = needed {
-                return Err(CreateError::NeededFile { path: target.clone(), needed: needed.to_owned() });
-            }
-        }
-        Ok(())
-    }
+/// Opens the snapshot `last` with all that it needs.
+fn open(last: &BaseV1) -> Result<Chain, SnapshotError> {
+    Chain::of(last.open()?)
 }
