@@ -154,6 +154,11 @@ pub enum StateError {
         /// Version that is known.
         known: u16,
     },
+    /// A part that this rvmm does not know and must not leave out.
+    #[error(
+        "needs section \"{0}\", which this rvmm does not know; restore it with the rvmm that wrote it, or a later one"
+    )]
+    UnknownSection(String),
     /// A part that takes more than any does.
     #[error("has a section \"{name}\" of {len} bytes, and {MAX_SECTION} is the most")]
     LongSection {
@@ -250,6 +255,18 @@ impl StateV2 {
             .map_err(|error| StateError::Inconsistent(format!("its configuration: {error}")))?;
         state.check(&config).map_err(StateError::Inconsistent)?;
         Ok((state, config, seal))
+    }
+
+    /// Refuses a required section that is not among the names `known`.
+    ///
+    /// # Errors
+    /// [`StateError::UnknownSection`] with its name.
+    pub fn check_required(&self, known: &[&str]) -> Result<(), StateError> {
+        let unknown = |section: &&SectionV2| section.is_required && !known.contains(&section.name.as_str());
+        match self.sections.iter().find(unknown) {
+            Some(section) => Err(StateError::UnknownSection(section.name.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The section `name`, a `T` of version `known`.

@@ -78,6 +78,7 @@ impl Saved {
     /// # Errors
     /// A section that is missing, from a later rvmm, or damaged.
     pub fn read(state: &StateV2) -> Result<Self, StateError> {
+        state.check_required(&[MACHINE.0, VCPUS.0, DEVICES.0])?;
         Ok(Self {
             machine: state.section(MACHINE.0, MACHINE.1)?,
             vcpus: state.section::<Vcpus>(VCPUS.0, VCPUS.1)?.0,

@@ -148,3 +148,13 @@ fn a_file_that_is_too_long_is_not_read() {
     let error = Folder::open(&dir).unwrap_err().to_string();
     assert!(error.contains("state: longer than 67108864 bytes"), "{error}");
 }
+
+#[test]
+fn an_unknown_section_is_refused_only_if_it_is_required() {
+    let mut state = state();
+    state.sections.push(SectionV2 { is_required: false, ..SectionV2::of("later", 1, &()).unwrap() });
+    state.check_required(&["vcpus"]).unwrap();
+    state.sections[1].is_required = true;
+    let error = state.check_required(&["vcpus"]).unwrap_err().to_string();
+    assert!(error.contains("needs section \"later\""), "{error}");
+}
