@@ -29,18 +29,22 @@ fn only_its_user_can_connect_and_it_is_gone_in_the_end() {
 fn what_a_killed_vm_left_is_replaced_and_what_a_live_one_has_is_not() {
     require_kvm!();
     let socket = ApiSocket::new();
-    let mut killed = guest("hlt-forever", &socket).launch();
+    // A VM without a name is cleaned up after by any other that starts, such as that of a test beside this one.
+    let id = format!("killed-{}", std::process::id());
+    let mut killed = guest("hlt-forever", &socket).args(["--id", &id]).launch();
     socket.get("/").json();
     killed.signal(libc::SIGKILL);
     drop(killed);
     assert!(socket.path().exists());
 
-    let _running = guest("hlt-forever", &socket).launch();
+    let mut running = guest("hlt-forever", &socket).args(["--id", &id]).launch();
     socket.get("/").json();
     let second = guest("hello", &socket).run();
     second.assert_refused(1, &["api.sock", "another process listens"]);
     // The first is still reached.
     socket.get("/").json();
+    running.signal(libc::SIGTERM);
+    running.end();
 }
 
 #[test]
