@@ -29,6 +29,8 @@ pub enum ThreadKind {
     Pager,
     /// Reads guest memory ahead.
     Prefetch,
+    /// Gives a VM its memory, in the process that serves memory.
+    ServedVm,
     /// Writes a snapshot to the disk.
     Snapshot,
     /// Runs the vCPU of this number.
@@ -41,7 +43,7 @@ impl ThreadKind {
         match self {
             Self::Api => FilterKind::Api,
             Self::Vcpu(_) => FilterKind::Vcpu,
-            Self::Console | Self::Pager | Self::Prefetch | Self::Snapshot => FilterKind::Vmm,
+            Self::Console | Self::Pager | Self::Prefetch | Self::ServedVm | Self::Snapshot => FilterKind::Vmm,
         }
     }
 
@@ -50,7 +52,7 @@ impl ThreadKind {
         match self {
             // JSON may nest 128 deep, and each level takes some hundred bytes, or thousands without optimization.
             Self::Api | Self::Prefetch => 2 << 20,
-            Self::Snapshot | Self::Vcpu(_) => 256 << 10,
+            Self::ServedVm | Self::Snapshot | Self::Vcpu(_) => 256 << 10,
             Self::Console | Self::Pager => 64 << 10,
         }
     }
@@ -64,6 +66,7 @@ impl fmt::Display for ThreadKind {
             Self::Console => "console",
             Self::Pager => "pager",
             Self::Prefetch => "prefetch",
+            Self::ServedVm => "served-vm",
             Self::Snapshot => "snapshot",
             Self::Vcpu(id) => return write!(f, "vcpu{id}"),
         })

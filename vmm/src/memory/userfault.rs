@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use vm_memory::bitmap::AtomicBitmap;
 use vm_memory::{GuestMemoryRegion as _, GuestRegionMmap};
@@ -208,6 +208,12 @@ impl Userfault {
             read = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
         }
         usize::try_from(read).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+impl AsFd for Userfault {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -1,16 +1,21 @@
-//! The memory server turn by turn, and what a VM sends to it, for fuzz targets.
+//! The memory server on a thread, and what a VM sends to it, for fuzz targets.
 
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use devices::GuestMemory;
 
-use super::{Image, Options, Report, ServeError, Server};
+use super::{Image, Options, ServeError, Server, Shared, set};
 use crate::memory::{handshake, userfault};
 
-/// A server whose loop the caller runs.
-pub struct ServerHarness(Server);
+/// A server on a thread of its own.
+pub struct ServerHarness {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Result<(), ServeError>>>,
+}
 
 impl ServerHarness {
     /// A server that listens, as [`super::serve`] has it.
@@ -21,22 +26,23 @@ impl ServerHarness {
         let server = Server::new(image, options)?;
         // A fuzzer ends by signals.
         crate::signals::unblock();
-        Ok(Self(server))
-    }
-
-    /// One round of the loop, which waits up to `timeout` milliseconds; the VMs that were let go.
-    ///
-    /// # Errors
-    /// As of [`super::serve`].
-    pub fn turn(&mut self, timeout: u16) -> Result<Vec<Report>, ServeError> {
-        let mut reports = Vec::new();
-        let _ = self.0.turn(timeout.into(), &mut |report| reports.push(report.clone()))?;
-        Ok(reports)
+        let (shared, once) = (Arc::clone(&server.shared), options.once);
+        Ok(Self { shared, thread: Some(std::thread::spawn(move || server.run(once, |_| {}))) })
     }
 
     /// VMs that are connected.
     pub fn clients(&self) -> usize {
-        self.0.clients.len()
+        self.shared.slots.count()
+    }
+
+    /// Ends the server.
+    ///
+    /// # Errors
+    /// As of [`super::serve`].
+    pub fn end(mut self) -> Result<(), ServeError> {
+        set(&self.shared.stop);
+        self.shared.notify();
+        self.thread.take().map_or(Ok(()), |thread| thread.join().unwrap_or(Ok(())))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::image::{Image, PAGE, Run};
@@ -52,9 +52,9 @@ enum Given {
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     /// The snapshot.
-    pub(super) image: Rc<Image>,
+    pub(super) image: Arc<Image>,
     /// What is sent before it is asked for: ranges in whole pages that lie in the snapshot.
-    pub(super) working_set: Rc<[Used]>,
+    pub(super) working_set: Arc<[Used]>,
 }
 
 /// A VM's memory.

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket as _;
 
 use super::image::PAGE;
+use super::session::PATIENCE;
+use super::slots::MAX_PER_PROCESS;
 use super::*;
 use crate::memory::handshake::Part;
 use crate::memory::userfault::Userfault;
@@ -261,6 +265,51 @@ fn a_client_that_talks_nonsense_is_let_go_and_the_others_are_served_on() {
     for (_, _, expected) in cases {
         assert!(errors.iter().any(|error| error.contains(expected)), "{expected}: {errors:#?}");
     }
+}
+
+/// A TCP socket whose last close(2) blocks for `seconds`: nobody reads what it has sent.
+fn socket_that_lingers(seconds: u64) -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (reader, _) = listener.accept().unwrap();
+    socket2::SockRef::from(&socket).set_linger(Some(Duration::from_secs(seconds))).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while socket.write(&[0; 4096]).is_ok() {}
+    (socket, reader)
+}
+
+#[test]
+fn a_descriptor_whose_close_blocks_delays_no_other_vm_and_not_the_end() {
+    let Some(mut host) = Host::new(|_| WorkingSet::None) else { return };
+    let (memory, pager) = host.vm();
+    byte(&memory, 0);
+    let (socket, _reader) = socket_that_lingers(20);
+    let begin = Instant::now();
+    let stream = host.connect();
+    stream.send_with_fd(&b"hello"[..], socket.as_raw_fd()).unwrap();
+    drop(socket);
+    thread::sleep(Duration::from_millis(50));
+    assert_is_the_snapshot(&memory);
+    let (second, second_pager) = host.vm();
+    assert_is_the_snapshot(&second);
+    drop((pager, second_pager));
+    let errors: Vec<_> = host.reports().into_iter().filter_map(|report| report.error).collect();
+    assert!(errors.len() == 1 && errors[0].contains("not that of a VM"), "{errors:?}");
+    assert!(begin.elapsed() < 2 * PATIENCE, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn one_process_does_not_take_the_place_of_others() {
+    let Some(mut host) = Host::new(|_| WorkingSet::None) else { return };
+    let (memory, pager) = host.vm();
+    let mut connections: Vec<_> = (1..=MAX_PER_PROCESS).map(|_| host.connect()).collect();
+    let mut last = connections.pop().unwrap();
+    last.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(last.read(&mut [0]).unwrap(), 0, "the ninth connection of this process is closed");
+    drop(connections);
+    assert_is_the_snapshot(&memory);
+    drop(pager);
+    assert_eq!(host.reports().len(), 1);
 }
 
 #[test]
