@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{Asked, counted};
+use super::{Asked, Snapshot, counted};
+use crate::support::api::request as request_bytes;
 use crate::support::kvm::require_kvm;
 
 /// The lines of count-forever, one after the other, without a gap or a repetition.
@@ -63,6 +64,34 @@ fn a_snapshot_of_a_restored_guest_restores() {
     let numbers = counted(output.split_once('\n').unwrap().1);
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{output:?}");
     assert!(numbers[0] > 0x30, "{output:?}");
+}
+
+#[test]
+fn a_vm_that_is_to_end_when_it_is_saved_cannot_be_resumed_meanwhile() {
+    require_kvm!();
+    let mut refusals = 0;
+    for _ in 0..3 {
+        let asked = Asked::guest("count-forever", "00000010\n");
+        let snapshot = Snapshot::default();
+        let request = json!({"snapshot_path": snapshot.path(), "stop": true}).to_string();
+        let mut saving = asked.socket.connect();
+        let mut resuming = asked.socket.connect();
+        saving.send(request_bytes("PUT", "/snapshot/create", &request));
+        // Until the process has ended, however long the snapshot takes.
+        let resume = request_bytes("PATCH", "/vm", r#"{"state": "Resumed"}"#);
+        while resuming.try_send(&resume).is_ok()
+            && let Some(answer) = resuming.answer_or_end()
+        {
+            refusals += usize::from(answer.body.contains("the VM is being saved and ends then"));
+        }
+        let ended = asked.running.end();
+        assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""), "{ended:#?}");
+        let mut restored = snapshot.restore().launch();
+        restored.wait_for_times(20, "\n");
+        assert_gapless(&(ended.stdout + &restored.printed()));
+        restored.signal(libc::SIGTERM);
+    }
+    assert!(refusals > 0, "no request arrived while the snapshot was written");
 }
 
 #[test]

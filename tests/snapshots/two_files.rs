@@ -2,32 +2,44 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Asked;
-use crate::support::Rvmm;
-use crate::support::api::{Answer, ApiSocket};
+use crate::support::api::{self, Answer, ApiSocket};
 use crate::support::disk::Disk;
 use crate::support::kvm::require_kvm;
+use crate::support::{Rvmm, bare, namespace, poll, process};
 
 /// A guest that writes to its memory when it is told to, and keeps track of that; and a folder for its snapshots.
 struct Writer {
     asked: Asked,
     disk: Disk,
+    drive_id: Value,
     folder: TempDir,
 }
 
 impl Writer {
     #[track_caller]
     fn new() -> Self {
+        Self::of(Rvmm::new(), tempfile::tempdir().unwrap())
+    }
+
+    /// One that `rvmm` runs.
+    #[track_caller]
+    fn of(rvmm: Rvmm, folder: TempDir) -> Self {
         let disk = Disk::new(16, "sector zero here");
-        let guest = Rvmm::guest("write-on-demand").args(["--track-dirty-pages", "--memory", "64M"]);
+        let guest = rvmm.arg("--kernel").arg(bare::path("write-on-demand"));
+        let guest = guest.args(["--transport", "mmio", "--track-dirty-pages", "--memory", "64M"]);
         let asked = Asked::launch(guest.disk(&disk.path(), "").stdin(Stdio::piped()), "!");
-        Self { asked, disk, folder: tempfile::tempdir().unwrap() }
+        let drive_id = asked.socket.get("/vm/config").json()["drives"][0]["drive_id"].clone();
+        Self { asked, disk, drive_id, folder }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -45,11 +57,17 @@ impl Writer {
     #[track_caller]
     fn create(&self, state: &str, memory: &str, kind: &str) -> Answer {
         self.asked.pause();
-        let files =
-            json!({"snapshot_path": self.at(state), "mem_file_path": self.at(memory), "snapshot_type": kind});
-        let answer = self.asked.socket.put("/snapshot/create", &files);
+        let answer = self.create_paused(state, memory, kind);
         self.asked.socket.patch("/vm", &json!({"state": "Resumed"})).assert_done();
         answer
+    }
+
+    fn create_paused(&self, state: &str, memory: &str, kind: &str) -> Answer {
+        self.asked.socket.put("/snapshot/create", &self.request(state, memory, kind))
+    }
+
+    fn request(&self, state: &str, memory: &str, kind: &str) -> Value {
+        json!({"snapshot_path": self.at(state), "mem_file_path": self.at(memory), "snapshot_type": kind})
     }
 
     fn bytes(&self, name: &str) -> Vec<u8> {
@@ -70,8 +88,7 @@ impl Writer {
     fn disk_copy(&self) -> Value {
         let copy = self.at("disk-copy");
         fs::copy(self.disk.path(), &copy).unwrap();
-        let config = self.asked.socket.get("/vm/config").json();
-        json!([{"drive_id": config["drives"][0]["drive_id"], "path_on_host": copy}])
+        json!([{"drive_id": self.drive_id, "path_on_host": copy}])
     }
 
     /// The guest of these files goes on: it writes when it is told to.
@@ -117,12 +134,8 @@ fn a_merged_diff_has_the_memory_of_a_full_snapshot() {
         writer.write();
     }
     writer.asked.pause();
-    let create = |state: &str, memory: &str, kind: &str| {
-        let files = json!({"snapshot_path": writer.at(state), "mem_file_path": writer.at(memory), "snapshot_type": kind});
-        writer.asked.socket.put("/snapshot/create", &files).assert_done();
-    };
-    create("b.state", "a.mem", "Diff");
-    create("c.state", "c.mem", "Full");
+    writer.create_paused("b.state", "a.mem", "Diff").assert_done();
+    writer.create_paused("c.state", "c.mem", "Full").assert_done();
     assert!(writer.bytes("a.mem") == writer.bytes("c.mem"), "the memories differ");
 }
 
@@ -177,7 +190,7 @@ fn files_of_the_guest_and_of_rvmm_are_not_replaced() {
     require_kvm!();
     let writer = Writer::new();
     let disk = writer.disk.content();
-    let links = [("disk", writer.disk.path()), ("kernel", crate::support::bare::path("write-on-demand"))];
+    let links = [("disk", writer.disk.path()), ("kernel", bare::path("write-on-demand"))];
     for (name, target) in links {
         std::os::unix::fs::symlink(target, writer.at(name)).unwrap();
         writer.create("state", name, "Full").assert_refused("is a file of the guest; name another file");
@@ -185,4 +198,63 @@ fn files_of_the_guest_and_of_rvmm_are_not_replaced() {
     }
     assert_eq!(writer.disk.content(), disk);
     assert!(!writer.at("state").exists() && !writer.at("memory").exists());
+}
+
+#[test]
+fn a_merge_on_a_full_disk_leaves_the_old_files_and_the_vm() {
+    require_kvm!();
+    let folder = tempfile::tempdir().unwrap();
+    let mount = format!("mount -t tmpfs -o size=64m none '{}'", folder.path().display());
+    let Some(rvmm) = namespace::rvmm_after(&mount) else { return };
+    let mut writer = Writer::of(rvmm, folder);
+    // The folder as rvmm has it.
+    let inside = PathBuf::from(format!("/proc/{}/root", writer.asked.running.pid()))
+        .join(writer.folder.path().strip_prefix("/").unwrap());
+    writer.create("a.state", "a.mem", "Full").assert_done();
+    let files = || ["a.state", "a.mem"].map(|name| fs::read(inside.join(name)).unwrap());
+    let before = files();
+    let filler = fs::File::create(inside.join("filler")).unwrap();
+    for free in [0, 4, 12] {
+        filler.set_len(0).unwrap();
+        filler.write_all_at(&vec![1; (47 - free) << 20], 0).unwrap();
+        writer.write();
+        writer.create("b.state", "a.mem", "Diff").assert_refused("make room");
+        assert!(files() == before, "the old files have changed");
+        let mut names: Vec<_> =
+            fs::read_dir(&inside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["a.mem", "a.state", "filler"]);
+    }
+    filler.set_len(0).unwrap();
+    // Nothing that was written since is lost.
+    writer.asked.pause();
+    writer.create_paused("b.state", "a.mem", "Diff").assert_done();
+    writer.create_paused("c.state", "c.mem", "Full").assert_done();
+    assert!(fs::read(inside.join("a.mem")).unwrap() == fs::read(inside.join("c.mem")).unwrap());
+}
+
+#[test]
+fn a_merge_that_is_killed_leaves_the_old_snapshot_or_the_new_one() {
+    require_kvm!();
+    let mut whole = Duration::ZERO;
+    for round in 0..10 {
+        let mut writer = Writer::new();
+        writer.create("a.state", "a.mem", "Full").assert_done();
+        writer.write();
+        writer.asked.pause();
+        let request = writer.request("b.state", "a.mem", "Diff").to_string();
+        let mut connection = writer.asked.socket.connect();
+        let begin = Instant::now();
+        connection.send(api::request("PUT", "/snapshot/create", &request));
+        if round == 0 {
+            connection.answer().assert_done();
+            whole = begin.elapsed();
+        } else {
+            thread::sleep(whole * round / 9);
+        }
+        let pid = writer.asked.running.signal(libc::SIGKILL).pid();
+        assert!(poll(|| process::state(pid) == 'Z'));
+        let state = if writer.load("a.state", "a.mem").1.status == 204 { "a.state" } else { "b.state" };
+        writer.assert_loads(state, "a.mem");
+    }
 }
