@@ -27,6 +27,6 @@ pub use server::{Limits, Server, ServerError, Socket};
 pub fn clear_stale_socket(path: &std::path::Path) {
     // Whoever listens there first replaces what is stale, and takes it along at its end.
     if path.exists() {
-        drop(devices::unix_socket::ListeningSocket::bind(path));
+        drop(devices::unix_socket::ListeningSocket::bind(path, devices::unix_socket::Descriptors::Refuse));
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use devices::unix_socket::{ListeningSocket, SocketError, SocketFile};
+use devices::unix_socket::{Descriptors, ListeningSocket, SocketError, SocketFile};
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Bytes, Incoming};
@@ -99,7 +99,7 @@ impl Socket {
     /// [`ServerError::Socket`].
     pub fn bind(path: &Path) -> Result<Self, ServerError> {
         let named = |source| ServerError::Socket { path: path.display().to_string(), source };
-        let (listener, file) = ListeningSocket::bind(path).map_err(named)?.into_parts();
+        let (listener, file) = ListeningSocket::bind(path, Descriptors::Refuse).map_err(named)?.into_parts();
         Ok(Self { listener, file })
     }
 }

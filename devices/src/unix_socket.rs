@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -46,6 +46,16 @@ pub enum SocketError {
     Host(#[from] io::Error),
 }
 
+/// Whether the other side of a connection may send file descriptors (`SCM_RIGHTS` of unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descriptors {
+    /// It gets EPERM, since Linux 6.16. Before, a descriptor that it sends is closed by the thread that reads the bytes with it,
+    /// and blocks that thread as long as its close(2) does.
+    Refuse,
+    /// They can be received.
+    Accept,
+}
+
 /// A listening socket with its file, which is removed in the end.
 #[derive(Debug)]
 pub struct ListeningSocket {
@@ -58,17 +68,17 @@ impl ListeningSocket {
     ///
     /// # Errors
     /// [`SocketError`]; whatever was there is still there.
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+    pub fn bind(path: &Path, descriptors: Descriptors) -> Result<Self, SocketError> {
         let len = path.as_os_str().len();
         if len > MAX_PATH {
             return Err(SocketError::PathTooLong { len });
         }
         // Of two that find a stale socket, the second would remove what the first has put there.
         let _lock = lock_folder(path)?;
-        let socket = match bind(path) {
+        let socket = match bind(path, descriptors) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_stale(path)?;
-                bind(path)?
+                bind(path, descriptors)?
             }
             other => other?,
         };
@@ -95,25 +105,49 @@ impl AsRawFd for ListeningSocket {
     }
 }
 
-/// Connects to the socket at `path`, at once or not at all; the result does not block.
+/// Connects to the socket at `path`, at once or not at all; the result does not block, and takes no descriptors.
 ///
 /// # Errors
 /// What the host said; EAGAIN when whoever listens there does not keep up.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    refuse_descriptors(&socket);
     socket.set_nonblocking(true)?;
     socket.connect(&SockAddr::unix(path)?)?;
     Ok(UnixStream::from(OwnedFd::from(socket)))
 }
 
 /// Listens, at a path where there is nothing. Others cannot connect, not even for a moment: nobody can before it listens.
-fn bind(path: &Path) -> io::Result<UnixListener> {
+fn bind(path: &Path, descriptors: Descriptors) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    if descriptors == Descriptors::Refuse {
+        refuse_descriptors(&socket);
+    }
     socket.bind(&SockAddr::unix(path)?)?;
     fs::set_permissions(path, Permissions::from_mode(MODE))
         .and_then(|()| socket.listen(BACKLOG))
         .inspect_err(|_| drop(fs::remove_file(path)))?;
     Ok(UnixListener::from(OwnedFd::from(socket)))
+}
+
+/// Has the kernel refuse descriptors that are sent to `socket` and to connections that it accepts. Says whether it does:
+/// before Linux 6.16 it does not.
+#[expect(unsafe_code, reason = "SO_PASSRIGHTS has no safe wrapper")]
+fn refuse_descriptors(socket: &impl AsFd) -> bool {
+    /// Of `asm-generic/socket.h`.
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let no: libc::c_int = 0;
+    // SAFETY: the option has the size of an `int`, which `no` is.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const no).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    result == 0
 }
 
 /// Removes a socket that nobody listens on.
@@ -180,5 +214,36 @@ impl Drop for SocketFile {
             // It is stale now, and replaced by the next VM.
             warn!("the socket {} stays behind: {error}", self.path.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmm_sys_util::sock_ctrl_msg::ScmSocket as _;
+
+    #[test]
+    fn descriptors_are_refused_where_nobody_receives_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let is_supported = refuse_descriptors(&Socket::new(Domain::UNIX, Type::STREAM, None).unwrap());
+        for descriptors in [Descriptors::Refuse, Descriptors::Accept] {
+            let (listener, _file) = ListeningSocket::bind(&path, descriptors).unwrap().into_parts();
+            let client = UnixStream::connect(&path).unwrap();
+            let server = listener.accept().unwrap().0;
+            let sent = client.send_with_fd(&b"x"[..], client.as_raw_fd());
+            if descriptors == Descriptors::Refuse && is_supported {
+                assert_eq!(sent.unwrap_err().errno(), libc::EPERM);
+            } else {
+                sent.unwrap();
+                assert!(server.recv_with_fd(&mut [0]).unwrap().1.is_some());
+            }
+        }
+        // The side that connects does not receive any either.
+        let listener = UnixListener::bind(&path).unwrap();
+        let _client = connect(&path).unwrap();
+        let server = listener.accept().unwrap().0;
+        let sent = server.send_with_fd(&b"x"[..], server.as_raw_fd());
+        assert_eq!(sent.is_err(), is_supported);
     }
 }

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use devices::unix_socket::{ListeningSocket, SocketError, SocketFile};
+use devices::unix_socket::{Descriptors, ListeningSocket, SocketError, SocketFile};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 
@@ -170,7 +170,7 @@ impl Server {
         };
         let socket = &options.socket;
         let signals = Signals::block().map_err(failed("handle signals"))?;
-        let (listener, file) = ListeningSocket::bind(socket)
+        let (listener, file) = ListeningSocket::bind(socket, Descriptors::Accept)
             .map_err(|source| ServeError::Socket { path: socket.clone(), source })?
             .into_parts();
         let (sender, reports) = mpsc::channel();

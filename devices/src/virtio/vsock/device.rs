@@ -14,7 +14,7 @@ use super::rx_queue::RxQueue;
 use super::state::VsockStateV1;
 use crate::metrics::VsockMetrics;
 use crate::state::StateError;
-use crate::unix_socket::{ListeningSocket, SocketError};
+use crate::unix_socket::{Descriptors, ListeningSocket, SocketError};
 use crate::virtio::device::{Activation, BackendFd, DeviceError, DeviceEvent, QueuePosition, VirtioDevice};
 use crate::virtio::queue::VirtQueue;
 use crate::virtio::state::DeviceState;
@@ -108,7 +108,7 @@ impl VsockDevice {
         config.validate()?;
         let metrics = Arc::<VsockMetrics>::default();
         let path = &config.uds_path;
-        let listener = ListeningSocket::bind(path)
+        let listener = ListeningSocket::bind(path, Descriptors::Refuse)
             .map_err(|source| VsockError::Listener { path: path.clone(), source })?;
         let muxer = Muxer::new(config, listener, metrics.clone()).map_err(VsockError::Watch)?;
         Ok(Self { guest_cid: config.guest_cid, muxer, metrics, restored: None, active: None })
