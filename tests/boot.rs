@@ -61,6 +61,7 @@ fn the_command_line_is_the_default_replaced_or_added_to() {
     let default = cmdline(&[]);
     assert!(default.split(' ').any(|word| word == "console=ttyS0"), "{default}");
     assert_eq!(cmdline(&["--append", "one two=2"]), format!("{default} one two=2"));
+    assert_eq!(cmdline(&["--append", "one -- two"]), format!("{default} one -- two"));
     assert_eq!(cmdline(&["--cmdline", "one -- two"]), "one -- two");
     assert_eq!(cmdline(&["--cmdline", ""]), "");
 }
@@ -71,9 +72,17 @@ fn a_root_file_system_is_named_on_the_command_line() {
     let disk = Disk::new(8, "root");
     for (options, root) in [("", "root=/dev/vda rw"), (",readonly", "root=/dev/vda ro")] {
         let rootfs = format!("{}{options}", disk.path().display());
-        let ended = Rvmm::guest("pvh-info").args(["--cmdline", "quiet", "--rootfs", &rootfs]).run();
-        ended.assert_clean();
-        assert_eq!(lines(&ended, "cmdline"), [format!("quiet {root}")]);
+        for (given, expected) in [
+            ("quiet", format!("quiet {root}")),
+            // What is behind `--` belongs to init, and what is in quotes to another parameter.
+            ("quiet -- root=x", format!("quiet {root} -- root=x")),
+            ("a=\"root=x b\"", format!("a=\"root=x b\" {root}")),
+            ("root=/dev/vdb", "root=/dev/vdb".to_owned()),
+        ] {
+            let ended = Rvmm::guest("pvh-info").args(["--cmdline", given, "--rootfs", &rootfs]).run();
+            ended.assert_clean();
+            assert_eq!(lines(&ended, "cmdline"), [expected]);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use vmm::config::{
     BalloonConfig, BlockConfig, BootSourceConfig, CacheType, CpuConfig, EntropyConfig, IoEngine,
-    RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig,
+    RateLimiterConfig, TokenBucketConfig, VirtioConsoleConfig, VmConfig, VsockConfig, cmdline,
 };
 use vmm::memory::MIB;
 use vmm::text_file;
@@ -133,7 +133,7 @@ fn drive(id: &str, arg: &DiskArg, root: bool) -> BlockConfig {
 }
 
 fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn Error>> {
-    let RunArgs { kernel, initrd, cmdline, append, .. } = args;
+    let RunArgs { kernel, initrd, cmdline: whole, append, .. } = args;
     match (&mut config.boot_source, kernel) {
         (Some(source), Some(kernel)) => source.kernel_image_path.clone_from(kernel),
         (source @ None, Some(kernel)) => {
@@ -144,7 +144,7 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
     }
     let default_cmdline = config.default_cmdline();
     let Some(source) = &mut config.boot_source else {
-        return match (initrd, cmdline, append) {
+        return match (initrd, whole, append) {
             (None, None, None) => Ok(()),
             _ => Err("--initrd, --cmdline and --append need a kernel: add --kernel FILE".into()),
         };
@@ -152,12 +152,15 @@ fn set_boot_source(config: &mut VmConfig, args: &RunArgs) -> Result<(), Box<dyn 
     if initrd.is_some() {
         source.initrd_path.clone_from(initrd);
     }
-    if cmdline.is_some() {
-        source.boot_args.clone_from(cmdline);
+    if whole.is_some() {
+        source.boot_args.clone_from(whole);
     }
     if let Some(more) = append {
+        if cmdline::has_open_quote(more) {
+            return Err(format!("--append {more}: a quote is not closed").into());
+        }
         let base = source.boot_args.take().unwrap_or(default_cmdline);
-        source.boot_args = Some(format!("{base} {more}"));
+        source.boot_args = Some(cmdline::append(&base, more));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What a VM is made of. Flags, a JSON file and REST bodies all become a [`VmConfig`], and it is validated here, once.
 
+pub mod cmdline;
 mod drives;
 mod error;
 mod logger;
@@ -304,7 +305,9 @@ impl VmConfig {
     /// as those do who wrote their command line for a machine without PCI.
     pub fn transport(&self) -> Transport {
         let cmdline = self.boot_source.as_ref().and_then(|source| source.boot_args.as_deref());
-        let no_pci = cmdline.is_some_and(|cmdline| cmdline.split_whitespace().any(|word| word == "pci=off"));
+        let mut pci = cmdline.into_iter().flat_map(cmdline::params).filter(|param| param.name == "pci");
+        let no_pci =
+            pci.any(|param| param.value.is_some_and(|value| value.split(',').any(|one| one == "off")));
         let fitting = if no_pci { Transport::Mmio } else { Transport::Pci };
         self.machine_config.transport.unwrap_or(fitting)
     }
@@ -323,16 +326,14 @@ impl VmConfig {
     /// The command line that the kernel gets: what was given or the default, and `root=` for a root device.
     pub fn cmdline(&self) -> String {
         let given = self.boot_source.as_ref().and_then(|source| source.boot_args.as_deref());
-        let mut cmdline = given.map_or_else(|| self.default_cmdline(), str::to_owned);
-        let has_root = cmdline.split_whitespace().any(|word| word.starts_with("root="));
-        if let Some(root) = self.drives.iter().find(|drive| drive.is_root_device).filter(|_| !has_root) {
-            let device =
-                root.partuuid.as_ref().map_or("/dev/vda".to_owned(), |uuid| format!("PARTUUID={uuid}"));
-            let access = if root.is_read_only { "ro" } else { "rw" };
-            let space = if cmdline.is_empty() { "" } else { " " };
-            cmdline.extend([space, "root=", &device, " ", access]);
-        }
-        cmdline
+        let cmdline = given.map_or_else(|| self.default_cmdline(), str::to_owned);
+        let has_root = cmdline::params(&cmdline).any(|param| param.name == "root" && param.value.is_some());
+        let Some(root) = self.drives.iter().find(|drive| drive.is_root_device).filter(|_| !has_root) else {
+            return cmdline;
+        };
+        let device = root.partuuid.as_ref().map_or("/dev/vda".to_owned(), |uuid| format!("PARTUUID={uuid}"));
+        let access = if root.is_read_only { "ro" } else { "rw" };
+        cmdline::append(&cmdline, &format!("root={device} {access}"))
     }
 }
 

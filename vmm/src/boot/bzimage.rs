@@ -74,6 +74,7 @@ pub(super) fn parse(head: &[u8], size: u64, map: &MemoryMap) -> Result<Kernel, I
         cmdline_limit: (header.cmdline_size as usize).min(layout::CMDLINE_MAX_SIZE.saturating_sub(1)),
         initrd_limit: u64::from(header.initrd_addr_max).saturating_add(1).min(layout::MMIO_GAP_START),
         setup_header: Some(header),
+        segments: Vec::new(),
     })
 }
 

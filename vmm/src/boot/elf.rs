@@ -3,26 +3,25 @@
 //! Formats: the ELF-64 object file format (TIS 1.2, "ELF header", "Program header", "Note section"), and for the entry
 //! note Xen's `xen/include/public/elfnote.h`.
 
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, SeekFrom};
 
 use devices::GuestMemory;
 use linux_loader::elf::{
     self, EI_CLASS, EI_DATA, EI_VERSION, ELFCLASS64, ELFDATA2LSB, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC,
     ET_REL, EV_CURRENT, Elf64_Ehdr, Elf64_Nhdr, Elf64_Phdr, PT_INTERP, PT_LOAD, PT_NOTE,
 };
-use linux_loader::loader::KernelLoader;
-use vm_memory::{ByteValued, ReadVolatile};
+use vm_memory::{ByteValued, Bytes as _, GuestAddress, ReadVolatile};
 
 use super::error::ImageError;
 use super::image::read_exact_at;
-use super::kernel::{Kernel, check_ram};
+use super::kernel::{Kernel, Segment, check_ram};
 use super::memory_map::MemoryMap;
 use super::registers::EntryPoint;
 use crate::layout;
 
 /// Most program headers that are read; kernels have about five.
 const MAX_PROGRAM_HEADERS: u16 = 128;
-/// Most bytes of notes that are read from one segment; Linux has about 500.
+/// Bytes of notes that are read from one segment, from its start on; Linux has about 500.
 const MAX_NOTES_SIZE: u64 = 64 << 10;
 /// Longest command line without its NUL: Linux, `COMMAND_LINE_SIZE` in arch/x86/include/asm/setup.h is 2048.
 const CMDLINE_LIMIT: usize = 2047;
@@ -43,6 +42,7 @@ pub(super) fn parse<F: Read + Seek>(
 
     let mut occupied: Vec<(u64, u64)> = Vec::new();
     let mut code: Vec<(u64, u64)> = Vec::new();
+    let mut loads = Vec::new();
     let mut pvh_entry = None;
     for segment in &segments {
         match segment.p_type {
@@ -50,6 +50,7 @@ pub(super) fn parse<F: Read + Seek>(
                 let (start, file_end, end) = load_segment(segment, size, map)?;
                 code.push((start, file_end));
                 occupied.push((start, end));
+                loads.push(Segment { offset: segment.p_offset, address: start, len: file_end - start });
             }
             PT_NOTE if pvh_entry.is_none() => pvh_entry = find_pvh_entry(image, segment, size)?,
             PT_INTERP => return Err(ImageError::Kind { what: "a dynamically linked program or library" }),
@@ -85,15 +86,22 @@ pub(super) fn parse<F: Read + Seek>(
         cmdline_limit: CMDLINE_LIMIT,
         initrd_limit: layout::MMIO_GAP_START,
         setup_header: None,
+        segments: loads,
     })
 }
 
 /// Copies the segments of a kernel that [`parse`] has accepted to where they want to be.
-pub(super) fn load<F: Read + Seek + ReadVolatile>(
+pub(super) fn load<F: Seek + ReadVolatile>(
     memory: &GuestMemory,
     image: &mut F,
+    segments: &[Segment],
 ) -> Result<(), ImageError> {
-    linux_loader::loader::Elf::load(memory, None, image, None).map(drop).map_err(ImageError::Loader)
+    for Segment { offset, address, len } in segments {
+        image.seek(SeekFrom::Start(*offset)).map_err(ImageError::Read)?;
+        let len = usize::try_from(*len).unwrap_or(usize::MAX);
+        memory.read_exact_volatile_from(GuestAddress(*address), image, len).map_err(ImageError::Copy)?;
+    }
+    Ok(())
 }
 
 /// The ELF header, if it is one of a 64-bit x86 executable.
@@ -202,54 +210,45 @@ fn find_pvh_entry<F: Read + Seek>(
 ) -> Result<Option<u64>, ImageError> {
     const WHAT: &str = "a note segment (PT_NOTE)";
     in_file(WHAT, segment, size)?;
-    if segment.p_filesz > MAX_NOTES_SIZE {
-        return Err(field("p_filesz of PT_NOTE", segment.p_filesz, "at most 0x10000 is read"));
-    }
-    let mut notes = vec![0; segment.p_filesz as usize];
+    let mut notes = vec![0; segment.p_filesz.min(MAX_NOTES_SIZE) as usize];
     read_exact_at(image, WHAT, segment.p_offset, &mut notes, size)?;
+    // Toolchains pad notes to 4 bytes whatever p_align is, and to 8 if it is 8.
+    let paddings: &[usize] = if segment.p_align == 8 { &[8, 4] } else { &[4] };
+    let found = paddings.iter().find_map(|padding| pvh_note(&notes, *padding));
+    found.map(pvh_entry).transpose()
+}
 
-    let align = if segment.p_align == 8 { 8 } else { 4 };
-    let truncated = |end: usize| ImageError::Truncated {
-        what: "a note in PT_NOTE",
-        end: segment.p_offset.saturating_add(end as u64),
-        size: segment.p_offset.saturating_add(segment.p_filesz),
-    };
+/// The descriptor of the PVH entry's note. Notes from one on that is broken are not looked at.
+fn pvh_note(notes: &[u8], padding: usize) -> Option<&[u8]> {
     let mut offset = 0_usize;
-    while offset < notes.len() {
-        let name_start = offset.saturating_add(size_of::<Elf64_Nhdr>());
+    loop {
+        let name_start = offset.checked_add(size_of::<Elf64_Nhdr>())?;
         let mut note = Elf64_Nhdr::default();
-        let bytes = notes.get(offset..name_start).ok_or_else(|| truncated(name_start))?;
-        note.as_mut_slice().copy_from_slice(bytes);
-
-        let name_end = name_start.saturating_add(note.n_namesz as usize);
-        let name = notes.get(name_start..name_end).ok_or_else(|| truncated(name_end))?;
-        let start = name_end.checked_next_multiple_of(align).unwrap_or(usize::MAX);
-        let end = start.saturating_add(note.n_descsz as usize);
-        let descriptor = notes.get(start..end).ok_or_else(|| truncated(end))?;
-
+        note.as_mut_slice().copy_from_slice(notes.get(offset..name_start)?);
+        let name_end = name_start.checked_add(note.n_namesz as usize)?;
+        let name = notes.get(name_start..name_end)?;
+        let start = name_end.checked_next_multiple_of(padding)?;
+        let end = start.checked_add(note.n_descsz as usize)?;
+        let descriptor = notes.get(start..end)?;
         if note.n_type == XEN_ELFNOTE_PHYS32_ENTRY && name == XEN_NOTE_NAME {
-            // 4 bytes as Xen specifies it, or a pointer's 8 as Linux writes it.
-            let address = match descriptor.first_chunk::<8>() {
-                Some(long) => u64::from_le_bytes(*long),
-                None => match descriptor.first_chunk::<4>() {
-                    Some(short) => u64::from(u32::from_le_bytes(*short)),
-                    None => {
-                        return Err(field(
-                            "n_descsz of XEN_ELFNOTE_PHYS32_ENTRY",
-                            note.n_descsz,
-                            "it has to be 4 or 8",
-                        ));
-                    }
-                },
-            };
-            if address > u64::from(u32::MAX) {
-                return Err(field("XEN_ELFNOTE_PHYS32_ENTRY", address, "it has to be below 4 GiB"));
-            }
-            return Ok(Some(address));
+            return Some(descriptor);
         }
-        offset = end.checked_next_multiple_of(align).unwrap_or(usize::MAX);
+        offset = end.checked_next_multiple_of(padding)?;
     }
-    Ok(None)
+}
+
+/// The address in the descriptor of the PVH entry's note: 4 bytes as Xen specifies it, or a pointer's 8 as Linux writes it.
+fn pvh_entry(descriptor: &[u8]) -> Result<u64, ImageError> {
+    let long = descriptor.first_chunk::<8>().map(|long| u64::from_le_bytes(*long));
+    let short = || descriptor.first_chunk::<4>().map(|short| u64::from(u32::from_le_bytes(*short)));
+    let size = descriptor.len() as u64;
+    let address = long
+        .or_else(short)
+        .ok_or_else(|| field("n_descsz of XEN_ELFNOTE_PHYS32_ENTRY", size, "it has to be 4 or 8"))?;
+    if address > u64::from(u32::MAX) {
+        return Err(field("XEN_ELFNOTE_PHYS32_ENTRY", address, "it has to be below 4 GiB"));
+    }
+    Ok(address)
 }
 
 fn field(field: &'static str, value: impl Into<u64>, expected: &'static str) -> ImageError {

@@ -28,6 +28,19 @@ pub struct Kernel {
     pub initrd_limit: u64,
     /// The setup header of a bzImage, as its zero page begins.
     pub setup_header: Option<setup_header>,
+    /// What is copied from an ELF file.
+    pub segments: Vec<Segment>,
+}
+
+/// Bytes of a file that are copied to guest memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// Where they begin in the file.
+    pub offset: u64,
+    /// Guest-physical address of the first.
+    pub address: u64,
+    /// How many they are.
+    pub len: u64,
 }
 
 impl Kernel {
@@ -57,7 +70,7 @@ impl Kernel {
     ) -> Result<(), ImageError> {
         match self.setup_header {
             Some(header) => bzimage::load(memory, image, &header),
-            None => elf::load(memory, image),
+            None => elf::load(memory, image, &self.segments),
         }
     }
 

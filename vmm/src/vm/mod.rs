@@ -21,7 +21,7 @@ use kvm_ioctls::{Cap, VcpuFd, VmFd};
 
 use crate::acpi::{self, AcpiError};
 use crate::boot::{self, BootError, BootRegisters, BootSource};
-use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig};
+use crate::config::{BootSourceConfig, ConfigError, Transport, VmConfig, cmdline};
 use crate::console::Output;
 use crate::cpu::template::{CpuConfig, CpuTemplate, TemplateFileError};
 use crate::cpu::{self, CpuError, CpuMismatch, Topology, TscDeadline};
@@ -258,10 +258,17 @@ fn load(
     };
     let rsdp = acpi::write_tables(memory, &machine)?;
     vmgenid::renew(memory)?;
+    let cmdline = config.cmdline();
+    if cmdline::params(&cmdline).any(|param| param.name == "acpi" && param.value == Some("off")) {
+        log::warn!(
+            "acpi=off is on the kernel command line: a Linux guest finds no timer, no virtio device and no way to power \
+             off without ACPI; remove it"
+        );
+    }
     let source = BootSource {
         kernel: &source.kernel_image_path,
         initrd: source.initrd_path.as_deref(),
-        cmdline: &config.cmdline(),
+        cmdline: &cmdline,
         rsdp,
     };
     Ok(boot::registers(boot::load(memory, &source)?))

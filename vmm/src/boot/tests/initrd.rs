@@ -12,6 +12,7 @@ fn placed(ram: u64, occupied: &[(u64, u64)], limit: u64, size: u64) -> Result<u6
         occupied: occupied.to_vec(),
         cmdline_limit: 0,
         initrd_limit: limit,
+        segments: Vec::new(),
         setup_header: None,
     };
     place(&MemoryMap::new(&memory(ram)), &kernel, size)
