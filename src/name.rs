@@ -37,9 +37,9 @@ pub(crate) const LOG: &str = "log";
 /// Why the VM failed.
 const ERROR: &str = "error";
 /// How often a name is tried whose last owner is just ending, or that somebody is just looking at.
-const MAX_TRIES: u32 = 32;
+const MAX_TRIES: u32 = 50;
 /// How long apart that is.
-const LOOKED_AT: Duration = Duration::from_millis(2);
+const LOOKED_AT: Duration = Duration::from_millis(10);
 /// How many folders that others left behind one VM clears, and how many it looks at for that: it has a guest to run.
 const MAX_SWEPT: usize = 8;
 const MAX_LOOKED_AT: usize = 256;

@@ -8,8 +8,6 @@ use crate::support::kvm::require_kvm;
 fn a_guest_finds_a_disk_on_the_bus_and_is_interrupted_by_messages() {
     require_kvm!();
     let disk = Disk::new(16, "sector zero here");
-    let ended = Rvmm::pci_guest("virtio-pci").disk(&disk.path(), "").run();
-    ended.assert_clean();
     let done = |interrupts| format!("status 00000000 interrupts 0000000{interrupts} data sector zero here");
     let expected = [
         "vector 00000001".to_owned(),
@@ -18,7 +16,12 @@ fn a_guest_finds_a_disk_on_the_bus_and_is_interrupted_by_messages() {
         format!("masked {} pending 00000002", done(1)),
         format!("unmasked {}", done(2)),
     ];
-    assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), expected);
+    // Notified in ports and in memory.
+    for guest in ["virtio-pci", "virtio-pci-memory"] {
+        let ended = Rvmm::pci_guest(guest).disk(&disk.path(), "").run();
+        ended.assert_clean();
+        assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), expected, "{guest}");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod interrupt;
 pub mod legacy;
 pub mod metrics;
 pub mod mmds;
+pub mod patience;
 pub mod pci;
 pub mod random;
 pub mod rate_limiter;

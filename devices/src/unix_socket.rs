@@ -1,22 +1,26 @@
 //! Unix stream sockets of the host: one that programs connect to, with its file (where it may be put, what is replaced,
 //! and that it goes again), and connecting without waiting. virtio-vsock and the REST API have such.
 
-use std::fs::{self, File, Metadata, Permissions, TryLockError};
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use log::warn;
+use rustix::fs::Mode;
+
+use crate::patience::while_in_use;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Bytes of a socket's path (`sun_path` of unix(7), which ends in a NUL).
 const MAX_PATH: usize = 107;
 /// Only its user can connect.
-const MODE: u32 = 0o600;
+const MODE: Mode = Mode::from_raw_mode(0o600);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 /// How often, and how long apart, another rvmm is waited for that is about to make a socket in the same folder.
@@ -75,13 +79,14 @@ impl ListeningSocket {
         }
         // Of two that find a stale socket, the second would remove what the first has put there.
         let _lock = lock_folder(path)?;
-        let socket = match bind(path, descriptors) {
+        let is_in_use = |error: &SocketError| matches!(error, SocketError::InUse);
+        let socket = while_in_use(is_in_use, || match bind(path, descriptors) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_stale(path)?;
-                bind(path, descriptors)?
+                Ok(bind(path, descriptors)?)
             }
-            other => other?,
-        };
+            other => Ok(other?),
+        })?;
         let identity = fs::symlink_metadata(path).map(|metadata| identity(&metadata))?;
         let file = SocketFile { path: path.to_owned(), identity };
         socket.set_nonblocking(true)?;
@@ -117,16 +122,47 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(UnixStream::from(OwnedFd::from(socket)))
 }
 
-/// Listens, at a path where there is nothing. Others cannot connect, not even for a moment: nobody can before it listens.
+/// Listens, at a path where there is nothing. Who finds the path can connect, unless it is another user.
 fn bind(path: &Path, descriptors: Descriptors) -> io::Result<UnixListener> {
+    // A socket has its path before it listens. So it listens under another name first, if there can be one.
+    if let Some(hidden) = hidden(path) {
+        // Of a process that was killed in between.
+        if fs::symlink_metadata(&hidden).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+            fs::remove_file(&hidden)?;
+        }
+        // What keeps it from that may not keep it from `path`.
+        if let Ok(listener) = bind_in_place(&hidden, descriptors) {
+            let named = fs::hard_link(&hidden, path);
+            fs::remove_file(&hidden)?;
+            match named {
+                Ok(()) => return Ok(listener),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+                }
+                // A file system without hard links.
+                Err(_) => {}
+            }
+        }
+    }
+    bind_in_place(path, descriptors)
+}
+
+/// The path beside `path` where a socket is until it listens; `None` if that would be too long.
+fn hidden(path: &Path) -> Option<PathBuf> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name()?);
+    Some(path.with_file_name(name)).filter(|hidden| hidden.as_os_str().len() <= MAX_PATH)
+}
+
+fn bind_in_place(path: &Path, descriptors: Descriptors) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     if descriptors == Descriptors::Refuse {
         refuse_descriptors(&socket);
     }
+    // The file that bind(2) makes has the permissions of the socket.
+    rustix::fs::fchmod(&socket, MODE)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    fs::set_permissions(path, Permissions::from_mode(MODE))
-        .and_then(|()| socket.listen(BACKLOG))
-        .inspect_err(|_| drop(fs::remove_file(path)))?;
+    socket.listen(BACKLOG).inspect_err(|_| drop(fs::remove_file(path)))?;
     Ok(UnixListener::from(OwnedFd::from(socket)))
 }
 
@@ -221,6 +257,46 @@ impl Drop for SocketFile {
 mod tests {
     use super::*;
     use vmm_sys_util::sock_ctrl_msg::ScmSocket as _;
+
+    #[test]
+    fn whoever_finds_a_socket_can_connect() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..2000 {
+            let path = folder.path().join(round.to_string());
+            let client = thread::spawn({
+                let path = path.clone();
+                move || {
+                    loop {
+                        match UnixStream::connect(&path) {
+                            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                            other => return other.map(drop),
+                        }
+                    }
+                }
+            });
+            let socket = ListeningSocket::bind(&path, Descriptors::Refuse).unwrap();
+            client.join().unwrap().unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+            drop(socket.into_parts());
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_listener_that_is_about_to_end_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let old = UnixListener::bind(&path).unwrap();
+        let ending = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            drop(old);
+        });
+        ListeningSocket::bind(&path, Descriptors::Refuse).unwrap();
+        ending.join().unwrap();
+        let _stays = UnixListener::bind(&path).unwrap();
+        let error = ListeningSocket::bind(&path, Descriptors::Refuse).unwrap_err();
+        assert!(matches!(error, SocketError::InUse), "{error}");
+    }
 
     #[test]
     fn descriptors_are_refused_where_nobody_receives_them() {

@@ -135,6 +135,17 @@ pub trait VirtioDevice: Send {
     /// Feature bits that the device offers, `VIRTIO_F_VERSION_1` among them.
     fn features(&self) -> u64;
 
+    /// Feature bits that earlier versions offered: the driver of a restored guest may have agreed on them.
+    fn former_features(&self) -> u64 {
+        0
+    }
+
+    /// Whether the driver may set FEATURES_OK with `features`, all of which are offered: a feature that needs another one must
+    /// come with it (virtio 1.3, 2.2.1).
+    fn accepts(&self, _features: u64) -> bool {
+        true
+    }
+
     /// Largest size of each virtqueue, in descriptors; its length is the number of virtqueues.
     fn queue_max_sizes(&self) -> &[u16];
 

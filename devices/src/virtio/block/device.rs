@@ -183,7 +183,6 @@ fn no_io_uring(source: io::Error) -> DeviceError {
 fn features(limits: &Limits) -> u64 {
     let mut features = 1 << VIRTIO_F_VERSION_1
         | 1 << VIRTIO_RING_F_EVENT_IDX
-        | 1 << VIRTIO_BLK_F_SIZE_MAX
         | 1 << VIRTIO_BLK_F_SEG_MAX
         | 1 << VIRTIO_BLK_F_BLK_SIZE
         | 1 << VIRTIO_BLK_F_TOPOLOGY;
@@ -204,6 +203,10 @@ impl VirtioDevice for BlockDevice {
 
     fn features(&self) -> u64 {
         self.features
+    }
+
+    fn former_features(&self) -> u64 {
+        1 << VIRTIO_BLK_F_SIZE_MAX
     }
 
     fn queue_max_sizes(&self) -> &[u16] {

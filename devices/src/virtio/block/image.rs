@@ -13,6 +13,7 @@ use log::warn;
 use super::direct::{Alignment, Bounce, MAX_BLOCK_SIZE};
 use super::error::BlockError;
 use super::request::SECTOR_SIZE;
+use crate::patience::while_in_use;
 use crate::same_file;
 
 /// Zeroes that are written at a time where the file system cannot zero a range. Aligned as direct I/O may want it.
@@ -304,9 +305,13 @@ fn is_in_memory(file: &File) -> bool {
 
 /// Locks `file`, which was opened at `path`, until it is closed.
 fn lock_file(file: &File, path: &Path, access: Access) -> Result<(), BlockError> {
-    lock(file, access).map_err(|error| match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EACCES) => BlockError::InUse { path: path.to_path_buf() },
-        _ => inspect(path, "take the lock")(error),
+    let is_in_use = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES));
+    while_in_use(is_in_use, || lock(file, access)).map_err(|error| {
+        if is_in_use(&error) {
+            BlockError::InUse { path: path.to_path_buf() }
+        } else {
+            inspect(path, "take the lock")(error)
+        }
     })
 }
 

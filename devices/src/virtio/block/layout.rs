@@ -1,6 +1,6 @@
 //! `struct virtio_blk_config` (virtio 1.3, 5.2.4), as far as the features that are offered go.
 
-use super::request::{MAX_DISCARD_SECTORS, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_WRITE_ZEROES_SECTORS};
+use super::request::{MAX_DISCARD_SECTORS, MAX_SEGMENTS, MAX_WRITE_ZEROES_SECTORS};
 
 /// Bytes up to `unused1`, the last field that a feature of ours defines.
 const LEN: usize = 60;
@@ -21,7 +21,6 @@ impl ConfigSpace {
             }
         };
         put(0, &sectors.to_le_bytes());
-        put(8, &MAX_SEGMENT_BYTES.to_le_bytes()); // size_max
         put(12, &MAX_SEGMENTS.to_le_bytes()); // seg_max
         put(20, &block_size.to_le_bytes()); // blk_size
         put(24, &[exponent, 0]); // physical_block_exp, alignment_offset

@@ -26,14 +26,13 @@ pub(super) const MAX_DISCARD_SECTORS: u32 = 1 << 21;
 /// Sectors that one zeroing may have: 16 MiB, which the host may have to write.
 pub(super) const MAX_WRITE_ZEROES_SECTORS: u32 = 1 << 15;
 
-/// Bytes that one descriptor should have (`size_max`): Linux cuts at the same length by default.
-pub(super) const MAX_SEGMENT_BYTES: u32 = 64 << 10;
 /// Descriptors that the data of one request may have (`seg_max`): the pages of Linux's largest request, 1280 KiB, so that
 /// it need not cut one of 1 MiB whose pages lie apart. The ring has room for three such requests.
 pub(super) const MAX_SEGMENTS: u32 = 320;
-/// Bytes of data that one request may have: [`MAX_SEGMENTS`] of [`MAX_SEGMENT_BYTES`], 20 MiB. A chain can name 4 GiB, which
-/// would keep the event loop, and so a signal that is to end the VM, waiting for seconds.
-pub(super) const MAX_DATA_BYTES: u64 = MAX_SEGMENTS as u64 * MAX_SEGMENT_BYTES as u64;
+/// Bytes of data that one request may have, far more than drivers send. A chain can name 4 GiB, which would keep the event
+/// loop, and so a signal that is to end the VM, waiting for seconds. `size_max` is not offered: FreeBSD's driver refuses a
+/// device whose descriptors have less than 1 MiB, and Linux sends up to 1280 KiB without it.
+pub(super) const MAX_DATA_BYTES: u64 = 20 << 20;
 
 /// Length of `struct virtio_blk_req` up to its data.
 const HEADER_LEN: usize = 16;

@@ -15,7 +15,7 @@ use super::backend::{Backend, MAX_PACKET_LEN};
 use super::config::{MAX_USER_MTU, NetConfig, NetConfigError};
 use super::detour::Detour;
 use super::error::NetError;
-use super::layout::ConfigSpace;
+use super::layout::{ConfigSpace, are_complete};
 use super::mac::MacAddress;
 use super::passt::{NoPasst, PasstBackend};
 use super::receive::ReceiveQueue;
@@ -209,6 +209,10 @@ impl VirtioDevice for NetDevice {
 
     fn features(&self) -> u64 {
         self.features
+    }
+
+    fn accepts(&self, features: u64) -> bool {
+        are_complete(features)
     }
 
     fn queue_max_sizes(&self) -> &[u16] {

@@ -16,6 +16,7 @@ use virtio_bindings::virtio_net::{
 
 use super::backend::{Backend, ETHERNET_HEADER_LEN, HEADER_LEN, MAX_PACKET_LEN, Received, Sent};
 use super::iovecs::{IoVecs, MAX_PIECES};
+use crate::patience::while_in_use;
 
 const TUN_DEVICE: &str = "/dev/net/tun";
 
@@ -102,7 +103,9 @@ impl Tap {
         let failed = |what| move |source| TapError::Failed { name: name.to_owned(), what, source };
         let mut request = interface(name);
         request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
-        control(&file, libc::TUNSETIFF, &mut request).map_err(|error| attach_error(name, error))?;
+        let is_busy = |error: &io::Error| error.raw_os_error() == Some(libc::EBUSY);
+        while_in_use(is_busy, || control(&file, libc::TUNSETIFF, &mut request))
+            .map_err(|error| attach_error(name, error))?;
         control(&file, libc::TUNSETVNETHDRSZ, &mut (HEADER_LEN as u32))
             .map_err(failed("set the size of its headers"))?;
         control(&file, libc::TUNGETIFF, &mut request).map_err(failed("read its flags"))?;
@@ -169,7 +172,13 @@ impl Backend for Tap {
             return Ok(());
         }
         let chosen = self.offloads.iter().filter(|(feature, _)| features & 1 << feature != 0);
-        self.set_offloads(chosen.fold(0, |flags, (_, flag)| flags | flag))
+        let mut flags = chosen.fold(0, |flags, (_, flag)| flags | flag);
+        // Linux takes both or none.
+        let both = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+        if flags & both != both {
+            flags &= !both;
+        }
+        self.set_offloads(flags)
     }
 
     fn send(&mut self, packet: &mut IoVecs) -> Sent {

@@ -24,7 +24,7 @@ use super::backend::Backend as _;
 use super::config::NetConfig;
 use super::device::{QUEUE_MAX_SIZES, generated_mac};
 use super::error::NetError;
-use super::layout::ConfigSpace;
+use super::layout::{ConfigSpace, are_complete};
 use super::state::VhostNetStateV1;
 use super::tap::Tap;
 use crate::GuestMemory;
@@ -184,6 +184,10 @@ impl VirtioDevice for VhostNetDevice {
 
     fn features(&self) -> u64 {
         self.features
+    }
+
+    fn accepts(&self, features: u64) -> bool {
+        are_complete(features)
     }
 
     fn queue_max_sizes(&self) -> &[u16] {

@@ -92,6 +92,8 @@ pub struct TransportCore {
     memory: GuestMemory,
     device_type: u32,
     device_features: u64,
+    /// What a restored driver may have agreed on besides.
+    former_features: u64,
     queue_max_sizes: Vec<u16>,
     backend_fds: Vec<BackendFd>,
     serves_queues: bool,
@@ -109,7 +111,7 @@ impl TransportCore {
         let queue_max_sizes = this.queue_max_sizes().to_vec();
         let (device_type, device_features, backend_fds) =
             (this.device_type(), this.features(), this.backend_fds());
-        let serves_queues = this.serves_queues();
+        let (serves_queues, former_features) = (this.serves_queues(), this.former_features());
         drop(this);
         Ok(Self {
             registers: Mutex::new(Registers::new(&queue_max_sizes)),
@@ -117,6 +119,7 @@ impl TransportCore {
             memory,
             device_type,
             device_features,
+            former_features,
             backend_fds,
             serves_queues,
             queue_max_sizes,
@@ -329,7 +332,8 @@ impl TransportCore {
         let features = registers.driver_features;
         let acceptable = !registers.unknown_features
             && features & !self.device_features == 0
-            && features & 1 << VIRTIO_F_VERSION_1 != 0;
+            && features & 1 << VIRTIO_F_VERSION_1 != 0
+            && lock(&self.device).accepts(features);
         if !acceptable {
             debug!("virtio device {}: features {features:#x} refused", self.device_type);
         }

@@ -201,7 +201,7 @@ impl TransportCore {
             return Err(StateError::new("the driver has not agreed on VIRTIO_F_VERSION_1"));
         }
         let missing: Vec<String> = (0..u64::BITS)
-            .filter(|bit| features & !self.device_features & 1 << bit != 0)
+            .filter(|bit| features & !(self.device_features | self.former_features) & 1 << bit != 0)
             .map(|bit| bit.to_string())
             .collect();
         if missing.is_empty() {

@@ -1,7 +1,8 @@
 //! The capabilities of a virtio function: where its structures are (virtio 1.3, 4.1.4), and MSI-X.
 
 use super::{
-    COMMON, DEVICE, DEVICE_SIZE, ISR, MEMORY_BAR, MSIX_PENDING, MSIX_TABLE, NOTIFY_MULTIPLIER, common,
+    COMMON, DEVICE, DEVICE_SIZE, ISR, MEMORY_BAR, MEMORY_NOTIFY_MULTIPLIER, MSIX_PENDING, MSIX_TABLE, NOTIFY,
+    NOTIFY_MULTIPLIER, common,
 };
 use crate::pci::config_space::ConfigSpace;
 use crate::pci::msix::{self, Msix};
@@ -56,6 +57,15 @@ pub(super) struct ConfigAccess {
     pub(super) length: usize,
 }
 
+/// Which capabilities a function has. A driver knows them, so a restored function has those that it was saved with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CapabilityList {
+    /// Notifications in ports alone, and a common configuration of 0x38 bytes.
+    First,
+    /// Notifications in memory as well, for drivers that do not use ports, and all fields of the common configuration.
+    Current,
+}
+
 /// Where the capabilities are that do something.
 pub(super) struct Capabilities {
     pci_cfg: usize,
@@ -63,10 +73,20 @@ pub(super) struct Capabilities {
 }
 
 impl Capabilities {
-    /// Adds all capabilities to `config`; notifications are at `notify`.
-    pub(super) fn add(config: &mut ConfigSpace, msix: &Msix, notify: Structure) -> Self {
+    /// Adds all capabilities of `list` to `config`; notifications of `queues` virtqueues are at `notify`.
+    pub(super) fn add(
+        config: &mut ConfigSpace,
+        list: CapabilityList,
+        msix: &Msix,
+        queues: u32,
+        notify: Structure,
+    ) -> Self {
         let memory = |offset, length| Structure { bar: MEMORY_BAR, offset, length };
-        config.add_capability(VENDOR_SPECIFIC, &body(COMMON_CFG, memory(COMMON, common::SIZE), None), &[]);
+        let common_size = match list {
+            CapabilityList::First => common::FIRST_SIZE,
+            CapabilityList::Current => common::SIZE,
+        };
+        config.add_capability(VENDOR_SPECIFIC, &body(COMMON_CFG, memory(COMMON, common_size), None), &[]);
         config.add_capability(VENDOR_SPECIFIC, &body(ISR_CFG, memory(ISR, 1), None), &[]);
         config.add_capability(VENDOR_SPECIFIC, &body(NOTIFY_CFG, notify, Some(NOTIFY_MULTIPLIER)), &[]);
         config.add_capability(VENDOR_SPECIFIC, &body(DEVICE_CFG, memory(DEVICE, DEVICE_SIZE), None), &[]);
@@ -81,6 +101,15 @@ impl Capabilities {
             &msix.capability(MEMORY_BAR, MSIX_TABLE, MSIX_PENDING),
             &Msix::CAPABILITY_WRITABLE,
         );
+        if list == CapabilityList::Current {
+            // The last one: a driver that uses ports does not read it.
+            let notify = memory(NOTIFY, MEMORY_NOTIFY_MULTIPLIER * queues);
+            config.add_capability(
+                VENDOR_SPECIFIC,
+                &body(NOTIFY_CFG, notify, Some(MEMORY_NOTIFY_MULTIPLIER)),
+                &[],
+            );
+        }
         Self { pci_cfg, msix }
     }
 

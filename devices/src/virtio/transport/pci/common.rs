@@ -1,13 +1,15 @@
 //! The common configuration structure (virtio 1.3, 4.1.4.3).
 //!
-//! Fields are read and written at their own width, those of 64 bits by halves (4.1.3.1); any other access reads as zeros
-//! and writes nothing.
+//! Fields are read and written at their own width, those of 64 bits by halves (4.1.3.1). Drivers that access 8 bytes at once
+//! get both halves. Any other access reads as zeros and writes nothing.
 
 use super::signal::PciSignal;
 use crate::virtio::transport::core::{Half, QueueArea, TransportCore};
 
-/// Bytes of the structure, as far as features need it that are offered.
-pub(super) const SIZE: u32 = 0x38;
+/// Bytes of the structure. What is behind `queue_device` needs features that are not offered, and reads as zeros.
+pub(super) const SIZE: u32 = 0x40;
+/// The same of [`super::capabilities::CapabilityList::First`].
+pub(super) const FIRST_SIZE: u32 = 0x38;
 
 // Offsets of the fields.
 const DEVICE_FEATURE_SELECT: u64 = 0x00;
@@ -77,6 +79,11 @@ pub(super) fn read(core: &TransportCore, signal: &PciSignal, offset: u64, data: 
             };
             data.copy_from_slice(&value.to_le_bytes());
         }
+        8 => {
+            let (low, high) = data.split_at_mut(4);
+            read(core, signal, offset, low);
+            read(core, signal, offset + 4, high);
+        }
         _ => {}
     }
 }
@@ -106,6 +113,10 @@ pub(super) fn write(core: &TransportCore, signal: &PciSignal, offset: u64, data:
                 (_, Some((area, half))) => core.set_queue_address(area, half, value),
                 _ => {}
             }
+        }
+        [a, b, c, d, ref high @ ..] if high.len() == 4 => {
+            write(core, signal, offset, &[a, b, c, d]);
+            write(core, signal, offset + 4, high);
         }
         _ => {}
     }

@@ -2,8 +2,8 @@
 //!
 //! BAR 0 is memory with the registers, BAR 1 is ports with the notifications alone: where a write to a port leaves the
 //! guest, the hypervisor knows at once what was written where, and for a write to memory it commonly has to decode the
-//! guest's instruction. The registers are not in ports, as they matter at the start only. Notifications are not in memory
-//! as well: Linux walks the whole list of capabilities a dozen times, each read being an exit.
+//! guest's instruction. The registers are not in ports, as they matter at the start only. Notifications are in memory as well,
+//! for drivers that do not use ports; each is an exit to the VMM there.
 //!
 //! A notification's address says which virtqueue it is for, and what is written there says nothing: the host can ring the
 //! doorbell without looking at it.
@@ -34,7 +34,7 @@ use crate::pci::msix::{ENTRY_SIZE, Msix};
 use crate::pci::{Doorbell, Doorbells, PciFunction, Space};
 use crate::virtio::device::SharedDevice;
 use crate::{GuestMemory, lock};
-use capabilities::{Capabilities, ConfigAccess, Structure};
+use capabilities::{Capabilities, CapabilityList, ConfigAccess, Structure};
 use signal::PciSignal;
 pub use state::PciStateV1;
 
@@ -49,6 +49,8 @@ const MEMORY_BAR: u8 = 0;
 const IO_BAR: u8 = 1;
 /// Ports from one queue's notification to the next (`notify_off_multiplier`).
 const NOTIFY_MULTIPLIER: u32 = 2;
+/// Bytes from one queue's notification in memory to the next.
+const MEMORY_NOTIFY_MULTIPLIER: u32 = 4;
 
 // BAR 0.
 const COMMON: u32 = 0;
@@ -57,6 +59,8 @@ const DEVICE: u32 = 0x1000;
 const DEVICE_SIZE: u32 = 0x1000;
 const MSIX_TABLE: u32 = 0x2000;
 const MSIX_PENDING: u32 = 0x2800;
+const NOTIFY: u32 = 0x3000;
+const _: () = assert!(NOTIFY + MAX_QUEUES as u32 * MEMORY_NOTIFY_MULTIPLIER <= MEMORY_SIZE);
 const _: () = assert!(MSIX_TABLE as u64 + (MAX_QUEUES as u64 + 1) * ENTRY_SIZE <= MSIX_PENDING as u64);
 
 /// Vendor of every virtio device (4.1.2).
@@ -87,6 +91,8 @@ pub struct PciTransport {
     capabilities: Capabilities,
     memory: Decoder,
     io: Decoder,
+    /// Where BAR 0 is at first.
+    first_address: u32,
     /// The first port as the host knows it.
     first_port: u16,
     /// Whether the host takes notifications there.
@@ -110,21 +116,9 @@ impl PciTransport {
         let signal = Arc::new(PciSignal::new(Msix::new(vectors, msi), queues));
         let core = Arc::new(TransportCore::new(memory, device, signal.clone())?);
 
-        let io_size = (NOTIFY_MULTIPLIER * queues as u32).next_power_of_two().max(4);
-        let device_type = core.device_type();
-        let mut config = ConfigSpace::new(Identity {
-            vendor: VENDOR,
-            device: DEVICE_ID + device_type as u16,
-            subsystem: SUBSYSTEM + device_type as u16,
-            class: class(device_type),
-            revision: REVISION,
-        });
-        let memory_bar = Bar { kind: BarKind::Memory, address: memory_base, size: MEMORY_SIZE };
-        let io_bar = Bar { kind: BarKind::Io, address: io_base.into(), size: io_size };
-        config.add_bar(MEMORY_BAR.into(), memory_bar);
-        config.add_bar(IO_BAR.into(), io_bar);
-        let notify = Structure { bar: IO_BAR, offset: 0, length: NOTIFY_MULTIPLIER * queues as u32 };
-        let capabilities = Capabilities::add(&mut config, signal.msix(), notify);
+        let (config, capabilities) =
+            configuration(CapabilityList::Current, &core, signal.msix(), memory_base, io_base);
+        let io_size = io_size(queues);
         Ok(Self {
             core,
             signal,
@@ -132,6 +126,7 @@ impl PciTransport {
             capabilities,
             memory: Decoder::new(None, MEMORY_SIZE),
             io: Decoder::new(None, io_size),
+            first_address: memory_base,
             first_port: io_base,
             connected: AtomicBool::new(true),
             doorbells,
@@ -167,7 +162,7 @@ impl PciTransport {
             Area::Device(offset) => self.core.read_config(offset, data),
             Area::MsixTable(offset) => self.signal.msix().read_table(offset, data),
             Area::MsixPending(offset) => self.signal.msix().read_pending(offset, data),
-            Area::Nothing => {}
+            Area::Notify(_) | Area::Nothing => {}
         }
     }
 
@@ -176,14 +171,15 @@ impl PciTransport {
             Area::Common(offset) => common::write(&self.core, &self.signal, offset, data),
             Area::Device(offset) => self.core.write_config(offset, data),
             Area::MsixTable(offset) => self.signal.msix().write_table(offset, data),
+            Area::Notify(offset) => self.notify(offset, MEMORY_NOTIFY_MULTIPLIER),
             Area::Isr | Area::MsixPending(_) | Area::Nothing => {}
         }
     }
 
-    /// Takes a write at `offset` of BAR 1.
-    fn notify(&self, offset: u64) {
-        if offset.is_multiple_of(NOTIFY_MULTIPLIER.into()) {
-            self.core.notify_queue((offset / u64::from(NOTIFY_MULTIPLIER)) as u32);
+    /// Takes a write at `offset` of the notifications, which are `multiplier` bytes apart.
+    fn notify(&self, offset: u64, multiplier: u32) {
+        if offset.is_multiple_of(multiplier.into()) {
+            self.core.notify_queue((offset / u64::from(multiplier)) as u32);
         }
     }
 
@@ -194,10 +190,41 @@ impl PciTransport {
         match (bar, write) {
             (MEMORY_BAR, false) => self.read_memory(offset.into(), data),
             (MEMORY_BAR, true) => self.write_memory(offset.into(), data),
-            (IO_BAR, true) => self.notify(offset.into()),
+            (IO_BAR, true) => self.notify(offset.into(), NOTIFY_MULTIPLIER),
             _ => {}
         }
     }
+}
+
+/// Ports of BAR 1.
+fn io_size(queues: usize) -> u32 {
+    (NOTIFY_MULTIPLIER * queues as u32).next_power_of_two().max(4)
+}
+
+/// The configuration space of a function that no guest has touched.
+fn configuration(
+    list: CapabilityList,
+    core: &TransportCore,
+    msix: &Msix,
+    memory: u32,
+    io: u16,
+) -> (ConfigSpace, Capabilities) {
+    let (device_type, queues) = (core.device_type(), core.queue_count());
+    let mut config = ConfigSpace::new(Identity {
+        vendor: VENDOR,
+        device: DEVICE_ID + device_type as u16,
+        subsystem: SUBSYSTEM + device_type as u16,
+        class: class(device_type),
+        revision: REVISION,
+    });
+    let memory_bar = Bar { kind: BarKind::Memory, address: memory, size: MEMORY_SIZE };
+    let io_bar = Bar { kind: BarKind::Io, address: io.into(), size: io_size(queues) };
+    config.add_bar(MEMORY_BAR.into(), memory_bar);
+    config.add_bar(IO_BAR.into(), io_bar);
+    let queues = queues as u32;
+    let notify = Structure { bar: IO_BAR, offset: 0, length: NOTIFY_MULTIPLIER * queues };
+    let capabilities = Capabilities::add(&mut config, list, msix, queues, notify);
+    (config, capabilities)
 }
 
 /// What an offset in BAR 0 means.
@@ -207,6 +234,7 @@ enum Area {
     Device(u64),
     MsixTable(u64),
     MsixPending(u64),
+    Notify(u64),
     Nothing,
 }
 
@@ -221,7 +249,8 @@ impl Area {
             _ if offset < at(DEVICE) => Self::Nothing,
             _ if offset < at(MSIX_TABLE) => Self::Device(offset - at(DEVICE)),
             _ if offset < at(MSIX_PENDING) => Self::MsixTable(offset - at(MSIX_TABLE)),
-            _ if offset < at(MEMORY_SIZE) => Self::MsixPending(offset - at(MSIX_PENDING)),
+            _ if offset < at(NOTIFY) => Self::MsixPending(offset - at(MSIX_PENDING)),
+            _ if offset < at(MEMORY_SIZE) => Self::Notify(offset - at(NOTIFY)),
             _ => Self::Nothing,
         }
     }
@@ -268,7 +297,7 @@ impl PciFunction for PciTransport {
     fn write(&self, space: Space, address: u64, data: &[u8]) -> Option<BusAction> {
         match space {
             Space::Memory => self.write_memory(self.memory.offset(address, data.len())?, data),
-            Space::Io => self.notify(self.io.offset(address, data.len())?),
+            Space::Io => self.notify(self.io.offset(address, data.len())?, NOTIFY_MULTIPLIER),
         }
         Some(BusAction::None)
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::PciTransport;
+use super::capabilities::CapabilityList;
+use super::{PciTransport, configuration};
 use crate::lock;
 use crate::pci::msix::MsixEntryV1;
 use crate::state::StateError;
@@ -44,6 +45,7 @@ impl Transport for PciTransport {
             capabilities: _,
             memory: _,
             io: _,
+            first_address: _,
             first_port: _,
             connected: _,
             doorbells: _,
@@ -61,7 +63,14 @@ impl Transport for PciTransport {
             return Err(StateError::new("the state is of a device on virtio-mmio, and this one is on PCI"));
         };
         let mut config = lock(&self.config);
-        config.restore(saved)?;
+        if let Err(error) = config.restore(saved) {
+            let (memory, io) = (self.first_address, self.first_port);
+            // The capabilities that do something are at the same place in both lists.
+            let (mut first, _) =
+                configuration(CapabilityList::First, &self.core, self.signal.msix(), memory, io);
+            first.restore(saved).map_err(|_| error)?;
+            *config = first;
+        }
         self.signal.msix().restore(config.u16(self.capabilities.msix_control()), msix)?;
         self.signal.restore(*config_vector, queue_vectors, *isr)?;
         self.follow_bars(&config);

@@ -4,6 +4,7 @@ use super::*;
 use crate::virtio::device::DeviceInterrupt;
 use crate::virtio::pci_harness::{IO_BASE, MEMORY_BASE, MSI_ADDRESS, PciRegisters};
 use crate::virtio::queue_harness::guest_memory;
+use crate::virtio::state::BusState;
 use crate::virtio::transport::Transport as _;
 use crate::virtio::transport::test_device::{EVENT_IDX, Seen, TestDevice};
 
@@ -71,12 +72,13 @@ fn a_driver_that_walks_the_capabilities_finds_every_structure_within_its_bar() {
     assert_eq!(
         found,
         [
-            (1, 0, 0, 0x38),
+            (1, 0, 0, 0x40),
             (3, 0, 0x100, 1),
             (2, 1, 0, 4),
             (4, 0, 0x1000, 0x1000),
             (5, 0, 0, 0),
             (0x11, 0, 0, 0x2000),
+            (2, 0, 0x3000, 8),
         ]
     );
     assert_eq!(memory(&registers, 0x1001), [0xa1, 0xa2, 0xa3]);
@@ -136,6 +138,65 @@ fn each_queue_is_notified_at_its_port() {
     assert_eq!(registers.function().write(Space::Io, first + 1, &[0]), Some(BusAction::None));
     assert!(registers.function().write(Space::Io, first + 4, &[0, 0]).is_none());
     assert_eq!(kicked(&registers), [false, false]);
+}
+
+#[test]
+fn each_queue_is_notified_at_its_address_in_memory_as_well() {
+    let (registers, _) = started();
+    let (_, capability) = registers.capabilities()[6];
+    let multiplier = config_u32(&registers, capability + 16);
+    for queue in 0..2_u32 {
+        for value in [&[0, 0][..], &[1, 0], &[0xff; 4], &[0]] {
+            registers.write_memory(u64::from(0x3000 + queue * multiplier), value);
+            assert_eq!(kicked(&registers), [queue == 0, queue == 1], "{queue}, whatever the value");
+        }
+    }
+    for nothing in [0x3001, 0x3002, 0x3008, 0x3ffc] {
+        registers.write_memory(nothing, &[0, 0]);
+        assert_eq!(memory(&registers, nothing), [0, 0]);
+    }
+    assert_eq!(kicked(&registers), [false, false]);
+}
+
+#[test]
+fn addresses_of_queues_are_taken_in_accesses_of_8_bytes() {
+    let (registers, _) = function();
+    registers.write_memory(0x14, &[3]);
+    registers.write_memory(8, &[1, 0, 0, 0]);
+    registers.write_memory(0xc, &[1, 0, 0, 0]);
+    registers.write_memory(0x14, &[0xb]);
+    for register in [0x20, 0x28, 0x30] {
+        let value = [register as u8, 2, 3, 4, 5, 6, 7, 8];
+        registers.write_memory(register, &value);
+        assert_eq!(memory(&registers, register), value);
+        assert_eq!(memory(&registers, register + 4), [5, 6, 7, 8]);
+    }
+    assert_eq!(memory(&registers, 0x38), [0; 8]);
+}
+
+#[test]
+fn a_function_that_was_saved_with_fewer_capabilities_has_those_when_it_is_restored() {
+    let (registers, _) = function();
+    let function = registers.function();
+    let (first, capabilities) =
+        configuration(CapabilityList::First, function.core(), function.signal.msix(), MEMORY_BASE, IO_BASE);
+    assert_eq!(capabilities.msix_control(), function.capabilities.msix_control());
+    assert_eq!(capabilities.config_data(), function.capabilities.config_data());
+    let mut state = function.save().unwrap();
+    let BusState::PciV1(pci) = &mut state.bus else { panic!("not on PCI") };
+    pci.config = first.save();
+    // As it was when the guest had switched the function on.
+    pci.config[4] = 7;
+    let (device, _) = TestDevice::new(VIRTIO_ID_NET, &[256, 64]);
+    let restored = PciRegisters::new(guest_memory(&[(0, 1 << 20)]), Arc::new(Mutex::new(device)));
+    restored.function().restore(&state).unwrap();
+    assert_eq!(restored.capabilities().len(), 6);
+    let BusState::PciV1(again) = restored.function().save().unwrap().bus else { panic!("not on PCI") };
+    let BusState::PciV1(pci) = &mut state.bus else { panic!("not on PCI") };
+    assert_eq!(again.config, pci.config);
+    pci.config[2] ^= 1;
+    let error = restored.function().restore(&state).unwrap_err().to_string();
+    assert!(error.contains("another function's"), "{error}");
 }
 
 #[test]
