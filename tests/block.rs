@@ -1,7 +1,10 @@
 //! Block devices, driven by bare guests, well and badly.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+
+use skip::Capability;
 
 use crate::support::disk::Disk;
 use crate::support::kvm::require_kvm;
@@ -37,6 +40,57 @@ fn a_guest_reads_writes_and_flushes_with_either_engine() {
         ];
         assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), expected, "engine {engine:?}");
         let content = disk.content();
+        assert_eq!(&content[..16], b"sector zero here");
+        assert_eq!(content[512..1024], *b"look".repeat(128));
+        assert!(content[1024..].iter().all(|byte| *byte == 0));
+    }
+}
+
+/// A loop device with sectors of 4 KiB over a file. It is gone when this is dropped.
+struct LargeSectors(String);
+
+impl LargeSectors {
+    /// `None` where this user may not have one; the running test is skipped.
+    fn over(disk: &Disk) -> Option<Self> {
+        let attach = ["--sector-size", "4096", "--find", "--show"];
+        let output = Command::new("losetup").args(attach).arg(disk.path()).output();
+        match output {
+            Ok(output) if output.status.success() => {
+                Some(Self(String::from_utf8(output.stdout).unwrap().trim_end().to_owned()))
+            }
+            other => {
+                skip::skip(Capability::Root, format!("losetup makes no loop device: {other:?}"));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for LargeSectors {
+    fn drop(&mut self) {
+        let detached = Command::new("losetup").args(["--detach", &self.0]).status();
+        assert!(detached.is_ok_and(|status| status.success()), "{} is still attached", self.0);
+    }
+}
+
+#[test]
+fn direct_io_to_a_device_with_sectors_of_4_kib_leaves_the_guest_sectors_of_512_bytes() {
+    require_kvm!();
+    for engine in [",engine=sync", ",engine=io_uring"] {
+        let disk = Disk::new(16, "sector zero here");
+        let Some(device) = LargeSectors::over(&disk) else { return };
+        let options = format!(",direct{engine}");
+        let ended = Rvmm::guest("virtio-blk").disk(Path::new(&device.0), &options).run();
+        ended.assert_clean();
+        let expected = [
+            "sectors 00000010".to_owned(),
+            format!("read {OK} data sector zero here"),
+            format!("write {OK}"),
+            format!("flush {OK}"),
+            format!("read {OK} data looklooklooklook"),
+        ];
+        assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), expected, "{engine}");
+        let content = fs::read(&device.0).unwrap();
         assert_eq!(&content[..16], b"sector zero here");
         assert_eq!(content[512..1024], *b"look".repeat(128));
         assert!(content[1024..].iter().all(|byte| *byte == 0));

@@ -112,7 +112,7 @@ impl BlockDevice {
             CacheType::Unsafe => Flush::NotOffered,
             CacheType::Writeback => Flush::Offered,
         };
-        let block_size = image.block_size();
+        let block_size = super::SECTOR_SIZE as u32;
         let limits = Limits { sectors: image.sectors(), access, flush, block_size };
         let no_limits = RateLimiterConfig::default();
         let limiter = RateLimiter::new(config.rate_limiter.as_ref().unwrap_or(&no_limits))

@@ -1,16 +1,15 @@
 //! Direct I/O: data goes between disk and guest without the host's page cache, which asks buffers, lengths and offsets to be
 //! aligned.
 //!
-//! The guest is told the size of a block (`blk_size`), so that its offsets and lengths are whole blocks. Buffers that do
-//! not fit all the same (Linux aligns them to 512 bytes) go through a buffer of ours.
+//! The guest's blocks have 512 bytes all the same: a partition table counts in blocks, so a caching option must not change their
+//! size. Buffers that do not fit (Linux aligns them to 512 bytes) go through a buffer of ours, and parts of a block, which are
+//! rare, through the page cache, which the kernel keeps coherent with direct I/O.
 #![expect(unsafe_code, reason = "statx(2) and ioctl(2)")]
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Largest block in bytes that a guest is told: more than a page is too much for most Linux guests.
-pub(super) const MAX_BLOCK_SIZE: u32 = 4096;
 /// Smallest block, whatever the file system says: a sector (virtio 1.3, 5.2.4).
 const MIN_BLOCK_SIZE: u32 = 512;
 /// What a file system that does not say, one before Linux 6.1, will hardly ask more than.
@@ -56,6 +55,11 @@ impl Alignment {
     fn new(memory: u32, block: u32) -> Self {
         let power = |bytes: u32| bytes.min(1 << 30).next_power_of_two();
         Self { memory: power(memory), block: power(block).max(MIN_BLOCK_SIZE) }
+    }
+
+    /// Whether `len` bytes at `offset` of the disk are whole blocks.
+    pub(super) fn is_whole_blocks(self, offset: u64, len: u64) -> bool {
+        (offset | len).is_multiple_of(self.block.into())
     }
 
     /// Whether `iovecs` can be handed to the host as they are.
@@ -114,6 +118,13 @@ mod tests {
         assert!(alignment.fits(&[iovec(0x1200, 4096), iovec(0x4000, 8192)]));
         assert!(!alignment.fits(&[iovec(0x1200, 4096), iovec(0x4100, 4096)]));
         assert!(!alignment.fits(&[iovec(0x1200, 512)]));
+    }
+
+    #[test]
+    fn parts_of_blocks_are_told_from_whole_ones() {
+        let alignment = Alignment::new(512, 4096);
+        assert!(alignment.is_whole_blocks(0, 4096) && alignment.is_whole_blocks(8192, 12288));
+        assert!(!alignment.is_whole_blocks(512, 4096) && !alignment.is_whole_blocks(4096, 512));
     }
 
     #[test]

@@ -90,32 +90,4 @@ pub enum BlockError {
         /// The file.
         path: PathBuf,
     },
-    /// Direct I/O works in blocks that are larger than a guest can have.
-    #[error(
-        "disk image {}: direct I/O needs blocks of {block} bytes there, and this disk has {most} at most; leave out direct, \
-         or move the image",
-        path.display()
-    )]
-    LargeBlocks {
-        /// The file.
-        path: PathBuf,
-        /// The size of a block in bytes.
-        block: u32,
-        /// The largest that can be.
-        most: u32,
-    },
-    /// A new backing file wants larger blocks than the guest was told.
-    #[error(
-        "disk image {}: direct I/O needs blocks of {block} bytes there, and the guest uses blocks of {current}; restart the \
-         VM with it",
-        path.display()
-    )]
-    BlocksGrow {
-        /// The file.
-        path: PathBuf,
-        /// The size of a block in bytes.
-        block: u32,
-        /// The size that the guest was told.
-        current: u32,
-    },
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use log::warn;
 
-use super::direct::{Alignment, Bounce, MAX_BLOCK_SIZE};
+use super::direct::{Alignment, Bounce};
 use super::error::BlockError;
 use super::request::SECTOR_SIZE;
 use crate::patience::while_in_use;
@@ -57,6 +57,8 @@ pub(super) struct Purpose {
 pub(super) struct DiskImage {
     /// Shared with the image that this one is the larger or smaller successor of: they have one lock.
     file: Arc<File>,
+    /// The same file without O_DIRECT, where direct I/O takes no single sectors.
+    cached: Option<File>,
     sectors: u64,
     is_block_device: bool,
     /// What direct I/O wants. None when data goes through the page cache.
@@ -99,10 +101,6 @@ impl DiskImage {
                 let alignment = Alignment::of(&file, is_block_device)
                     .map_err(inspect(path, "find the alignment for direct I/O"))?
                     .ok_or_else(|| BlockError::NoDirect { path: path_buf() })?;
-                if alignment.block > MAX_BLOCK_SIZE {
-                    let (block, most) = (alignment.block, MAX_BLOCK_SIZE);
-                    return Err(BlockError::LargeBlocks { path: path_buf(), block, most });
-                }
                 Some(alignment)
             }
         };
@@ -116,12 +114,13 @@ impl DiskImage {
                 Some(libc::EINVAL) if alignment.is_some() => BlockError::NoDirect { path: path_buf() },
                 _ => inspect(path, "change the flags")(source),
             })?;
-        let multiple = alignment.map_or(SECTOR_SIZE, |alignment| u64::from(alignment.block));
-        if !size.is_multiple_of(multiple) {
-            return Err(BlockError::OddSize { path: path_buf(), size, multiple });
+        if !size.is_multiple_of(SECTOR_SIZE) {
+            return Err(BlockError::OddSize { path: path_buf(), size, multiple: SECTOR_SIZE });
         }
+        let needs_cached = alignment.is_some_and(|alignment| !alignment.is_whole_blocks(0, SECTOR_SIZE));
+        let cached = needs_cached.then(|| open_again(path, purpose.access, metadata)).transpose()?;
         let in_memory = is_in_memory(&file);
-        Ok(Self { file, sectors: size / SECTOR_SIZE, is_block_device, alignment, in_memory })
+        Ok(Self { file, cached, sectors: size / SECTOR_SIZE, is_block_device, alignment, in_memory })
     }
 
     /// The open file.
@@ -134,14 +133,19 @@ impl DiskImage {
         self.sectors
     }
 
-    /// Smallest unit of I/O in bytes: a multiple of the sector, more than that with direct I/O alone.
-    pub(super) fn block_size(&self) -> u32 {
-        self.alignment.map_or(SECTOR_SIZE as u32, |alignment| alignment.block)
+    /// Data goes round the page cache, but for parts of blocks.
+    pub(super) fn is_direct(&self) -> bool {
+        self.alignment.is_some()
     }
 
-    /// What direct I/O wants of buffers. None when data goes through the page cache, which takes all.
-    pub(super) fn alignment(&self) -> Option<Alignment> {
-        self.alignment
+    /// The file to move `len` bytes at `offset` by, and what direct I/O wants of their buffers; none when they go through the
+    /// page cache, which takes all.
+    pub(super) fn route(&self, offset: u64, len: u64) -> (&File, Option<Alignment>) {
+        let is_whole = self.alignment.is_none_or(|alignment| alignment.is_whole_blocks(offset, len));
+        match &self.cached {
+            Some(cached) if !is_whole => (cached, None),
+            _ => (&self.file, self.alignment),
+        }
     }
 
     /// Its file system is in memory: data is copied, and never waited for.
@@ -183,10 +187,11 @@ impl DiskImage {
     }
 
     fn write_zero_blocks(&self, offset: u64, len: u64) -> io::Result<()> {
+        let (file, _) = self.route(offset, len);
         let mut done = 0;
         while done < len {
             let part = (len - done).min(ZEROES.0.len() as u64);
-            self.file.write_all_at(ZEROES.0.get(..part as usize).unwrap_or_default(), offset + done)?;
+            file.write_all_at(ZEROES.0.get(..part as usize).unwrap_or_default(), offset + done)?;
             done += part;
         }
         Ok(())
@@ -269,6 +274,17 @@ fn open_file(path: &Path, access: Access) -> Result<(File, Metadata), BlockError
         _ => "special file",
     };
     Err(BlockError::NotADisk { path: path_buf(), kind })
+}
+
+/// Opens once more the file at `path` that has `metadata`.
+fn open_again(path: &Path, access: Access, metadata: &Metadata) -> Result<File, BlockError> {
+    let (file, again) = open_file(path, access)?;
+    set_flags(&file, PageCache::Used).map_err(inspect(path, "change the flags"))?;
+    if !same_file(&again, metadata) {
+        let source = io::Error::other("another file took its place just now");
+        return Err(inspect(path, "open it twice")(source));
+    }
+    Ok(file)
 }
 
 /// Sets what the file was opened without. O_NONBLOCK goes: with it, io_uring would answer EAGAIN where the page cache has to

@@ -18,14 +18,9 @@ impl BlockDevice {
     /// name the same file, for its new size.
     ///
     /// # Errors
-    /// As for [`open`](Self::open); or the new file wants larger blocks than the guest was told. The old file is then still
-    /// behind the disk, and nothing has changed.
+    /// As for [`open`](Self::open). The old file is then still behind the disk, and nothing has changed.
     pub fn swap(&mut self, path: &Path) -> Result<(), BlockError> {
         let image = Arc::new(self.image.successor(path, self.purpose)?);
-        let (block, current) = (image.block_size(), self.limits.block_size);
-        if block > current {
-            return Err(BlockError::BlocksGrow { path: path.to_path_buf(), block, current });
-        }
         match self.active.take() {
             None => {
                 self.switch_to(image);

@@ -74,13 +74,6 @@ impl BlockDevice {
         if !block_size.is_power_of_two() || !possible.contains(&block_size.into()) {
             return refused(format!("a disk has no blocks of {block_size} bytes"));
         }
-        if block_size < self.limits.block_size {
-            return refused(format!(
-                "the guest was told of blocks of {block_size} bytes, and with direct I/O the file wants {}: use the page \
-                 cache, or put it on a disk with smaller blocks",
-                self.limits.block_size
-            ));
-        }
         self.limits.block_size = block_size;
         self.config_space = ConfigSpace::new(sectors, block_size);
         self.config_changed = config_changed;

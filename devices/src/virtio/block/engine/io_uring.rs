@@ -197,7 +197,7 @@ struct WithoutWaiting {
 impl WithoutWaiting {
     /// Direct I/O always waits for the disk, and so does a write that is to be durable.
     fn on(target: &Target) -> Self {
-        let cached = target.image.alignment().is_none();
+        let cached = !target.image.is_direct();
         Self { reads: cached, writes: cached && target.write_flags == 0 }
     }
 
@@ -247,6 +247,15 @@ fn entry(flight: &InFlight, target: &Target) -> squeue::Entry {
     }
 }
 
+/// Whether data can go between the disk and these buffers without the help of [`sync`].
+fn goes_as_it_lies(target: &Target, iovecs: &Iovecs, offset: u64) -> bool {
+    let len = iovecs.iter().map(|iovec| iovec.iov_len as u64).sum();
+    match target.image.route(offset, len) {
+        (_, Some(alignment)) => alignment.fits(iovecs),
+        (file, None) => file.as_raw_fd() == target.image.file().as_raw_fd(),
+    }
+}
+
 impl Engine for UringEngine {
     fn push(&mut self, job: Job) -> Pushed {
         let free = self.in_flight.get(usize::from(job.reply.head)).is_some_and(Option::is_none);
@@ -268,7 +277,7 @@ impl Engine for UringEngine {
             }
         };
         match prepared {
-            Ok((iovecs, _)) if self.target.image.alignment().is_some_and(|wanted| !wanted.fits(&iovecs)) => {
+            Ok((iovecs, offset)) if !goes_as_it_lies(&self.target, &iovecs, offset) => {
                 let result = sync::perform(&self.target, &job.operation);
                 Pushed::Done((job, result))
             }

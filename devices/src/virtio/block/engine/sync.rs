@@ -1,6 +1,7 @@
 //! One system call per job, in the thread that pushes it.
 #![expect(unsafe_code, reason = "preadv(2) and pwritev2(2) on guest memory")]
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
@@ -75,11 +76,13 @@ fn transfer(target: &Target, direction: Direction, offset: u64, data: &Segments)
         Direction::Write => Permissions::Read,
     };
     let iovecs = data.iovecs(&target.memory, access)?;
-    match target.image.alignment() {
-        Some(alignment) if !alignment.fits(&iovecs) => bounce(target, direction, offset, data, alignment),
+    match target.image.route(offset, data.len()) {
+        (_, Some(alignment)) if !alignment.fits(&iovecs) => {
+            bounce(target, direction, offset, data, alignment)
+        }
         // SAFETY: the iovecs are of guest memory, which `target` keeps mapped; the guest may change it meanwhile, which
         // the kernel does not mind.
-        _ => Ok(unsafe { move_all(target, direction, offset, iovecs) }?),
+        (file, _) => Ok(unsafe { move_all(file, target.write_flags, direction, offset, iovecs) }?),
     }
 }
 
@@ -101,7 +104,9 @@ fn bounce(
         }
         let iovec = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         // SAFETY: the iovec is of `bytes`, which nothing else uses until the call returns.
-        unsafe { move_all(target, direction, offset, Iovecs::from_slice(&[iovec])) }?;
+        unsafe {
+            move_all(target.image.file(), target.write_flags, direction, offset, Iovecs::from_slice(&[iovec]))
+        }?;
         if let Direction::Read = direction {
             part.write(&target.memory, bytes)?;
         }
@@ -110,14 +115,20 @@ fn bounce(
     Ok(())
 }
 
-/// Moves all of the data of `iovecs`.
+/// Moves all of the data of `iovecs` from or to `file`.
 ///
 /// # Safety
 /// The iovecs must be of memory that stays until this returns, and that the kernel may read and write.
-unsafe fn move_all(target: &Target, direction: Direction, offset: u64, mut iovecs: Iovecs) -> io::Result<()> {
+unsafe fn move_all(
+    file: &File,
+    write_flags: libc::c_int,
+    direction: Direction,
+    offset: u64,
+    mut iovecs: Iovecs,
+) -> io::Result<()> {
     let mut offset =
         libc::off64_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
-    let fd = target.image.file().as_raw_fd();
+    let fd = file.as_raw_fd();
     while !iovecs.is_empty() {
         // A chain has no more descriptors than IOV_MAX, but one may cross from one region of memory to the next.
         let count = libc::c_int::try_from(iovecs.len()).unwrap_or(libc::c_int::MAX).min(libc::UIO_MAXIOV);
@@ -126,13 +137,11 @@ unsafe fn move_all(target: &Target, direction: Direction, offset: u64, mut iovec
             match (direction, iovecs.as_slice()) {
                 // The rule, and cheaper than a list of one.
                 (Direction::Read, [piece]) => libc::pread64(fd, piece.iov_base, piece.iov_len, offset),
-                (Direction::Write, [piece]) if target.write_flags == 0 => {
+                (Direction::Write, [piece]) if write_flags == 0 => {
                     libc::pwrite64(fd, piece.iov_base, piece.iov_len, offset)
                 }
                 (Direction::Read, pieces) => libc::preadv64(fd, pieces.as_ptr(), count, offset),
-                (Direction::Write, pieces) => {
-                    libc::pwritev2(fd, pieces.as_ptr(), count, offset, target.write_flags)
-                }
+                (Direction::Write, pieces) => libc::pwritev2(fd, pieces.as_ptr(), count, offset, write_flags),
             }
         };
         match usize::try_from(done) {

@@ -14,7 +14,7 @@ fn disk(engine: IoEngine) -> Option<(Disk, u64)> {
     probe.direct = true;
     match BlockDevice::open(&probe) {
         Ok(_) => {}
-        Err(BlockError::NoDirect { .. } | BlockError::LargeBlocks { .. }) => {
+        Err(BlockError::NoDirect { .. }) => {
             let folder = directory.path().display();
             skip::skip(
                 Capability::DirectIo,

@@ -73,10 +73,12 @@ pub(super) struct Capabilities {
 }
 
 impl Capabilities {
-    /// Adds all capabilities of `list` to `config`; notifications of `queues` virtqueues are at `notify`.
+    /// Adds all capabilities of `list` to `config`, that of the device's own configuration only if it has one; notifications of
+    /// `queues` virtqueues are at `notify`.
     pub(super) fn add(
         config: &mut ConfigSpace,
         list: CapabilityList,
+        has_config: bool,
         msix: &Msix,
         queues: u32,
         notify: Structure,
@@ -89,7 +91,9 @@ impl Capabilities {
         config.add_capability(VENDOR_SPECIFIC, &body(COMMON_CFG, memory(COMMON, common_size), None), &[]);
         config.add_capability(VENDOR_SPECIFIC, &body(ISR_CFG, memory(ISR, 1), None), &[]);
         config.add_capability(VENDOR_SPECIFIC, &body(NOTIFY_CFG, notify, Some(NOTIFY_MULTIPLIER)), &[]);
-        config.add_capability(VENDOR_SPECIFIC, &body(DEVICE_CFG, memory(DEVICE, DEVICE_SIZE), None), &[]);
+        if has_config {
+            config.add_capability(VENDOR_SPECIFIC, &body(DEVICE_CFG, memory(DEVICE, DEVICE_SIZE), None), &[]);
+        }
         let pci_cfg = config.add_capability(
             VENDOR_SPECIFIC,
             &body(PCI_CFG, memory(0, 0), Some(0)),

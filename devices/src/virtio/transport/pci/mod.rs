@@ -22,7 +22,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use virtio_bindings::virtio_ids::{VIRTIO_ID_BLOCK, VIRTIO_ID_CONSOLE, VIRTIO_ID_NET, VIRTIO_ID_VSOCK};
+use virtio_bindings::virtio_ids::{
+    VIRTIO_ID_BLOCK, VIRTIO_ID_CONSOLE, VIRTIO_ID_NET, VIRTIO_ID_RNG, VIRTIO_ID_VSOCK,
+};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::core::TransportCore;
@@ -87,8 +89,7 @@ pub struct PciPlace {
 pub struct PciTransport {
     core: Arc<TransportCore>,
     signal: Arc<PciSignal>,
-    config: Mutex<ConfigSpace>,
-    capabilities: Capabilities,
+    configuration: Mutex<Configuration>,
     memory: Decoder,
     io: Decoder,
     /// Where BAR 0 is at first.
@@ -116,14 +117,13 @@ impl PciTransport {
         let signal = Arc::new(PciSignal::new(Msix::new(vectors, msi), queues));
         let core = Arc::new(TransportCore::new(memory, device, signal.clone())?);
 
-        let (config, capabilities) =
-            configuration(CapabilityList::Current, &core, signal.msix(), memory_base, io_base);
+        let configuration =
+            Configuration::new(CapabilityList::Current, &core, signal.msix(), memory_base, io_base);
         let io_size = io_size(queues);
         Ok(Self {
             core,
             signal,
-            config: Mutex::new(config),
-            capabilities,
+            configuration: Mutex::new(configuration),
             memory: Decoder::new(None, MEMORY_SIZE),
             io: Decoder::new(None, io_size),
             first_address: memory_base,
@@ -201,30 +201,34 @@ fn io_size(queues: usize) -> u32 {
     (NOTIFY_MULTIPLIER * queues as u32).next_power_of_two().max(4)
 }
 
-/// The configuration space of a function that no guest has touched.
-fn configuration(
-    list: CapabilityList,
-    core: &TransportCore,
-    msix: &Msix,
-    memory: u32,
-    io: u16,
-) -> (ConfigSpace, Capabilities) {
-    let (device_type, queues) = (core.device_type(), core.queue_count());
-    let mut config = ConfigSpace::new(Identity {
-        vendor: VENDOR,
-        device: DEVICE_ID + device_type as u16,
-        subsystem: SUBSYSTEM + device_type as u16,
-        class: class(device_type),
-        revision: REVISION,
-    });
-    let memory_bar = Bar { kind: BarKind::Memory, address: memory, size: MEMORY_SIZE };
-    let io_bar = Bar { kind: BarKind::Io, address: io.into(), size: io_size(queues) };
-    config.add_bar(MEMORY_BAR.into(), memory_bar);
-    config.add_bar(IO_BAR.into(), io_bar);
-    let queues = queues as u32;
-    let notify = Structure { bar: IO_BAR, offset: 0, length: NOTIFY_MULTIPLIER * queues };
-    let capabilities = Capabilities::add(&mut config, list, msix, queues, notify);
-    (config, capabilities)
+/// Configuration space, and which capabilities are in it.
+struct Configuration {
+    space: ConfigSpace,
+    capabilities: Capabilities,
+}
+
+impl Configuration {
+    /// That of a function that no guest has touched.
+    fn new(list: CapabilityList, core: &TransportCore, msix: &Msix, memory: u32, io: u16) -> Self {
+        let (device_type, queues) = (core.device_type(), core.queue_count());
+        let mut space = ConfigSpace::new(Identity {
+            vendor: VENDOR,
+            device: DEVICE_ID + device_type as u16,
+            subsystem: SUBSYSTEM + device_type as u16,
+            class: class(device_type),
+            revision: REVISION,
+        });
+        let memory_bar = Bar { kind: BarKind::Memory, address: memory, size: MEMORY_SIZE };
+        let io_bar = Bar { kind: BarKind::Io, address: io.into(), size: io_size(queues) };
+        space.add_bar(MEMORY_BAR.into(), memory_bar);
+        space.add_bar(IO_BAR.into(), io_bar);
+        let queues = queues as u32;
+        let notify = Structure { bar: IO_BAR, offset: 0, length: NOTIFY_MULTIPLIER * queues };
+        // The entropy device has no configuration of its own.
+        let has_config = list == CapabilityList::First || device_type != VIRTIO_ID_RNG;
+        let capabilities = Capabilities::add(&mut space, list, has_config, msix, queues, notify);
+        Self { space, capabilities }
+    }
 }
 
 /// What an offset in BAR 0 means.
@@ -258,29 +262,31 @@ impl Area {
 
 impl PciFunction for PciTransport {
     fn read_config(&self, offset: usize, data: &mut [u8]) {
-        let mut config = lock(&self.config);
-        if let Some(access) = self.capabilities.config_access(&config, offset, data.len()) {
+        let mut configuration = lock(&self.configuration);
+        let Configuration { space, capabilities } = &mut *configuration;
+        if let Some(access) = capabilities.config_access(space, offset, data.len()) {
             let mut value = [0; 4];
             self.config_access(access, &mut value, false);
-            config.store(self.capabilities.config_data(), &value);
+            space.store(capabilities.config_data(), &value);
         }
-        config.read(offset, data);
+        space.read(offset, data);
     }
 
     fn write_config(&self, offset: usize, data: &[u8]) -> BusAction {
-        let mut config = lock(&self.config);
-        config.write(offset, data);
-        if let Some(access) = self.capabilities.config_access(&config, offset, data.len()) {
-            let mut value = config.u32(self.capabilities.config_data()).to_le_bytes();
+        let mut configuration = lock(&self.configuration);
+        let Configuration { space, capabilities } = &mut *configuration;
+        space.write(offset, data);
+        if let Some(access) = capabilities.config_access(space, offset, data.len()) {
+            let mut value = space.u32(capabilities.config_data()).to_le_bytes();
             self.config_access(access, &mut value, true);
         }
         let end = offset.saturating_add(data.len());
         if offset < COMMAND + 2 && end > COMMAND || offset < BAR0 + 8 && end > BAR0 {
-            self.follow_bars(&config);
+            self.follow_bars(space);
         }
-        let control = self.capabilities.msix_control();
+        let control = capabilities.msix_control();
         if offset < control + 2 && end > control {
-            self.signal.msix().set_control(config.u16(control));
+            self.signal.msix().set_control(space.u16(control));
         }
         BusAction::None
     }

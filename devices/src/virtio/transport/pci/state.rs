@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::capabilities::CapabilityList;
-use super::{PciTransport, configuration};
+use super::{Configuration, PciTransport};
 use crate::lock;
 use crate::pci::msix::MsixEntryV1;
 use crate::state::StateError;
@@ -40,9 +40,8 @@ impl Transport for PciTransport {
         let Self {
             core,
             signal,
-            config,
+            configuration,
             // Fixed, or following configuration space.
-            capabilities: _,
             memory: _,
             io: _,
             first_address: _,
@@ -50,7 +49,7 @@ impl Transport for PciTransport {
             connected: _,
             doorbells: _,
         } = self;
-        let config = lock(config).save();
+        let config = lock(configuration).space.save();
         let (config_vector, queue_vectors, isr) = signal.save();
         let msix = signal.msix().save();
         core.save(BusState::PciV1(PciStateV1 { config, msix, config_vector, queue_vectors, isr }))
@@ -62,19 +61,19 @@ impl Transport for PciTransport {
         else {
             return Err(StateError::new("the state is of a device on virtio-mmio, and this one is on PCI"));
         };
-        let mut config = lock(&self.config);
-        if let Err(error) = config.restore(saved) {
+        let mut configuration = lock(&self.configuration);
+        if let Err(error) = configuration.space.restore(saved) {
             let (memory, io) = (self.first_address, self.first_port);
-            // The capabilities that do something are at the same place in both lists.
-            let (mut first, _) =
-                configuration(CapabilityList::First, &self.core, self.signal.msix(), memory, io);
-            first.restore(saved).map_err(|_| error)?;
-            *config = first;
+            let mut first =
+                Configuration::new(CapabilityList::First, &self.core, self.signal.msix(), memory, io);
+            first.space.restore(saved).map_err(|_| error)?;
+            *configuration = first;
         }
-        self.signal.msix().restore(config.u16(self.capabilities.msix_control()), msix)?;
+        let Configuration { space, capabilities } = &*configuration;
+        self.signal.msix().restore(space.u16(capabilities.msix_control()), msix)?;
         self.signal.restore(*config_vector, queue_vectors, *isr)?;
-        self.follow_bars(&config);
-        drop(config);
+        self.follow_bars(space);
+        drop(configuration);
         self.core.restore(state)
     }
 }
