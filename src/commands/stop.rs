@@ -16,6 +16,8 @@ const FORCED: Duration = Duration::from_secs(10);
 const SAVING: Duration = Duration::from_mins(1);
 /// What such a VM says.
 const BEING_SAVED: &str = "the VM is being saved";
+/// How long a guest has to power off before Ctrl-Alt-Del is pressed as well: not all guests listen to their power button.
+const BUTTON: Duration = Duration::from_secs(2);
 /// How long a VM has for an answer, however little time its guest is given.
 const LEAST_PATIENCE: Duration = Duration::from_millis(500);
 /// The exit code when the guest did not end by itself, and SIGTERM was needed.
@@ -29,9 +31,17 @@ pub(crate) fn run(args: &StopArgs) -> Outcome {
     let process = vm.process("stop")?;
     let failed = |error| format!("cannot stop {}: {error}", vm.id);
     let pressed = Instant::now();
-    match press(&vm, args.timeout) {
-        Ok(()) => {
-            if process.wait(args.timeout.saturating_sub(pressed.elapsed())).map_err(failed)? {
+    match press_power_button(&vm, args.timeout) {
+        Ok(resets) => {
+            let mut ended = process.wait(BUTTON.min(args.timeout / 2)).map_err(failed)?;
+            if !ended {
+                if resets == Resets::EndIt {
+                    // A guest that is on its way already need not hear it.
+                    let _ = press_ctrl_alt_del(&vm, args.timeout);
+                }
+                ended = process.wait(args.timeout.saturating_sub(pressed.elapsed())).map_err(failed)?;
+            }
+            if ended {
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -74,11 +84,29 @@ fn terminate(vm: &Known, process: &Process) -> Result<bool, String> {
     Err(format!("cannot stop {}: the host does not end its process, which was killed", vm.id))
 }
 
-/// Presses Ctrl-Alt-Del, which a guest that is paused has to be awake for.
-fn press(vm: &Known, patience: Duration) -> Result<(), String> {
+/// What a reset by the guest does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resets {
+    /// It ends the VM.
+    EndIt,
+    /// The guest boots again.
+    RestartIt,
+}
+
+/// Presses the power button, which a guest that is paused has to be awake for; what a reset would do.
+fn press_power_button(vm: &Known, patience: Duration) -> Result<Resets, String> {
     let asked = vm.reach("stop", patience.clamp(LEAST_PATIENCE, PATIENCE))?;
-    if asked.json::<Value>("/")?.get("state").is_some_and(|state| state == "Paused") {
+    let instance = asked.json::<Value>("/rvmm/instance")?;
+    let is = |key, value| instance.get(key).is_some_and(|found| found == value);
+    if is("state", "Paused") {
         asked.patch("/vm", &json!({"state": "Resumed"}))?;
     }
+    asked.put("/rvmm/actions", json!({"action_type": "PressPowerButton"}).to_string())?;
+    Ok(if is("on_reset", "restart") { Resets::RestartIt } else { Resets::EndIt })
+}
+
+/// Presses Ctrl-Alt-Del.
+fn press_ctrl_alt_del(vm: &Known, patience: Duration) -> Result<(), String> {
+    let asked = vm.reach("stop", patience.clamp(LEAST_PATIENCE, PATIENCE))?;
     asked.put("/actions", json!({"action_type": "SendCtrlAltDel"}).to_string())
 }

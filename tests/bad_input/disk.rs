@@ -103,7 +103,7 @@ fn one_image_for_two_disks_is_refused() {
 fn more_disks_than_interrupts_are_refused() {
     let disk = Disk::new(8, "");
     let rvmm = (0..40).fold(hello(), |rvmm, _| rvmm.disk(&disk.path(), ",readonly"));
-    refused(rvmm, 1, &["devices", "19"]);
+    refused(rvmm, 1, &["devices", "18"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use devices::GuestMemory;
 use devices::bus::{BusDevice, BusError};
 use devices::interrupt::Interrupt;
+use devices::legacy::acpi_events::AcpiEvents;
 use devices::legacy::acpi_power::AcpiPower;
 use devices::legacy::boot_timer::{BootTimer, Moment};
 use devices::legacy::i8042::I8042;
@@ -113,6 +114,8 @@ pub struct DeviceSet {
     pub pvpanic: Arc<Pvpanic>,
     /// Sleep control, by which the guest powers itself off.
     acpi_power: Arc<AcpiPower>,
+    /// What the guest is told of by ACPI: the power button.
+    pub acpi_events: Arc<AcpiEvents>,
     /// The boot timer, once it is added.
     boot_timer: Option<Arc<BootTimer>>,
     /// The virtio devices, in the order of their addresses.
@@ -195,10 +198,12 @@ impl DeviceSet {
         let i8042 = Arc::new(I8042::new(irqfd(vm, layout::I8042_GSI)?));
         let pvpanic = Arc::new(Pvpanic::default());
         let acpi_power = Arc::new(AcpiPower::new());
-        let pio: [(u16, u16, Arc<dyn BusDevice>); 4] = [
+        let acpi_events = Arc::new(AcpiEvents::new(Arc::new(IrqLine::new(vm, layout::ACPI_EVENTS_GSI))));
+        let pio: [(u16, u16, Arc<dyn BusDevice>); 5] = [
             (layout::SERIAL_PORT, layout::SERIAL_PORT_SIZE, serial.clone()),
             (layout::I8042_PORT, layout::I8042_PORT_SIZE, i8042.clone()),
             (layout::ACPI_POWER_PORT, layout::ACPI_POWER_PORT_SIZE, acpi_power.clone()),
+            (layout::ACPI_EVENTS_PORT, layout::ACPI_EVENTS_PORT_SIZE, acpi_events.clone()),
             (layout::PVPANIC_PORT, layout::PVPANIC_PORT_SIZE, pvpanic.clone()),
         ];
         for (base, len, device) in pio {
@@ -214,6 +219,7 @@ impl DeviceSet {
             i8042,
             pvpanic,
             acpi_power,
+            acpi_events,
             boot_timer: None,
             virtio: Vec::new(),
             mmio_start: layout::VIRTIO_MMIO_START

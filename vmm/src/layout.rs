@@ -45,8 +45,10 @@ pub const BOOT_TIMER_START: u64 = MMIO_GAP_START;
 pub const BOOT_TIMER_SIZE: u64 = 0x1000;
 /// First interrupt of the virtio-mmio devices (global system interrupt).
 pub const VIRTIO_GSI_FIRST: u32 = 5;
-/// Last interrupt of the virtio-mmio devices: the I/O APIC has 24 pins.
-pub const VIRTIO_GSI_LAST: u32 = 23;
+/// Last interrupt of the virtio-mmio devices.
+pub const VIRTIO_GSI_LAST: u32 = 22;
+/// Interrupt of the ACPI events, the last of the 24 pins of the I/O APIC.
+pub const ACPI_EVENTS_GSI: u32 = 23;
 
 /// Window for BARs in memory.
 pub const PCI_MEMORY_START: u32 = 0xd000_0000;
@@ -84,6 +86,10 @@ pub const I8042_GSI: u32 = 1;
 pub const ACPI_POWER_PORT: u16 = 0x600;
 /// Number of the ACPI power registers.
 pub const ACPI_POWER_PORT_SIZE: u16 = 3;
+/// The register of ACPI events.
+pub const ACPI_EVENTS_PORT: u16 = 0x604;
+/// Number of its ports.
+pub const ACPI_EVENTS_PORT_SIZE: u16 = 1;
 /// The panic notifier, where QEMU has it.
 pub const PVPANIC_PORT: u16 = 0x505;
 /// Its number of ports.

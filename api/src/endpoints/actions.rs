@@ -1,4 +1,4 @@
-//! `/actions`: what is done to a VM and leaves nothing to read.
+//! `/actions` and `/rvmm/actions`: what is done to a VM and leaves nothing to read.
 
 use serde::Deserialize;
 use vmm::controller::Request;
@@ -26,4 +26,21 @@ pub(crate) fn put(body: &[u8]) -> Result<Call, Fault> {
         ActionType::SendCtrlAltDel => Request::SendCtrlAltDel,
         ActionType::FlushMetrics => Request::FlushMetrics,
     }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnAction {
+    action_type: OwnActionType,
+}
+
+/// What rvmm adds.
+#[derive(Clone, Copy, Deserialize)]
+enum OwnActionType {
+    PressPowerButton,
+}
+
+pub(crate) fn put_own(body: &[u8]) -> Result<Call, Fault> {
+    let OwnAction { action_type: OwnActionType::PressPowerButton } = routes::json(body)?;
+    Ok(Call::tell(Request::PressPowerButton))
 }

@@ -1,7 +1,7 @@
-//! `/`: which VM this is, and how it is.
+//! `/` and `/rvmm/instance`: which VM this is, and how it is.
 
 use serde::Serialize;
-use vmm::controller::{Request, Response, State};
+use vmm::controller::{OnReset, Request, Response, State};
 
 use crate::reply::Reply;
 use crate::routes::Call;
@@ -22,6 +22,23 @@ pub(crate) fn get() -> Call {
             vmm_version: env!("CARGO_PKG_VERSION"),
             app_name: "rvmm",
         }),
+        other => Reply::unexpected(&other),
+    })
+}
+
+/// What rvmm adds to that.
+#[derive(Serialize)]
+struct OwnInstance {
+    id: String,
+    state: State,
+    on_reset: OnReset,
+}
+
+pub(crate) fn get_own() -> Call {
+    Call::Ask(Request::GetInstance, |response| match response {
+        Response::Instance(vmm::controller::Instance { id, state, on_reset }) => {
+            Reply::json(&OwnInstance { id, state, on_reset })
+        }
         other => Reply::unexpected(&other),
     })
 }

@@ -62,9 +62,11 @@ const TABLE: &[(Method, &str, Endpoint)] = &[
     (Put, "/mmds/config", Write(|body| configure::part(body, Part::Mmds))),
     (Put, "/snapshot/create", Write(snapshot::create)),
     (Put, "/snapshot/load", Write(snapshot::load)),
+    (Put, "/rvmm/actions", Write(actions::put_own)),
     (Get, "/rvmm/console", Read(|| Call::Console)),
     (Put, "/rvmm/console", Write(|body| Ok(console::put(body)))),
     (Get, "/rvmm/events", Read(|| Call::Events)),
+    (Get, "/rvmm/instance", Read(instance::get_own)),
     (Get, "/rvmm/metrics", Read(metrics::get_text)),
     (Get, "/rvmm/metrics.json", Read(metrics::get_json)),
 ];

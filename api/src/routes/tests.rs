@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 use vmm::config::{CreateSnapshot, Part, SnapshotType};
-use vmm::controller::{DriveUpdate, Instance, State};
+use vmm::controller::{DriveUpdate, Instance, OnReset, State};
 
 use super::*;
 
@@ -42,6 +42,9 @@ fn each_path_asks_the_vm_for_what_it_names() {
     ] {
         assert_eq!(asked("PUT", "/actions", &json!({"action_type": action}).to_string()), request);
     }
+    let press = r#"{"action_type": "PressPowerButton"}"#;
+    assert_eq!(asked("PUT", "/rvmm/actions", press), Request::PressPowerButton);
+    assert_eq!(asked("GET", "/rvmm/instance", ""), Request::GetInstance);
     let drive =
         r#"{"drive_id": "a", "path_on_host": "b", "rate_limiter": {"ops": {"size": 1, "refill_time": 2}}}"#;
     let Request::UpdateDrive(DriveUpdate { drive_id, path_on_host, rate_limiter }) =
@@ -223,7 +226,11 @@ fn a_snapshot_whose_files_are_not_named_or_named_twice_is_refused() {
 #[test]
 fn what_the_vm_answers_becomes_json_with_the_names_of_the_wire() {
     let Ok(Call::Ask(_, to_reply)) = Call::parse("GET", "/", b"") else { panic!("not a question") };
-    let reply = to_reply(Response::Instance(Instance { id: "web".to_owned(), state: State::NotStarted }));
+    let reply = to_reply(Response::Instance(Instance {
+        id: "web".to_owned(),
+        state: State::NotStarted,
+        on_reset: OnReset::Exit,
+    }));
     let body: Value = serde_json::from_slice(&reply.body).unwrap();
     let expected = json!({"id": "web", "state": "Not started", "vmm_version": env!("CARGO_PKG_VERSION"), "app_name": "rvmm"});
     assert_eq!((reply.status.as_u16(), body), (200, expected));

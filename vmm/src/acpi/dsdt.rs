@@ -7,7 +7,7 @@ use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, AmlSink};
 
 use super::tables::{OEM_ID, OEM_REVISION, OEM_TABLE_ID};
-use super::{AcpiError, Machine, VirtioMmio, pci, vmgenid};
+use super::{AcpiError, Machine, VirtioMmio, events, pci};
 use crate::layout;
 
 /// `SLP_TYP` of the soft-off state S5, as the power device knows it.
@@ -18,7 +18,7 @@ const HEADER_SIZE: u32 = 36;
 /// The whole table.
 pub(super) fn build(machine: &Machine) -> Result<Sdt, AcpiError> {
     let mut body = Vec::with_capacity(1024);
-    let mut devices: Vec<Box<dyn Aml>> = Vec::with_capacity(machine.virtio_mmio.len().saturating_add(7));
+    let mut devices: Vec<Box<dyn Aml>> = Vec::with_capacity(machine.virtio_mmio.len().saturating_add(8));
     if machine.serial {
         devices.push(Box::new(Serial));
     }
@@ -26,8 +26,9 @@ pub(super) fn build(machine: &Machine) -> Result<Sdt, AcpiError> {
         devices.push(Box::new(Keyboard));
     }
     devices.push(Box::new(PanicNotifier));
-    devices.push(Box::new(vmgenid::Counter));
-    devices.push(Box::new(vmgenid::EventDevice));
+    devices.push(Box::new(events::Counter));
+    devices.push(Box::new(events::PowerButton));
+    devices.push(Box::new(events::EventDevice));
     if machine.pci {
         devices.push(Box::new(pci::HostBridge));
         devices.push(Box::new(pci::Reservation));

@@ -5,9 +5,9 @@
 //! together are about 800 bytes and 70 more for each virtio device: one page, commonly.
 
 mod dsdt;
+mod events;
 mod pci;
 mod tables;
-mod vmgenid;
 
 #[cfg(test)]
 mod tests;

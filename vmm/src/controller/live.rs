@@ -8,7 +8,7 @@ use devices::same_file;
 use serde::Serialize;
 
 use super::request::{Answer, DriveUpdate, Instance, Metrics, Refusal, Request, Response, State};
-use super::{Controller, changes};
+use super::{Controller, Options, changes};
 use crate::config::LoggerConfig;
 use crate::console::Output;
 use crate::event_loop::{EventLoop, LoopEvent, Wake};
@@ -128,6 +128,11 @@ impl Controller {
                 .send_ctrl_alt_del()
                 .map(|()| Response::Done)
                 .map_err(|source| Refusal::Device { what: "press Ctrl-Alt-Del", source: source.into() }),
+            Request::PressPowerButton => devices
+                .acpi_events
+                .press_power_button()
+                .map(|()| Response::Done)
+                .map_err(|source| Refusal::Device { what: "press the power button", source: source.into() }),
             Request::Type(bytes) => Ok(Response::Typed(devices.input_port().enqueue(&bytes))),
             Request::UpdateDrive(update) => {
                 self.refuse_outputs(&update, &live.output)?;
@@ -156,7 +161,8 @@ impl Controller {
     }
 
     pub(super) fn instance(&self) -> Instance {
-        Instance { id: self.options.id.clone(), state: self.state }
+        let Options { id, on_reset, .. } = &self.options;
+        Instance { id: id.clone(), state: self.state, on_reset: *on_reset }
     }
 
     /// Logs differently from now on, as far as whoever runs this controller lets it.

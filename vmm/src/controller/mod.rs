@@ -24,6 +24,8 @@ use std::time::Instant;
 
 use devices::mmds::MmdsStore;
 
+use serde::Serialize;
+
 use crate::config::{LoadSnapshot, LoggerConfig, VmConfig};
 use crate::console::{ConsoleConfig, Output, Tape};
 use crate::event_loop::LoopEvent;
@@ -56,7 +58,8 @@ pub use request::{
 pub use snapshot::CreateError;
 
 /// What a reset of the guest does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnReset {
     /// It ends the VMM.
     #[default]

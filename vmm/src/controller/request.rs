@@ -10,7 +10,7 @@ use devices::virtio::balloon::{BalloonError, BalloonStatistics};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ControllerError, CreateError};
+use super::{ControllerError, CreateError, OnReset};
 use crate::config::{BalloonConfig, ConfigError, CreateSnapshot, LoadSnapshot, LoggerConfig, Part, VmConfig};
 use crate::metrics::Snapshot;
 
@@ -110,6 +110,8 @@ pub enum Request {
     LoadSnapshot(Box<LoadSnapshot>),
     /// Press Ctrl-Alt-Del on the guest's keyboard.
     SendCtrlAltDel,
+    /// Press the guest's power button.
+    PressPowerButton,
     /// Type these bytes at the guest's console, as many as it has room for: [`Response::Typed`].
     Type(Vec<u8>),
     /// Change a drive.
@@ -149,6 +151,7 @@ impl Request {
             Self::CreateSnapshot(_) => "to create a snapshot",
             Self::LoadSnapshot(_) => "to load a snapshot",
             Self::SendCtrlAltDel => "to press Ctrl-Alt-Del",
+            Self::PressPowerButton => "to press the power button",
             Self::Type(_) => "to type at the console",
             Self::UpdateDrive(_) => "to change a drive",
             Self::UpdateNet(_) => "to change a network interface",
@@ -191,6 +194,8 @@ pub struct Instance {
     pub id: String,
     /// Where it is in its life.
     pub state: State,
+    /// What a reset by its guest does.
+    pub on_reset: OnReset,
 }
 
 /// The counters of a VM.
