@@ -98,6 +98,16 @@ fn direct_io_to_a_device_with_sectors_of_4_kib_leaves_the_guest_sectors_of_512_b
 }
 
 #[test]
+fn an_image_of_another_format_is_warned_of() {
+    require_kvm!();
+    let disk = Disk::new(16, "");
+    fs::write(disk.path(), [&b"QFI\xfb"[..], &[0; 8188]].concat()).unwrap();
+    let ended = Rvmm::guest("hello").disk(&disk.path(), ",readonly").run();
+    assert_eq!(ended.code(), 0);
+    assert!(ended.stderr.contains("looks like qcow2, and is used as a raw image"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_read_only_disk_cannot_be_written() {
     require_kvm!();
     for engine in [",engine=sync", ",engine=io_uring"] {

@@ -43,6 +43,22 @@ fn a_tap_that_is_not_there_is_made_and_goes_with_the_vm() {
 }
 
 #[test]
+fn a_tap_that_is_made_has_the_same_address_each_time() {
+    require_kvm!();
+    let address = |name: &str| {
+        let look = format!("ip -o link show up dev {name} 2>/dev/null | grep -oE ether.[0-9a-f:]+");
+        let probe = format!("sh -c '\"$@\" & until {look}; do sleep 0.1; done; kill $!; wait' sh");
+        let rvmm = namespace::rvmm_in_network(&format!("set -- {probe} \"$@\""))?;
+        let guest = rvmm.arg("--kernel").arg(bare::path("hlt-forever"));
+        let ended = guest.args(["--net", &format!("tap={name}")]).run();
+        Some(ended.stdout.lines().find(|line| line.starts_with("ether ")).unwrap().to_owned())
+    };
+    let Some(first) = address("made0") else { return };
+    assert_eq!(address("made0"), Some(first.clone()));
+    assert_ne!(address("made1"), Some(first));
+}
+
+#[test]
 fn passt_starts_with_the_driver_and_not_before() {
     require_kvm!();
     // A guest that has no driver for the device ends before anything is started.

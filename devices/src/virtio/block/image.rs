@@ -119,6 +119,12 @@ impl DiskImage {
         }
         let needs_cached = alignment.is_some_and(|alignment| !alignment.is_whole_blocks(0, SECTOR_SIZE));
         let cached = needs_cached.then(|| open_again(path, purpose.access, metadata)).transpose()?;
+        if let Some(format) = foreign_format(&file) {
+            warn!(
+                "disk image {} looks like {format}, and is used as a raw image; to convert it: qemu-img convert -O raw",
+                path.display()
+            );
+        }
         let in_memory = is_in_memory(&file);
         Ok(Self { file, cached, sectors: size / SECTOR_SIZE, is_block_device, alignment, in_memory })
     }
@@ -308,6 +314,25 @@ fn try_direct(file: &File, alignment: Alignment) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Formats that are not raw, by the first bytes of their files.
+const FOREIGN_FORMATS: [(&[u8], &str); 5] = [
+    (b"QFI\xfb", "qcow2"),
+    (b"KDMV", "VMDK"),
+    (b"vhdxfile", "VHDX"),
+    (b"conectix", "VHD"),
+    (b"<<< Oracle VM VirtualBox Disk Image", "VDI"),
+];
+
+/// Which other format `file` looks to have, if the page cache has its first bytes: no start waits for a disk. A guest may write
+/// such bytes to a raw image, too.
+fn foreign_format(file: &File) -> Option<&'static str> {
+    let mut head = [0; SECTOR_SIZE as usize];
+    let mut buffer = [io::IoSliceMut::new(&mut head)];
+    let count = rustix::io::preadv2(file, &mut buffer, 0, rustix::io::ReadWriteFlags::NOWAIT).ok()?;
+    let head = head.get(..count)?;
+    FOREIGN_FORMATS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, format)| *format)
 }
 
 /// Whether the file system that `file` is on is in memory. One that cannot be asked is not.

@@ -16,6 +16,7 @@ use virtio_bindings::virtio_net::{
 
 use super::backend::{Backend, ETHERNET_HEADER_LEN, HEADER_LEN, MAX_PACKET_LEN, Received, Sent};
 use super::iovecs::{IoVecs, MAX_PIECES};
+use super::mac::MacAddress;
 use crate::patience::while_in_use;
 
 const TUN_DEVICE: &str = "/dev/net/tun";
@@ -256,7 +257,8 @@ fn exists(name: &str) -> bool {
     unsafe { libc::if_nametoindex(name.as_ptr()) != 0 }
 }
 
-/// Brings an interface up that was made just now. A host that refuses the MTU leaves it as it is.
+/// Brings an interface up that was made just now. Its address is derived from its name: the guest of a snapshot sends to the
+/// address that its gateway had, until its entry is too old. A host that refuses the MTU or the address leaves it as it is.
 fn bring_up(name: &str, mtu: Option<u32>) -> io::Result<()> {
     // SAFETY: makes a descriptor and touches no memory.
     let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -266,6 +268,10 @@ fn bring_up(name: &str, mtu: Option<u32>) -> io::Result<()> {
     // SAFETY: nobody else has this descriptor.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     let mut request = interface(name);
+    request.ifr_ifru.ifru_hwaddr = ethernet_address(host_mac(name));
+    if let Err(error) = control(&socket, libc::SIOCSIFHWADDR, &mut request) {
+        warn!("tap {name} does not take the address {}: {error}", host_mac(name));
+    }
     if let Some(mtu) = mtu {
         request.ifr_ifru.ifru_mtu = mtu.cast_signed();
         if let Err(error) = control(&socket, libc::SIOCSIFMTU, &mut request) {
@@ -277,6 +283,20 @@ fn bring_up(name: &str, mtu: Option<u32>) -> io::Result<()> {
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
     control(&socket, libc::SIOCSIFFLAGS, &mut request)
+}
+
+/// The address of this host's side of the tap `name`, if rvmm makes it.
+fn host_mac(name: &str) -> MacAddress {
+    MacAddress::derived_from(&[b"host", name.as_bytes()])
+}
+
+/// `mac` as netdevice(7) has it.
+fn ethernet_address(mac: MacAddress) -> libc::sockaddr {
+    let mut address = libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data: [0; 14] };
+    for (to, from) in address.sa_data.iter_mut().zip(mac.bytes()) {
+        *to = from.cast_signed();
+    }
+    address
 }
 
 /// A request that means the interface `name`, which is shorter than IFNAMSIZ.
