@@ -11,6 +11,7 @@ mod cpu_template;
 mod disk;
 pub(crate) mod exit_on;
 mod fields;
+mod huge_pages;
 mod log;
 mod metadata;
 mod net;
@@ -36,6 +37,7 @@ pub(crate) use balloon::BalloonArg;
 pub(crate) use by_name::{ID, KillArgs, LogsArgs, MetricsArgs, PsArgs, RmArgs, StopArgs, VmArgs};
 pub(crate) use control::ControlArgs;
 pub(crate) use disk::{Cache, DiskArg, Engine};
+pub(crate) use huge_pages::HugePagesArg;
 pub(crate) use log::LogArgs;
 pub(crate) use metadata::MetadataArgs;
 pub(crate) use net::NetArg;
@@ -241,6 +243,11 @@ pub(crate) struct RunArgs {
     /// Change what the guest's CPU shows: a file with a CPU template, or one of rvmm's own by name ("help" lists them).
     #[arg(long, value_name = "FILE|NAME", help_heading = "Machine", value_hint = ValueHint::FilePath)]
     pub(crate) cpu_template: Option<String>,
+
+    /// Pages of the host that back guest memory: 4 KiB (none), transparent huge pages, or 2M of hugetlbfs [default: none].
+    #[arg(long, value_name = "none|transparent|2M", help_heading = "Machine", value_enum)]
+    #[arg(hide_possible_values = true)]
+    pub(crate) huge_pages: Option<HugePagesArg>,
 
     /// The bus that virtio devices are on: pci or mmio [default: pci].
     #[arg(long, value_name = "pci|mmio", help_heading = "Machine", value_enum, hide_possible_values = true)]

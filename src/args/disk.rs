@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
+use vmm::config::IoEngine;
+
 use super::{fields, size};
 
 const FIELDS: &str = "readonly, engine=sync|io_uring, cache=writeback|unsafe, direct, bandwidth=SIZE, ops=N";
@@ -36,6 +38,15 @@ pub(crate) enum Engine {
     Sync,
     /// Requests are queued on an io_uring.
     IoUring,
+}
+
+impl From<Engine> for IoEngine {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Sync => Self::Sync,
+            Engine::IoUring => Self::Async,
+        }
+    }
 }
 
 /// `cache=` of a disk.
@@ -137,7 +148,7 @@ fn per_second(
 }
 
 impl Engine {
-    fn parse(value: &OsStr) -> Result<Self, String> {
+    pub(super) fn parse(value: &OsStr) -> Result<Self, String> {
         match value.to_str() {
             Some("sync") => Ok(Self::Sync),
             Some("io_uring") => Ok(Self::IoUring),

@@ -6,29 +6,31 @@ use std::path::PathBuf;
 
 use vmm::config::{DriveOverride, MacAddress, NetworkOverride, VsockOverride};
 
-use super::fields;
+use super::{Engine, fields};
 use crate::name;
 
-const DISK_FIELDS: &str = "id=ID and path=FILE";
+const DISK_FIELDS: &str = "id=ID, path=FILE and engine=sync|io_uring";
 const NET_FIELDS: &str =
     "id=ID, tap=NAME, mac=ADDRESS or mac=new, publish=[ADDR:]HOST:GUEST[/udp] or publish=none";
 const VSOCK_FIELDS: &str = "cid=N and uds=PATH";
 
-/// `id=ID,path=FILE`
+/// `id=ID[,path=FILE][,engine=sync|io_uring]`
 pub(super) fn disk_override(value: &OsStr) -> Result<DriveOverride, String> {
-    let (mut id, mut path) = (None, None);
+    let mut id = None;
+    let mut disk = DriveOverride::default();
     each(value, DISK_FIELDS, |key, value| {
         Ok(Some(match key {
             "id" => id.replace(text(key, value)?).is_some(),
-            "path" => path.replace(PathBuf::from(value)).is_some(),
+            "path" => disk.path_on_host.replace(PathBuf::from(value)).is_some(),
+            "engine" => disk.io_engine.replace(Engine::parse(value)?.into()).is_some(),
             _ => return Ok(None),
         }))
     })?;
-    match (id, path) {
-        (Some(drive_id), Some(path_on_host)) => Ok(DriveOverride { drive_id, path_on_host }),
-        (None, _) => Err(format!("id=ID is missing; fields are {DISK_FIELDS}")),
-        (_, None) => Err(format!("path=FILE is missing; fields are {DISK_FIELDS}")),
+    disk.drive_id = id.ok_or_else(|| format!("id=ID is missing; fields are {DISK_FIELDS}"))?;
+    if disk.path_on_host.is_none() && disk.io_engine.is_none() {
+        return Err(format!("nothing is said of {}; fields are {DISK_FIELDS}", disk.drive_id));
     }
+    Ok(disk)
 }
 
 /// `copy=FOLDER`
@@ -127,11 +129,14 @@ fn text(key: &str, value: &OsStr) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vmm::config::IoEngine;
 
     #[test]
     fn a_disk_is_named_and_a_doubled_comma_is_one() {
         let disk = disk_override(OsStr::new("path=a,,b,id=data")).unwrap();
-        assert_eq!((disk.drive_id.as_str(), disk.path_on_host), ("data", "a,b".into()));
+        assert_eq!((disk.drive_id.as_str(), disk.path_on_host), ("data", Some("a,b".into())));
+        let disk = disk_override(OsStr::new("id=data,engine=sync")).unwrap();
+        assert_eq!((disk.path_on_host, disk.io_engine), (None, Some(IoEngine::Sync)));
     }
 
     #[test]
@@ -157,8 +162,9 @@ mod tests {
     #[test]
     fn what_is_missing_twice_or_unknown_is_named() {
         for (value, part) in [
-            ("", "unknown field ''; known are id=ID and path=FILE"),
-            ("id=a", "path=FILE is missing"),
+            ("", "unknown field ''; known are id=ID, path=FILE and engine=sync|io_uring"),
+            ("id=a", "nothing is said of a"),
+            ("id=a,engine=fast", "unknown engine 'fast'"),
             ("path=a", "id=ID is missing"),
             ("id=a,path", "path wants a value"),
             ("id=,path=a", "id wants a value"),

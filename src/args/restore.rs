@@ -6,10 +6,13 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, ValueHint};
 use vmm::config::{DriveOverride, LoadSnapshot, MemBackend, MemBackendType, NetworkOverride, VsockOverride};
 use vmm::controller::ExitOn;
+use vmm::memory::HugePages;
 
 use super::exit_on;
 use super::overrides::{copy_folder, disk_override, net_override, vsock_override};
-use super::{ConsoleEnd, ControlArgs, LogArgs, MetadataArgs, OnReset, Stop, TimingArgs, a_folder, a_name};
+use super::{
+    ConsoleEnd, ControlArgs, HugePagesArg, LogArgs, MetadataArgs, OnReset, Stop, TimingArgs, a_folder, a_name,
+};
 
 /// `rvmm restore`
 #[derive(Debug, Default, Args)]
@@ -55,6 +58,11 @@ pub(crate) struct RestoreArgs {
     #[arg(long, help_heading = "Memory")]
     pub(crate) track_dirty_pages: bool,
 
+    /// Pages of the host that back guest memory: 4 KiB (none), transparent huge pages, or 2M of hugetlbfs [default: as before].
+    #[arg(long, value_name = "none|transparent|2M", help_heading = "Memory", value_enum)]
+    #[arg(hide_possible_values = true)]
+    pub(crate) huge_pages: Option<HugePagesArg>,
+
     /// Read all of memory before the guest goes on.
     #[arg(long, help_heading = "Memory")]
     pub(crate) prefault: bool,
@@ -68,8 +76,11 @@ pub(crate) struct RestoreArgs {
     #[arg(conflicts_with = "prefault")]
     pub(crate) uffd: Option<PathBuf>,
 
-    /// Another file for a disk; may be repeated.
-    #[arg(long = "disk", value_name = "id=ID,path=FILE", help_heading = "Host", value_hint = ValueHint::FilePath)]
+    /// `--disk`; its help has brackets, which rustdoc would take for links.
+    #[arg(long = "disk", value_name = "id=ID[,…]", help_heading = "Host", value_hint = ValueHint::FilePath)]
+    #[arg(
+        help = "Another file or engine for a disk; may be repeated: id=ID[,path=FILE][,engine=sync|io_uring]"
+    )]
     #[arg(value_parser = OsStringValueParser::new().try_map(|value| disk_override(&value)))]
     pub(crate) disks: Vec<DriveOverride>,
 
@@ -138,7 +149,7 @@ impl RestoreArgs {
             network_overrides: self.nets.clone(),
             vsock_override: self.vsock.clone(),
             clock_realtime: Some(!self.keep_clock),
-            huge_pages: None,
+            huge_pages: self.huge_pages.map(HugePages::from),
             drive_overrides: self.disks.clone(),
             accept_changed_drives: self.accept_changed_disks,
             prefault: self.prefault,

@@ -50,7 +50,7 @@ fn copy_disks(args: &RestoreArgs, folder: &Path, overrides: &mut Vec<DriveOverri
     for (id, name) in wanted {
         let (image, copy) = (args.dir.join(name), folder.join(format!("{id}.img")));
         copies.make(&Image::open(id, &image)?, &copy)?;
-        overrides.push(DriveOverride { drive_id: id.clone(), path_on_host: copy });
+        overrides.push(DriveOverride { drive_id: id.clone(), path_on_host: Some(copy), io_engine: None });
     }
     copies.keep();
     Ok(())

@@ -14,7 +14,7 @@ use vmm::text_file;
 
 use super::Outcome;
 use super::launch::{self, Launch};
-use crate::args::{BalloonArg, Cache, DiskArg, Engine, RunArgs};
+use crate::args::{BalloonArg, Cache, DiskArg, RunArgs};
 use crate::logging;
 use crate::presence::Presence;
 
@@ -56,6 +56,9 @@ fn configuration(args: &RunArgs) -> Result<VmConfig, Box<dyn Error>> {
     set_boot_source(&mut config, args)?;
     config.boot_timer = args.timing.boot_timer;
     config.machine_config.track_dirty_pages |= args.track_dirty_pages;
+    if let Some(huge_pages) = args.huge_pages {
+        config.machine_config.huge_pages = huge_pages.into();
+    }
     if let Some(cpus) = args.cpus {
         config.machine_config.vcpu_count = cpus;
     }
@@ -123,10 +126,7 @@ fn drive(id: &str, arg: &DiskArg, root: bool) -> BlockConfig {
         },
         partuuid: None,
         rate_limiter: (limits != RateLimiterConfig::default()).then_some(limits),
-        io_engine: engine.map(|engine| match engine {
-            Engine::Sync => IoEngine::Sync,
-            Engine::IoUring => IoEngine::Async,
-        }),
+        io_engine: engine.map(IoEngine::from),
         socket: None,
         direct: *direct,
     }

@@ -93,6 +93,31 @@ fn a_disk_that_was_written_to_since_can_be_accepted_and_one_of_another_size_cann
 }
 
 #[test]
+fn a_disk_can_have_another_engine_and_memory_other_pages() {
+    require_kvm!();
+    let saved = Saved::echo();
+    let disk = Disk::new(2048, "original");
+    let guest = saved.host.of(Rvmm::guest("serial-echo"));
+    let guest = guest.disk(&disk.path(), ",id=data,engine=io_uring");
+    guest.args(["--id", "disk", "--detach"]).run().assert_clean();
+    saved.host.wait_for_output("disk", "ready");
+    let dir = saved.text("one");
+    saved.host.ask(["snapshot", "disk", &dir, "--stop"]);
+    let restore = ["restore", &dir, "--disk", "id=data,engine=sync", "--huge-pages", "transparent"];
+    let options = ["--id", "again", "--detach"];
+    saved.host.verb(restore.into_iter().chain(options)).run().assert_clean();
+    let config = saved.host.json(["config", "again"]);
+    assert_eq!(config["drives"][0]["io_engine"], "Sync");
+    assert_eq!(config["drives"][0]["path_on_host"], disk.path().to_str().unwrap());
+    assert_eq!(config["machine-config"]["huge_pages"], "Transparent");
+    saved.host.ask(["kill", "again"]);
+    // An engine says nothing of the file.
+    let file = std::fs::File::options().write(true).open(disk.path()).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    saved.host.refused(restore, &["drive \"data\"", "was written to since"]);
+}
+
+#[test]
 fn a_snapshot_is_loaded_over_rest_into_a_process_without_a_guest() {
     require_kvm!();
     let saved = Saved::stopped("one");

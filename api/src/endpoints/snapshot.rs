@@ -34,7 +34,7 @@ pub(crate) fn load(body: &[u8]) -> Result<Call, Fault> {
         return Err(wrong("mem_file_path and mem_backend", "exclude each other: give one of them"));
     }
     for drive in &load.drive_overrides {
-        not_empty("drive_overrides.path_on_host", Some(&drive.path_on_host))?;
+        not_empty("drive_overrides.path_on_host", drive.path_on_host.as_deref())?;
     }
     let socket = load.vsock_override.as_ref().and_then(|vsock| vsock.uds_path.as_deref());
     not_empty("vsock_override.uds_path", socket)?;

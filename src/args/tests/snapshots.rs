@@ -112,7 +112,7 @@ fn a_mistake_is_told_in_one_line() {
     for (words, finding) in [
         (&["restore"][..], "<DIR>"),
         (&["restore", "d", "e"], "unexpected argument 'e'"),
-        (&["restore", "d", "--disk", "id=a"], "path=FILE is missing"),
+        (&["restore", "d", "--disk", "id=a"], "nothing is said of a"),
         (&["restore", "d", "--disk", "id=a,path=b", "--disk", "id=a,path=c"], "--disk id=a is given twice"),
         (&["restore", "d", "--console", "virtio"], "is in the snapshot"),
         (&["restore", "d", "--kernel", "k"], "unexpected argument '--kernel'"),

@@ -85,7 +85,8 @@ impl<'a> Plan<'a> {
     pub(super) fn vm(&self, number: u32) -> Result<RestoreArgs, Box<dyn Error>> {
         let mut vm = self.given(number)?;
         for (id, _) in &self.copied {
-            vm.disks.push(DriveOverride { drive_id: id.clone(), path_on_host: self.copy_of(id, number)? });
+            let path_on_host = Some(self.copy_of(id, number)?);
+            vm.disks.push(DriveOverride { drive_id: id.clone(), path_on_host, io_engine: None });
         }
         if let Some(vsock) = &self.config.vsock {
             let given = vm.vsock.get_or_insert_with(VsockOverride::default);
@@ -275,7 +276,7 @@ mod tests {
         assert_eq!(vm.metadata.metadata, Some("22.json".into()));
         let [disk] = vm.disks.as_slice() else { panic!("{:?}", vm.disks) };
         assert_eq!(
-            (disk.drive_id.as_str(), disk.path_on_host.as_path()),
+            (disk.drive_id.as_str(), disk.path_on_host.as_deref().unwrap()),
             ("data", Path::new("/c/web-snap-2-data"))
         );
         assert_eq!(vm.vsock.unwrap().uds_path, Some("/run/v.sock-2".into()));
@@ -299,7 +300,7 @@ mod tests {
         let plan = Plan::new(&args, config(&[])).unwrap();
         let vm = plan.vm(1).unwrap();
         assert_eq!(vm.id.as_deref(), Some("w-1"));
-        assert_eq!((vm.disks.len(), vm.disks[0].path_on_host.as_path()), (1, Path::new("d1")));
+        assert_eq!((vm.disks.len(), vm.disks[0].path_on_host.as_deref().unwrap()), (1, Path::new("d1")));
         assert_eq!(vm.vsock.unwrap().uds_path, Some("u1".into()));
         assert!(vm.nets.iter().all(|net| net.guest_mac.is_none()));
     }

@@ -125,7 +125,11 @@ impl VmConfig {
             let drive = self.drives.iter_mut().find(|drive| drive.drive_id == wanted.drive_id);
             let missing =
                 || OverrideError::NoSuchDevice { kind: "drive", id: wanted.drive_id.clone(), known };
-            drive.ok_or_else(missing)?.path_on_host = Some(wanted.path_on_host.clone());
+            let drive = drive.ok_or_else(missing)?;
+            if wanted.path_on_host.is_some() {
+                drive.path_on_host.clone_from(&wanted.path_on_host);
+            }
+            drive.io_engine = wanted.io_engine.or(drive.io_engine);
         }
         Ok(())
     }

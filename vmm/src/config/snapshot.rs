@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use devices::virtio::block::IoEngine;
 use devices::virtio::net::{MacAddress, Publish};
 use serde::{Deserialize, Serialize};
 
@@ -77,14 +78,18 @@ pub struct MemBackend {
     pub backend_path: PathBuf,
 }
 
-/// A drive's file at restore; rvmm's own.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A drive's file and engine at restore; rvmm's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DriveOverride {
     /// Which drive.
     pub drive_id: String,
-    /// The file that it is.
-    pub path_on_host: PathBuf,
+    /// The file that it is; the one that it was when nothing is said.
+    #[serde(default)]
+    pub path_on_host: Option<PathBuf>,
+    /// What does its I/O; what did it when nothing is said.
+    #[serde(default)]
+    pub io_engine: Option<IoEngine>,
 }
 
 /// A network interface's end on the host at restore.

@@ -156,7 +156,8 @@ fn empty_vm() -> Result<(Host, VmFd), KvmError> {
 fn check_drives(config: &VmConfig, state: &StateV2, request: &LoadSnapshot) -> Result<(), LoadError> {
     for drive in &config.drives {
         let id = &drive.drive_id;
-        if request.drive_overrides.iter().any(|other| other.drive_id == *id) {
+        let mut others = request.drive_overrides.iter().filter(|other| other.drive_id == *id);
+        if others.any(|other| other.path_on_host.is_some()) {
             continue;
         }
         let was = state

@@ -116,9 +116,10 @@ fn region(
     let mib = len / MIB;
     let size = usize::try_from(len).map_err(|_| MemoryError::Layout { mib })?;
     let (flags, hint) = match huge_pages {
-        HugePages::Hugetlb2M => {
-            (libc::MAP_HUGETLB | libc::MAP_HUGE_2MB, " (huge pages: raise /proc/sys/vm/nr_hugepages)")
-        }
+        HugePages::Hugetlb2M => (
+            libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
+            " (huge pages: raise /proc/sys/vm/nr_hugepages, or give --huge-pages none)",
+        ),
         HugePages::None | HugePages::Transparent => (libc::MAP_NORESERVE, ""),
     };
     let hole = Hole::new(size);

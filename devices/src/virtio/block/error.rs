@@ -76,7 +76,9 @@ pub enum BlockError {
     #[error("cannot create a timer for the drive's rate limiter")]
     RateLimiter(#[source] io::Error),
     /// io_uring was asked for and the host does not have it.
-    #[error("drive {id}: io_engine Async needs io_uring, which this host refuses; use Sync")]
+    #[error(
+        "drive {id}: io_engine Async needs io_uring, which this host refuses; use Sync (of a snapshot: rvmm restore --disk id={id},engine=sync)"
+    )]
     NoIoUring {
         /// The drive's id.
         id: String,
