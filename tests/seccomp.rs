@@ -41,6 +41,17 @@ fn a_guest_runs_under_a_policy_that_lets_it() {
     Rvmm::guest("hello").arg("--no-seccomp").run().assert_clean();
 }
 
+#[test]
+fn a_disk_with_the_engine_sync_makes_no_ring_to_the_end() {
+    require_kvm!();
+    let disk = Disk::new(16, "sector zero here");
+    let policy = policy_of(&call("io_uring_setup"), &call("ptrace"));
+    let guest = Rvmm::guest("virtio-blk").disk(&disk.path(), ",engine=sync");
+    let ended = guest.arg("--seccomp-filter").arg(policy.path()).run();
+    ended.assert_clean();
+    assert!(ended.stdout.contains("data looklook"), "{ended:#?}");
+}
+
 /// The threads of the process `pid` by name, with the number of filters that each has.
 fn filters(pid: u32) -> Vec<(String, u32)> {
     let filters = |task: PathBuf| {

@@ -9,10 +9,16 @@ use std::os::fd::AsRawFd;
 
 use io_uring::IoUring;
 
-/// Lets the kernel close `file` after this process has ended. Where it cannot, the process closes it as usual.
+use crate::thread;
+
+/// Lets the kernel close `file` after this process has ended. Where it cannot, the process closes it as usual: also under a
+/// filter of system calls, which may end a process that makes a ring.
 ///
 /// Call it as the last thing before the process ends: the ring stays open until then.
 pub(super) fn close_after_exit(file: &impl AsRawFd) {
+    if thread::are_confined() {
+        return;
+    }
     let registered = IoUring::new(1).and_then(|ring| {
         ring.submitter().register_files(&[file.as_raw_fd()])?;
         // The ring's descriptor must live as long as the process.
