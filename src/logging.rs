@@ -63,12 +63,23 @@ pub(crate) fn change(config: &LoggerConfig) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether the log is on stderr, where the user is told things as well.
+fn logs_to_stderr() -> bool {
+    LOGGER.get().is_some_and(|logger| {
+        matches!(logger.how.read().unwrap_or_else(PoisonError::into_inner).sink, Sink::Stderr)
+    })
+}
+
+/// Logs why this process fails, if the log is not where the user is told of it anyway: whoever started it may not see that.
+pub(crate) fn record_failure(error: &str) {
+    if !logs_to_stderr() {
+        log::error!("{error}");
+    }
+}
+
 /// Tells the user `line` on stderr, and the log as well if that is elsewhere.
 pub(crate) fn notify(line: &str) {
-    let logs_to_stderr = LOGGER.get().is_some_and(|logger| {
-        matches!(logger.how.read().unwrap_or_else(PoisonError::into_inner).sink, Sink::Stderr)
-    });
-    if !logs_to_stderr {
+    if !logs_to_stderr() {
         log::warn!("{line}");
     }
     let mut stderr = io::stderr();

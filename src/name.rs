@@ -73,6 +73,8 @@ pub(crate) enum TakeError {
         /// Its process, if that is known.
         pid: Option<u32>,
     },
+    /// This user has no runtime folder, as in a jail.
+    NoFolder(io::Error),
     /// It is no name, or the host refuses it.
     Refused(String),
 }
@@ -84,6 +86,7 @@ impl fmt::Display for TakeError {
                 let pid = number(*pid);
                 write!(f, "a VM of this name is running (pid {pid}); end it, or choose another name")
             }
+            Self::NoFolder(error) => write!(f, "cannot take the name: {error}"),
             Self::Refused(why) => f.write_str(why),
         }
     }
@@ -106,7 +109,7 @@ impl Name {
             return Err(TakeError::Refused(why));
         }
         let refused = |error: io::Error| TakeError::Refused(format!("cannot take the name: {error}"));
-        let parent = vmm::runtime_dir::create().map_err(refused)?;
+        let parent = vmm::runtime_dir::create().map_err(TakeError::NoFolder)?;
         let folder = parent.join(id);
         let lock = lock(&folder)?;
         let name = Self { folder, lock, stays: Cell::new(false) };

@@ -15,7 +15,7 @@ use vmm::controller::Controller;
 
 use crate::args::ControlArgs;
 use crate::detach::Report;
-use crate::name::Name;
+use crate::name::{Name, TakeError};
 
 /// One VM as others see it.
 pub(crate) struct Presence {
@@ -78,6 +78,10 @@ impl Presence {
         if self.name.get().is_none() && (self.named || control.api_sock.is_some()) {
             match Name::take(&self.id) {
                 Ok(name) => drop(self.name.set(name)),
+                // Whoever starts it there has its socket, or asks for none.
+                Err(TakeError::NoFolder(error)) if control.api_sock.is_some() || control.no_api => {
+                    log::warn!("rvmm ps does not show the VM: {error}");
+                }
                 Err(error) if self.named => return Err(format!("--id {}: {error}", self.id).into()),
                 Err(error) => log::debug!("the VM has no folder: {error}"),
             }
@@ -151,6 +155,8 @@ impl Presence {
         let server = Server::start(socket, controller.remote()?, limits)?;
         controller.measure("api_server", server.metrics());
         controller.listen(server.listener());
+        // Firecracker's clients wait for this line.
+        log::info!("API server started.");
         self.server.replace(Some(server));
         Ok(())
     }

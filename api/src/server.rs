@@ -271,7 +271,8 @@ impl Service {
         self.metrics.requests.increment();
         let (method, path) = (head.method.as_str(), head.uri.path());
         log::debug!("API: {method} {path}");
-        let call = match read(body, self.limits.body).await {
+        let waits = head.headers.contains_key(hyper::header::EXPECT);
+        let call = match read(body, self.limits.body, waits).await {
             Ok(body) => Call::parse(method, path, &body),
             Err(fault) => Err(fault),
         };
@@ -318,10 +319,14 @@ pub(crate) async fn ask(remote: &Remote, request: Request) -> Result<Response, F
     answer.await.unwrap_or(Err(Refusal::Ended)).map_err(Fault::from)
 }
 
-/// Reads a body of a bounded length, in bounded time.
-async fn read(body: Incoming, limit: usize) -> Result<Vec<u8>, Fault> {
-    // Known without reading it, and not worth the wait.
-    if body.size_hint().lower() > limit.saturating_add(MAX_DISCARDED) as u64 {
+/// Reads a body of a bounded length, in bounded time. `waits`: the client sends it once it is asked to.
+async fn read(body: Incoming, limit: usize, waits: bool) -> Result<Vec<u8>, Fault> {
+    let announced = body.size_hint().lower();
+    if announced > limit as u64 {
+        // The head says enough. A client that sends a body all the same comes to read the answer once all of it is taken.
+        if !waits && announced <= (limit + MAX_DISCARDED) as u64 {
+            tokio::spawn(timeout(BODY_TIMEOUT, collect(body, limit)));
+        }
         return Err(Fault::TooLong { limit });
     }
     timeout(BODY_TIMEOUT, collect(body, limit)).await.unwrap_or(Err(Fault::BodyMissing))

@@ -242,7 +242,9 @@ impl Known {
                 "cannot remove {id}: it is running (pid {}); rvmm stop {id} ends it",
                 number(pid)
             )),
-            Err(TakeError::Refused(why)) => Err(format!("cannot remove {id}: {why}")),
+            Err(why @ (TakeError::NoFolder(_) | TakeError::Refused(_))) => {
+                Err(format!("cannot remove {id}: {why}"))
+            }
         }
     }
 }

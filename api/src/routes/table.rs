@@ -44,6 +44,8 @@ const TABLE: &[(Method, &str, Endpoint)] = &[
     (Put, "/pmem/{id}", NotSupported),
     (Patch, "/pmem/{id}", NotSupported),
     (Put, "/vsock", Write(|body| configure::part(body, Part::Vsock))),
+    // As clients of Firecracker before 1.0 have it.
+    (Put, "/vsock/{id}", WriteOne(|_, body| configure::part(body, Part::Vsock))),
     (Get, "/balloon", Read(balloon::get)),
     (Put, "/balloon", Write(|body| configure::part(body, Part::Balloon))),
     (Patch, "/balloon", Write(balloon::patch)),
@@ -53,6 +55,7 @@ const TABLE: &[(Method, &str, Endpoint)] = &[
     (Put, "/hotplug/memory", NotSupported),
     (Patch, "/hotplug/memory", NotSupported),
     (Put, "/entropy", Write(|body| configure::part(body, Part::Entropy))),
+    (Put, "/entropy/{id}", WriteOne(|_, body| configure::part(body, Part::Entropy))),
     (Put, "/serial", Write(|body| configure::part(body, Part::Serial))),
     (Put, "/logger", Write(logger::put)),
     (Put, "/metrics", Write(|body| configure::part(body, Part::Metrics))),

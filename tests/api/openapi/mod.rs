@@ -201,7 +201,8 @@ fn ask(connection: &mut Connection, operation: &Operation<'_>, body: &Value) -> 
         Some((start, rest)) => {
             let name = rest.trim_end_matches('}');
             let id = body[name].as_str().filter(|id| !id.is_empty());
-            format!("{start}{}", id.or(operation.example()[name].as_str()).unwrap())
+            // Where there is none, any will do.
+            format!("{start}{}", id.or(operation.example()[name].as_str()).unwrap_or("any"))
         }
     };
     let text = if body.is_null() { String::new() } else { body.to_string() };
