@@ -171,7 +171,9 @@ fn a_vm_that_runs_takes_no_more_configuration() {
     require_kvm!();
     let socket = ApiSocket::new();
     let _running = Rvmm::guest("hlt-forever").arg("--api-sock").arg(socket.path()).launch();
-    socket.put("/boot-source", &boot_source("hello")).assert_refused("the VM is running");
+    let refused = socket.put("/boot-source", &boot_source("hello"));
+    refused.assert_refused("the VM is running");
+    refused.assert_refused("The requested operation is not supported after starting the microVM.");
     let machine = json!({"vcpu_count": 1, "mem_size_mib": 64});
     socket.put("/machine-config", &machine).assert_refused("the VM is running");
     socket.patch("/machine-config", &json!({"vcpu_count": 1})).assert_refused("the VM is running");

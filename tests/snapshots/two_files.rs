@@ -258,3 +258,14 @@ fn a_merge_that_is_killed_leaves_the_old_snapshot_or_the_new_one() {
         writer.assert_loads(state, "a.mem");
     }
 }
+
+#[test]
+fn the_first_snapshot_of_firecrackers_clients_may_be_a_diff() {
+    require_kvm!();
+    let mut writer = Writer::new();
+    writer.create("a.state", "a.mem", "Diff").assert_done();
+    writer.assert_loads("a.state", "a.mem");
+    writer.write();
+    writer.create("b.state", "b.mem", "Diff").assert_done();
+    writer.assert_loads("b.state", "b.mem");
+}

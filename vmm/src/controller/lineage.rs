@@ -106,7 +106,11 @@ impl Lineage {
         if !is_tracking {
             return Err(CreateError::NotTracked);
         }
-        let last = self.last.as_ref().ok_or(CreateError::NoBase)?;
+        let Some(last) = &self.last else {
+            // As Firecracker has it: the first diff of a client has all pages that were ever written.
+            let is_firecrackers = request.mem_file_path.is_some() && request.base.is_none();
+            return if is_firecrackers { Ok(None) } else { Err(CreateError::NoBase) };
+        };
         if let Some(asked) = &request.base
             && Folder::open(asked)?.state.id != last.id
         {

@@ -27,6 +27,16 @@ pub enum State {
 }
 
 impl State {
+    /// That something is not possible, in Firecracker's words.
+    fn refusal(self) -> &'static str {
+        match self {
+            Self::NotStarted => "The requested operation is not supported before starting the microVM.",
+            Self::Running | Self::Paused => {
+                "The requested operation is not supported after starting the microVM."
+            }
+        }
+    }
+
     /// What to ask for instead, in a refusal.
     fn advice(self) -> &'static str {
         match self {
@@ -210,14 +220,17 @@ pub struct Metrics {
 /// Why a VM does not do what it was asked for. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Not in this state.
-    #[error("{what} is not possible: the VM is {state}; {}", state.advice())]
+    /// Not in this state. The first sentence is Firecracker's, which its clients look for.
+    #[error("{} {what} is not possible: the VM is {state}; {}", state.refusal(), state.advice())]
     State {
         /// What was asked for.
         what: &'static str,
         /// Where the VM is in its life.
         state: State,
     },
+    /// A snapshot is of a VM that stands still.
+    #[error("a snapshot is not possible: the VM is running; pause it first, or ask for a live one")]
+    NotPaused,
     /// What was given cannot be part of a VM.
     #[error(transparent)]
     Config(Box<ConfigError>),

@@ -15,7 +15,7 @@ use devices::GuestMemory;
 use super::lineage::{Base, Lineage};
 use super::live::Live;
 use super::remote::Asker;
-use super::request::{Refusal, Request, Response, State};
+use super::request::{Refusal, Response, State};
 use super::{Controller, Event};
 use crate::config::{CreateSnapshot, IncludeDisks, VmConfig};
 use crate::cpu::CpuDescription;
@@ -228,8 +228,7 @@ impl Controller {
     fn capture(&mut self, request: &CreateSnapshot, live: &mut Live) -> Result<Captured, Refusal> {
         let refused = |source| Refusal::Snapshot(Box::new(source));
         if self.state != State::Paused && !request.live && !request.stop {
-            let what = Request::CreateSnapshot(Box::default()).what();
-            return Err(Refusal::State { what, state: self.state });
+            return Err(Refusal::NotPaused);
         }
         if self.writing.is_some() {
             return Err(refused(CreateError::UnderWay));
