@@ -32,6 +32,8 @@ use vmm::same_file;
 const PID: &str = "pid";
 /// The REST socket there.
 pub(crate) const SOCKET: &str = "api.sock";
+/// Where that socket is until it listens, if the process is killed just then.
+const HIDDEN_SOCKET: &str = ".api.sock";
 /// rvmm's own log there.
 pub(crate) const LOG: &str = "log";
 /// Why the VM failed.
@@ -117,7 +119,7 @@ impl Name {
         if is_invented(id) {
             sweep(&parent);
         }
-        for file in [SOCKET, LOG, ERROR] {
+        for file in [SOCKET, HIDDEN_SOCKET, LOG, ERROR] {
             match fs::remove_file(name.folder.join(file)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(error)),
                 _ => {}
@@ -247,7 +249,7 @@ impl Drop for Name {
         }
         // What cannot be removed is taken over by the next VM of this name. Nothing but our own is removed, nor anything
         // opened for it, which takes a descriptor that there may not be. The lock is worth something until its file goes.
-        for file in [SOCKET, LOG, ERROR, PID] {
+        for file in [SOCKET, HIDDEN_SOCKET, LOG, ERROR, PID] {
             let _ = fs::remove_file(self.folder.join(file));
         }
         let _ = fs::remove_dir(&self.folder);

@@ -32,11 +32,11 @@ pub(super) struct Slot {
     pid: Option<u32>,
 }
 
-/// Takes a place for a VM of process `pid`, unless that process has too many.
+/// Takes a place for a VM of process `pid`, unless that process has too many. It is not known in another PID namespace.
 pub(super) fn take(shared: &Arc<Shared>, pid: Option<u32>) -> Option<Slot> {
     let mut slots = shared.slots.lock();
     let count = slots.entry(pid).or_default();
-    if *count == MAX_PER_PROCESS {
+    if pid.is_some() && *count == MAX_PER_PROCESS {
         return None;
     }
     *count += 1;

@@ -73,7 +73,8 @@ impl DiskImage {
     /// [`BlockError`] when it is not there, is no disk, has a size that a disk cannot have, or is in use.
     pub(super) fn open(path: &Path, purpose: Purpose) -> Result<Self, BlockError> {
         let (file, metadata) = open_file(path, purpose.access)?;
-        lock_file(&file, path, purpose.access)?;
+        let is_in_use = |error: &BlockError| matches!(error, BlockError::InUse { .. });
+        while_in_use(is_in_use, || lock_file(&file, path, purpose.access))?;
         Self::new(Arc::new(file), &metadata, path, purpose)
     }
 
@@ -346,13 +347,9 @@ fn is_in_memory(file: &File) -> bool {
 
 /// Locks `file`, which was opened at `path`, until it is closed.
 fn lock_file(file: &File, path: &Path, access: Access) -> Result<(), BlockError> {
-    let is_in_use = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES));
-    while_in_use(is_in_use, || lock(file, access)).map_err(|error| {
-        if is_in_use(&error) {
-            BlockError::InUse { path: path.to_path_buf() }
-        } else {
-            inspect(path, "take the lock")(error)
-        }
+    lock(file, access).map_err(|error| match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => BlockError::InUse { path: path.to_path_buf() },
+        _ => inspect(path, "take the lock")(error),
     })
 }
 
