@@ -121,7 +121,7 @@ fn two_drives_of_one_name_and_two_roots_are_refused() {
     vm.drives = (0..20).map(|n| drive(&n.to_string(), false)).collect();
     assert_eq!(vm.validate(), Ok(()));
     vm.machine_config.transport = Some(Transport::Mmio);
-    assert_eq!(vm.validate(), Err(ConfigError::TooManyDevices { count: 20, max: 19 }));
+    assert_eq!(vm.validate(), Err(ConfigError::TooManyDevices { count: 20, max: 18 }));
 }
 
 #[test]
