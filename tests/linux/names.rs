@@ -74,7 +74,7 @@ fn a_guest_that_boots_again_after_a_reset_is_stopped_by_its_power_button() {
     for line in [
         "mkdir -p /m/on/PWRF; cd /m; tar xf /dev/vda; insmod acpi-button.ko; insmod input-evdev.ko",
         "printf '#!/bin/sh\\necho pressed; poweroff -f\\n' >on/PWRF/00000080; chmod +x on/PWRF/00000080",
-        "acpid -f -c /m/on & sleep 2; echo it listens: $((40 + 2))",
+        "acpid -d -c /m/on & sleep 2; echo it listens: $((40 + 2))",
     ] {
         console.send(line).send("\n");
     }
