@@ -99,7 +99,7 @@ fn launch(
     }
     let presence = Rc::new(Presence::new(id));
     logging::start(&log.config(), presence.id(), None)?;
-    run(&presence).inspect_err(|error| logging::record_failure(&chain(error.as_ref())))
+    run(&presence)
 }
 
 /// An error with its causes, outermost first.

@@ -85,6 +85,7 @@ fn the_threat_model_names_every_device() {
             "mod" => continue,
             "i8042" => "keyboard controller".to_owned(),
             "acpi_power" => "ACPI sleep and reset registers".to_owned(),
+            "acpi_events" => "ACPI event register".to_owned(),
             other => other.replace('_', " "),
         });
     }

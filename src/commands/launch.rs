@@ -35,7 +35,7 @@ impl Launch<'_> {
         load: Option<LoadSnapshot>,
         presence: &Rc<Presence>,
     ) -> Outcome {
-        let Self { console, on_reset, exit_on, control, metadata, start_times } = self;
+        let Self { console, on_reset, exit_on, .. } = self;
         exit_on::check(*exit_on, *on_reset)?;
         let options = Options {
             id: presence.id().to_owned(),
@@ -56,6 +56,24 @@ impl Launch<'_> {
                 format!("--log-file {}: the guest has it as {}", log.display(), guest.display()).into()
             );
         }
+        let outcome = self.start(config, load, presence, options);
+        if let Err(error) = &outcome
+            && !presence.is_detached()
+        {
+            logging::record_failure(&crate::chain(error.as_ref()));
+        }
+        outcome
+    }
+
+    /// Runs it once it is known that the log is none of the guest's files.
+    fn start(
+        &self,
+        config: VmConfig,
+        load: Option<LoadSnapshot>,
+        presence: &Rc<Presence>,
+        options: Options,
+    ) -> Outcome {
+        let Self { exit_on, control, metadata, start_times, .. } = self;
         let policy = control.seccomp_filter.as_deref().map(Policy::read).transpose()?;
         let can_start = config.boot_source.is_some() || load.is_some();
         // A client of the socket could name an interface before the guest starts, which is at once.

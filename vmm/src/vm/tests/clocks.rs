@@ -155,7 +155,7 @@ fn is_told_of_stop(machine: &Machine) -> bool {
 #[test]
 fn a_guest_is_told_that_its_process_was_stopped() {
     let Some(machine) = Machine::boot(KEEP_KVM_CLOCK) else { return };
-    machine.wait_for(1);
+    machine.wait_until(1);
     let flags = || machine.memory.read_obj::<u8>(GuestAddress(FLAGS)).unwrap();
     assert_eq!(flags() & GUEST_STOPPED, 0);
     // By somebody else, since who is stopped cannot go on by itself.
@@ -168,7 +168,7 @@ fn a_guest_is_told_that_its_process_was_stopped() {
 #[test]
 fn a_guest_is_told_that_it_was_paused() {
     let Some(machine) = Machine::boot(KEEP_KVM_CLOCK) else { return };
-    machine.wait_for(1);
+    machine.wait_until(1);
     machine.pause();
     machine.resume();
     assert!(is_told_of_stop(&machine));
@@ -178,7 +178,7 @@ fn a_guest_is_told_that_it_was_paused() {
 #[test]
 fn a_vcpu_that_is_told_of_a_stop_tells_its_guest() {
     let Some(machine) = Machine::boot(KEEP_KVM_CLOCK) else { return };
-    machine.wait_for(1);
+    machine.wait_until(1);
     machine.running.iter().for_each(crate::vcpu::VcpuHandle::tell_of_stop);
     assert!(is_told_of_stop(&machine));
     machine.stop();
