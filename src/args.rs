@@ -132,7 +132,7 @@ pub(crate) enum Verb {
     Pause(VmArgs),
     /// Let a paused guest go on.
     Resume(VmArgs),
-    /// End a VM: by Ctrl-Alt-Del, then by SIGTERM, then by SIGKILL.
+    /// End a VM: by its power button and Ctrl-Alt-Del, then by SIGTERM, then by SIGKILL.
     #[command(
         after_help = "Exit codes:\n  0  the guest ended by itself\n  3  SIGTERM was needed\n  4  SIGKILL was needed"
     )]
