@@ -9,7 +9,7 @@ use devices::same_file;
 use super::snapshot::CreateError;
 use crate::config::{CreateSnapshot, SnapshotType};
 use crate::memory::DirtyPages;
-use crate::snapshot::{BaseV1, Chain, Folder, SnapshotError};
+use crate::snapshot::{BaseV1, Chain, Folder, MAX_DEPTH, SnapshotError};
 
 /// What is known of the VM's last snapshot, for diffs.
 #[derive(Default)]
@@ -126,6 +126,9 @@ impl Lineage {
         check_targets(request, &chain, !replaces)?;
         if replaces {
             return Ok(Some(Base::Replaced(Box::new(chain.into_top()))));
+        }
+        if chain.below().len() >= MAX_DEPTH {
+            return Err(CreateError::TooManyDiffs);
         }
         Ok(Some(Base::Below(last.clone())))
     }

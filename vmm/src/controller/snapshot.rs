@@ -23,8 +23,8 @@ use crate::memory::DirtyPages;
 use crate::signals::Signal;
 use crate::snapshot::manifest::Cpu;
 use crate::snapshot::{
-    Chain, DiskV2, Folder, MAX_RANGES, Pages, Partial, PartialPair, SnapshotError, StateError, StateV2,
-    memory_file, touched,
+    Chain, DiskV2, Folder, MAX_DEPTH, MAX_RANGES, Pages, Partial, PartialPair, SnapshotError, StateError,
+    StateV2, memory_file, touched,
 };
 use crate::thread::{self, ThreadKind};
 use crate::vm::{SaveError, Vm};
@@ -71,6 +71,9 @@ pub enum CreateError {
         "a diff (snapshot_type Diff) is of a VM that keeps track of the pages that it writes; start it with --track-dirty-pages, or track_dirty_pages of machine-config"
     )]
     NotTracked,
+    /// Nobody could restore the next diff.
+    #[error("the last snapshot has {MAX_DEPTH} diffs below it, which is the most; write a full one")]
+    TooManyDiffs,
     /// Nothing that it could be on top of.
     #[error("this VM has no snapshot that a diff could be on top of; write a full one first")]
     NoBase,

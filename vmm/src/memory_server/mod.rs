@@ -17,6 +17,7 @@ mod session;
 mod slots;
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -122,7 +123,8 @@ fn set(event: &OwnedFd) {
 
 /// The main thread's state.
 struct Server {
-    listener: UnixListener,
+    /// Closed when the process ends: closing it closes what clients have sent that nobody accepted, which can block.
+    listener: ManuallyDrop<UnixListener>,
     _file: SocketFile,
     signals: Signals,
     shared: Arc<Shared>,
@@ -175,6 +177,7 @@ impl Server {
             .into_parts();
         let (sender, reports) = mpsc::channel();
         let shared = Arc::new(shared);
+        let listener = ManuallyDrop::new(listener);
         Ok(Self { listener, _file: file, signals, shared, listens: true, active: 0, reports, sender })
     }
 
@@ -222,7 +225,7 @@ impl Server {
             PollFd::new(&self.shared.stop, PollFlags::IN),
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&self.shared.changed, PollFlags::IN),
-            PollFd::new(&self.listener, if self.listens { PollFlags::IN } else { PollFlags::empty() }),
+            PollFd::new(&*self.listener, if self.listens { PollFlags::IN } else { PollFlags::empty() }),
         ];
         wait_for(&mut fds, (!self.listens).then_some(RETRY))?;
         Ok(fds.map(|fd| !fd.revents().is_empty()))
@@ -265,10 +268,7 @@ impl Server {
         if connection.set_nonblocking(true).is_err() {
             return;
         }
-        let Some(slot) = slots::take(&self.shared, pid) else {
-            log::debug!("process {pid:?} has too many connections; a further one is closed");
-            return;
-        };
+        let slot = slots::take(&self.shared, pid);
         let session = Session::new(connection, pid, Arc::clone(&self.shared), slot);
         let sender = self.sender.clone();
         match thread::spawn(ThreadKind::ServedVm, move || session.run(&sender)) {

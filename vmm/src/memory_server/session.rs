@@ -38,6 +38,13 @@ impl Session {
 
     /// Serves the VM and sends its report; none for a client that connected and sent nothing.
     pub(super) fn run(self, reports: &Sender<Option<Report>>) {
+        if self.slot.is_refused {
+            log::debug!("process {:?} has too many connections; a further one is closed", self.pid);
+            let _ = reports.send(None);
+            self.shared.notify();
+            // In this thread, as it can block.
+            return;
+        }
         let mut arriving = Arriving::default();
         let mut served = None;
         let result = self.serve(&mut arriving, &mut served);

@@ -7,7 +7,7 @@ use super::Shared;
 
 /// VMs that are served at a time. Each takes a thread and two of 1024 descriptors.
 pub(super) const MAX_VMS: usize = 400;
-/// Connections of one process, which has one VM: more would take the place of others.
+/// Connections of one process that are served. It has one VM: more would take the place of others.
 pub(super) const MAX_PER_PROCESS: usize = 8;
 
 /// Which processes are connected, and how often.
@@ -30,17 +30,17 @@ impl Slots {
 pub(super) struct Slot {
     shared: Arc<Shared>,
     pid: Option<u32>,
+    /// Its process has too many, so this connection is only closed.
+    pub(super) is_refused: bool,
 }
 
-/// Takes a place for a VM of process `pid`, unless that process has too many. It is not known in another PID namespace.
-pub(super) fn take(shared: &Arc<Shared>, pid: Option<u32>) -> Option<Slot> {
+/// Takes a place for a VM of process `pid`, which is not known in another PID namespace.
+pub(super) fn take(shared: &Arc<Shared>, pid: Option<u32>) -> Slot {
     let mut slots = shared.slots.lock();
     let count = slots.entry(pid).or_default();
-    if pid.is_some() && *count == MAX_PER_PROCESS {
-        return None;
-    }
+    let is_refused = pid.is_some() && *count >= MAX_PER_PROCESS;
     *count += 1;
-    Some(Slot { shared: Arc::clone(shared), pid })
+    Slot { shared: Arc::clone(shared), pid, is_refused }
 }
 
 impl Drop for Slot {

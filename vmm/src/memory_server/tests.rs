@@ -283,8 +283,8 @@ fn a_descriptor_whose_close_blocks_delays_no_other_vm_and_not_the_end() {
     let Some(mut host) = Host::new(|_| WorkingSet::None) else { return };
     let (memory, pager) = host.vm();
     byte(&memory, 0);
-    let (socket, _reader) = socket_that_lingers(20);
     let begin = Instant::now();
+    let (socket, _reader) = socket_that_lingers(20);
     let stream = host.connect();
     stream.send_with_fd(&b"hello"[..], socket.as_raw_fd()).unwrap();
     drop(socket);
@@ -292,6 +292,12 @@ fn a_descriptor_whose_close_blocks_delays_no_other_vm_and_not_the_end() {
     assert_is_the_snapshot(&memory);
     let (second, second_pager) = host.vm();
     assert_is_the_snapshot(&second);
+    // And one that is refused, as its process has too many.
+    let others: Vec<_> = (0..MAX_PER_PROCESS).map(|_| host.connect()).collect();
+    let (socket, _other_reader) = socket_that_lingers(20);
+    let refused = host.connect();
+    let _ = refused.send_with_fd(&b"hello"[..], socket.as_raw_fd());
+    drop((socket, others, refused));
     drop((pager, second_pager));
     let errors: Vec<_> = host.reports().into_iter().filter_map(|report| report.error).collect();
     assert!(errors.len() == 1 && errors[0].contains("not that of a VM"), "{errors:?}");
