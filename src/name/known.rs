@@ -257,6 +257,9 @@ pub(crate) struct Reached<'a> {
     client: Client,
 }
 
+/// The wait before a follower that was cut off before it got a byte tries again.
+const AFTER_NOTHING: Duration = Duration::from_millis(50);
+
 impl Reached<'_> {
     /// What is at `path`.
     pub(crate) fn get(&self, path: &'static str) -> Result<Vec<u8>, String> {
@@ -288,8 +291,9 @@ impl Reached<'_> {
         mut lost: impl FnMut(),
     ) -> Result<(), String> {
         loop {
-            let mut came = false;
+            let (mut granted, mut came) = (false, false);
             let followed = self.client.follow(path, crate::commands::reader_is_gone, |bytes| {
+                granted = true;
                 came |= !bytes.is_empty();
                 take(bytes)
             });
@@ -297,7 +301,13 @@ impl Reached<'_> {
                 Ok(()) => return Ok(()),
                 // A reader that has gone (`rvmm logs -f web | head`) is no error.
                 Err(ClientError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                Err(ClientError::Broken(_)) if came && !self.vm.ends() => lost(),
+                Err(ClientError::Broken(_)) if granted && !self.vm.ends() => {
+                    lost();
+                    // A server that only ever cuts us off takes no processor.
+                    if !came {
+                        thread::sleep(AFTER_NOTHING);
+                    }
+                }
                 Err(error) => return Err(self.explain(&error)),
             }
         }

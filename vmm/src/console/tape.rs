@@ -80,9 +80,9 @@ impl Tape {
     pub fn follow(self: &Arc<Self>) -> Follower {
         let mut state = self.lock();
         state.followers += 1;
-        let (number, position) = (state.followers, state.written - state.bytes.len() as u64);
+        let number = state.followers;
         drop(state);
-        Follower { tape: self.clone(), number, position }
+        Follower { tape: self.clone(), number, position: None }
     }
 }
 
@@ -91,7 +91,8 @@ impl Tape {
 pub struct Follower {
     tape: Arc<Tape>,
     number: u64,
-    position: u64,
+    /// `None` before the first poll, which starts with the oldest byte: no follower is too slow before it is asked.
+    position: Option<u64>,
 }
 
 /// What there is next for a follower.
@@ -109,16 +110,18 @@ impl Follower {
     /// What comes next; the task of `context` is woken when there is something.
     pub fn poll(&mut self, context: &Context<'_>) -> Poll<Piece> {
         let mut state = self.tape.lock();
-        match state.since(self.position) {
+        let position = self.position.unwrap_or(state.written - state.bytes.len() as u64);
+        match state.since(position) {
             None => Poll::Ready(Piece::Overtaken),
             Some(bytes) if !bytes.is_empty() => {
-                self.position = state.written;
+                self.position = Some(state.written);
                 Poll::Ready(Piece::Bytes(bytes))
             }
             Some(_) if state.closed => Poll::Ready(Piece::End),
             Some(_) => {
                 state.waiting.retain(|(number, _)| *number != self.number);
                 state.waiting.push((self.number, context.waker().clone()));
+                self.position = Some(position);
                 Poll::Pending
             }
         }
@@ -200,6 +203,10 @@ mod tests {
     fn a_follower_that_is_overtaken_is_let_go_and_the_writer_never_waits() {
         let tape = Arc::new(Tape::default());
         let mut follower = tape.follow();
+        tape.record(&vec![b'x'; CAPACITY]);
+        tape.record(b"y");
+        let Poll::Ready(Piece::Bytes(first)) = poll(&mut follower) else { panic!() };
+        assert!(first.len() == CAPACITY && first.ends_with(b"xy"), "the first poll is never too late");
         tape.record(&vec![b'x'; CAPACITY]);
         tape.record(b"y");
         assert_eq!(poll(&mut follower), Poll::Ready(Piece::Overtaken));

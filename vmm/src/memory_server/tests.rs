@@ -287,7 +287,8 @@ fn a_descriptor_whose_close_blocks_delays_no_other_vm_and_not_the_end() {
     let (socket, _reader) = socket_that_lingers(20);
     let stream = host.connect();
     stream.send_with_fd(&b"hello"[..], socket.as_raw_fd()).unwrap();
-    drop(socket);
+    // In a thread: where the server was faster, this close is the last one, and blocks.
+    thread::spawn(|| drop(socket));
     thread::sleep(Duration::from_millis(50));
     assert_is_the_snapshot(&memory);
     let (second, second_pager) = host.vm();
@@ -295,9 +296,16 @@ fn a_descriptor_whose_close_blocks_delays_no_other_vm_and_not_the_end() {
     // And one that is refused, as its process has too many.
     let others: Vec<_> = (0..MAX_PER_PROCESS).map(|_| host.connect()).collect();
     let (socket, _other_reader) = socket_that_lingers(20);
-    let refused = host.connect();
+    let mut refused = host.connect();
     let _ = refused.send_with_fd(&b"hello"[..], socket.as_raw_fd());
-    drop((socket, others, refused));
+    thread::spawn(|| drop(socket));
+    refused.set_read_timeout(Some(PATIENCE)).unwrap();
+    // The end, or ECONNRESET as the server did not read the message.
+    match refused.read(&mut [0]) {
+        Ok(count) => assert_eq!(count, 0),
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+    }
+    drop((others, refused));
     drop((pager, second_pager));
     let errors: Vec<_> = host.reports().into_iter().filter_map(|report| report.error).collect();
     assert!(errors.len() == 1 && errors[0].contains("not that of a VM"), "{errors:?}");
